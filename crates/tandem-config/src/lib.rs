@@ -1,0 +1,1 @@
+//! Readers for tandem.toml and keepalived.conf, with diagnostics; opens no files itself.

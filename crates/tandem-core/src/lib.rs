@@ -1,0 +1,1 @@
+//! The keeper and its rules: who may be primary, and what is done to make it so; no IO.

@@ -1,0 +1,1 @@
+//! Deterministic simulator: a pair on a virtual clock with faults and checkers.

@@ -1,0 +1,3 @@
+//! Keeps Redis and Valkey behind one address that stays up.
+
+fn main() {}

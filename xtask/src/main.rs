@@ -1,0 +1,3 @@
+//! Chores of the repository that need logic: `cargo run -p xtask -- tidy`.
+
+fn main() {}
