@@ -1,0 +1,91 @@
+//! What the keeper knows of a server: the part of INFO that decisions rest on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Offset, ReplId, RunId};
+
+/// The role a server reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerRole {
+    /// `role:master`: it accepts writes.
+    Primary,
+    /// `role:slave`.
+    Replica {
+        /// `master_host:master_port` as it was told; `127.0.0.1:1` is our fence.
+        of: String,
+        /// `master_link_status:up`.
+        link_up: bool,
+        /// A full sync is under way or has not completed yet.
+        syncing: bool,
+    },
+}
+
+/// The address a fenced server is told to follow: nothing listens there (rule of design section 6).
+pub const FENCE_ADDRESS: &str = "127.0.0.1:1";
+
+/// One reading of a server's INFO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Process id as the server reports it.
+    pub pid: u32,
+    /// Changes with each start of the process.
+    pub run_id: RunId,
+    /// Primary or replica, and of whom.
+    pub role: ServerRole,
+    /// `loading:1`: the data set is being read from disk.
+    pub loading: bool,
+    /// `master_replid`.
+    pub replid: ReplId,
+    /// `master_replid2`: the lineage it was promoted from.
+    pub replid2: ReplId,
+    /// `second_repl_offset`: first offset that is no longer shared with `replid2`; 0 when unset.
+    pub second_offset: Offset,
+    /// `master_repl_offset`, which on a replica is what it has applied.
+    pub offset: Offset,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// AOF is on: a restart gives a new lineage and offset 0 (rule 16).
+    pub aof: bool,
+    /// Expired plus evicted keys since start: deletions no client asked for.
+    pub expired: u64,
+    /// Replicas that are attached and online.
+    pub online_replicas: u32,
+    /// Seconds since the process started.
+    pub uptime_s: u64,
+    /// Memory in use, bytes: the cost of a full resync.
+    pub used_memory: u64,
+    /// `master_link_down_since_seconds` or `last_io`, for display; `None` when linked.
+    pub link_down_s: Option<u64>,
+}
+
+impl ServerView {
+    /// It accepts writes from anyone who reaches its port.
+    pub fn is_writable(&self) -> bool {
+        self.role == ServerRole::Primary
+    }
+
+    /// It follows nobody by our own order.
+    pub fn is_fenced(&self) -> bool {
+        matches!(&self.role, ServerRole::Replica { of, .. } if of == FENCE_ADDRESS)
+    }
+
+    /// It was told to follow `address`.
+    pub fn follows(&self, address: &str) -> bool {
+        matches!(&self.role, ServerRole::Replica { of, .. } if of == address)
+    }
+
+    /// It follows somebody, the link is up and no sync is under way.
+    pub fn in_sync(&self) -> bool {
+        matches!(self.role, ServerRole::Replica { link_up: true, syncing: false, .. })
+            && !self.loading
+    }
+
+    /// The last offset it shares with the lineage it was promoted from.
+    pub fn fork_offset(&self) -> Option<Offset> {
+        if self.replid2.is_none() || self.second_offset.0 == 0 {
+            None
+        } else {
+            Some(Offset(self.second_offset.0 - 1))
+        }
+    }
+}
