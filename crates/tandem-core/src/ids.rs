@@ -39,12 +39,18 @@ pub struct Epoch {
 impl Epoch {
     /// The epoch before any decision: older than every other.
     pub fn zero() -> Self {
-        Self { counter: 0, host: HostId(String::new()) }
+        Self {
+            counter: 0,
+            host: HostId(String::new()),
+        }
     }
 
     /// The epoch that `host` takes when it becomes primary after `self` and `other`.
     pub fn after(&self, other: &Self, host: &HostId) -> Self {
-        Self { counter: self.counter.max(other.counter).saturating_add(1), host: host.clone() }
+        Self {
+            counter: self.counter.max(other.counter).saturating_add(1),
+            host: host.clone(),
+        }
     }
 }
 
@@ -89,9 +95,7 @@ impl fmt::Display for RunId {
 }
 
 /// A position in a replication stream, in bytes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Offset(pub u64);
 
 impl Offset {

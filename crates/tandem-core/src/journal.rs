@@ -46,6 +46,11 @@ pub struct Mark {
     pub link_up: bool,
     /// The peer's offset as last stated, in the same lineage.
     pub peer_offset: Option<Offset>,
+    /// Its offset one mark earlier: what an AOF surely holds after the host went down, as its
+    /// fsync runs once a second.
+    pub previous_offset: Offset,
+    /// Which boot of the host this was. Within one boot the page cache outlives the process.
+    pub boot_id: String,
     /// Milliseconds since 1970, for people only.
     pub unix_ms: u64,
 }
@@ -61,6 +66,9 @@ pub struct Journal {
     pub group: String,
     /// The highest epoch this host knows of.
     pub epoch: Epoch,
+    /// The epoch whose history the local data belongs to; behind `epoch` on a host that knows of a
+    /// newer primary but has not synced from it.
+    pub data_epoch: Epoch,
     /// Its role in it.
     pub role: JournalRole,
     /// The server process the role belongs to.
@@ -105,7 +113,9 @@ pub enum JournalError {
     #[error("journal of format {0}, this program reads {JOURNAL_FORMAT}")]
     Format(u32),
     /// It is another host's or another group's.
-    #[error("journal of host {found_host}, group {found_group}; this is host {host}, group {group}")]
+    #[error(
+        "journal of host {found_host}, group {found_group}; this is host {host}, group {group}"
+    )]
     Foreign {
         /// Host in the file.
         found_host: HostId,
@@ -129,6 +139,7 @@ impl Journal {
             host,
             group: group.into(),
             epoch: Epoch::zero(),
+            data_epoch: Epoch::zero(),
             role: JournalRole::None,
             run_id: None,
             synced: None,
@@ -171,7 +182,10 @@ impl Journal {
         let body = body.strip_suffix('\n').unwrap_or(body);
         let computed = checksum(body.as_bytes());
         if found != computed {
-            return Err(JournalError::Torn { found: found.to_owned(), computed });
+            return Err(JournalError::Torn {
+                found: found.to_owned(),
+                computed,
+            });
         }
         let content = |e: serde_json::Error| JournalError::Content(e.to_string());
         let probe: FormatOnly = serde_json::from_str(body).map_err(content)?;
@@ -193,11 +207,14 @@ impl Journal {
 
 fn checksum(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().take(16).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .take(16)
+        .fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 #[cfg(test)]
@@ -226,8 +243,14 @@ mod tests {
         for at in 0..bytes.len() - 1 {
             let mut torn = bytes.clone();
             torn[at] ^= 0x20;
-            assert!(Journal::decode(&torn, &journal.host, "orders").is_err(), "byte {at}");
-            assert!(Journal::decode(&bytes[..at], &journal.host, "orders").is_err(), "cut at {at}");
+            assert!(
+                Journal::decode(&torn, &journal.host, "orders").is_err(),
+                "byte {at}"
+            );
+            assert!(
+                Journal::decode(&bytes[..at], &journal.host, "orders").is_err(),
+                "cut at {at}"
+            );
         }
     }
 
@@ -235,9 +258,15 @@ mod tests {
     fn a_foreign_journal_is_named() {
         let bytes = sample().encode();
         let error = Journal::decode(&bytes, &HostId::new("b"), "orders");
-        assert!(matches!(error, Err(JournalError::Foreign { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(JournalError::Foreign { .. })),
+            "{error:?}"
+        );
         let error = Journal::decode(&bytes, &HostId::new("a"), "carts");
-        assert!(matches!(error, Err(JournalError::Foreign { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(JournalError::Foreign { .. })),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -245,7 +274,10 @@ mod tests {
         let mut journal = sample();
         for counter in 0..100 {
             journal.add_fork(Fork {
-                epoch: Epoch { counter, host: HostId::new("a") },
+                epoch: Epoch {
+                    counter,
+                    host: HostId::new("a"),
+                },
                 parent: ReplId("p".into()),
                 offset: Offset(counter),
                 lineage: ReplId("l".into()),

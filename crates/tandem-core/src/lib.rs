@@ -14,8 +14,10 @@
 //! carries them out against real servers, the simulator against simulated ones. The types to read
 //! first are [`keeper::Input`], [`keeper::Output`] and [`keeper::Phase`].
 
+pub mod health;
 pub mod ids;
 pub mod journal;
+pub mod keeper;
 pub mod rules;
 pub mod server;
 pub mod session;

@@ -76,8 +76,14 @@ impl ServerView {
 
     /// It follows somebody, the link is up and no sync is under way.
     pub fn in_sync(&self) -> bool {
-        matches!(self.role, ServerRole::Replica { link_up: true, syncing: false, .. })
-            && !self.loading
+        matches!(
+            self.role,
+            ServerRole::Replica {
+                link_up: true,
+                syncing: false,
+                ..
+            }
+        ) && !self.loading
     }
 
     /// The last offset it shares with the lineage it was promoted from.

@@ -97,7 +97,10 @@ impl Handshake {
 
     /// The two directions of the finished session: (dialer to listener, listener to dialer).
     pub fn directions(&self) -> (Direction, Direction) {
-        let direction = |name: &[u8]| Direction { key: mac(&self.key, &[b"key", name]), next: 1 };
+        let direction = |name: &[u8]| Direction {
+            key: mac(&self.key, &[b"key", name]),
+            next: 1,
+        };
         (direction(b"dialer"), direction(b"listener"))
     }
 }
@@ -161,9 +164,18 @@ mod tests {
     fn both_sides_agree_and_a_stranger_does_not() {
         let (a, b) = (shake("s", 1), shake("s", 1));
         assert_eq!(b.check(b"dialer", &a.proof(b"dialer")), Ok(()));
-        assert!(b.check(b"dialer", &a.proof(b"listener")).is_err(), "a proof is not reflected");
-        assert!(b.check(b"dialer", &shake("other", 1).proof(b"dialer")).is_err());
-        assert!(b.check(b"dialer", &shake("s", 2).proof(b"dialer")).is_err(), "an old nonce");
+        assert!(
+            b.check(b"dialer", &a.proof(b"listener")).is_err(),
+            "a proof is not reflected"
+        );
+        assert!(
+            b.check(b"dialer", &shake("other", 1).proof(b"dialer"))
+                .is_err()
+        );
+        assert!(
+            b.check(b"dialer", &shake("s", 2).proof(b"dialer")).is_err(),
+            "an old nonce"
+        );
         assert!(b.check(b"dialer", b"").is_err());
     }
 
@@ -173,7 +185,10 @@ mod tests {
         let (mut receive, mut backwards) = shake("s", 1).directions();
         let (one, two) = (send.seal(b"one"), send.seal(b"two"));
         assert!(receive.open(b"two", &two).is_err(), "not before its turn");
-        assert!(backwards.open(b"one", &one).is_err(), "not in the other direction");
+        assert!(
+            backwards.open(b"one", &one).is_err(),
+            "not in the other direction"
+        );
         assert!(receive.open(b"One", &one).is_err(), "not changed");
         assert_eq!(receive.open(b"one", &one), Ok(()));
         assert!(receive.open(b"one", &one).is_err(), "not twice");

@@ -175,7 +175,9 @@ pub enum StatementError {
     #[error("not a statement: {0}")]
     Malformed(String),
     /// Another version's format.
-    #[error("statement of format {0}, this daemon speaks {STATEMENT_FORMAT}; upgrade the older one")]
+    #[error(
+        "statement of format {0}, this daemon speaks {STATEMENT_FORMAT}; upgrade the older one"
+    )]
     Format(u32),
 }
 

@@ -27,7 +27,17 @@ pub(crate) fn primary_view(run_id: &str, replid: &str, offset: u64) -> ServerVie
 /// A replica in sync with 10.0.0.1:6379.
 pub(crate) fn replica_view(run_id: &str, replid: &str, offset: u64) -> ServerView {
     ServerView {
-        role: ServerRole::Replica { of: "10.0.0.1:6379".into(), link_up: true, syncing: false },
+        role: ServerRole::Replica {
+            of: "10.0.0.1:6379".into(),
+            link_up: true,
+            syncing: false,
+        },
         ..primary_view(run_id, replid, offset)
     }
+}
+
+/// An instant to count from. The only clock reading in this crate, and only in its tests.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn origin() -> std::time::Instant {
+    std::time::Instant::now()
 }

@@ -58,12 +58,22 @@ pub enum Choice {
 
 /// Compares two positions; symmetric, so both sides choose alike.
 pub fn newest(one: &Position, other: &Position) -> Choice {
-    let (a, b) = if one.host <= other.host { (one, other) } else { (other, one) };
+    let (a, b) = if one.host <= other.host {
+        (one, other)
+    } else {
+        (other, one)
+    };
     let goes = |p: &Position, why: String| Choice::Goes(p.host.clone(), why);
 
     if (a.keys == 0) != (b.keys == 0) {
         let (full, empty) = if a.keys == 0 { (b, a) } else { (a, b) };
-        return goes(full, format!("{} has {} keys, {} is empty", full.host, full.keys, empty.host));
+        return goes(
+            full,
+            format!(
+                "{} has {} keys, {} is empty",
+                full.host, full.keys, empty.host
+            ),
+        );
     }
     // A running primary that the other one already follows is simply the group as it is.
     if a.serving != b.serving {
@@ -73,7 +83,11 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
         }
     }
     if a.epoch.counter != b.epoch.counter {
-        let (newer, older) = if a.epoch.counter > b.epoch.counter { (a, b) } else { (b, a) };
+        let (newer, older) = if a.epoch.counter > b.epoch.counter {
+            (a, b)
+        } else {
+            (b, a)
+        };
         return goes(
             newer,
             format!(
@@ -109,7 +123,9 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
 /// One of the two descends from the other, or they share a lineage.
 fn same_history(a: &Position, b: &Position) -> bool {
     let descends = |x: &Position, y: &Position| {
-        x.parent.as_ref().is_some_and(|(parent, _)| *parent == y.lineage && !parent.is_none())
+        x.parent
+            .as_ref()
+            .is_some_and(|(parent, _)| *parent == y.lineage && !parent.is_none())
     };
     (a.lineage == b.lineage && !a.lineage.is_none()) || descends(a, b) || descends(b, a)
 }
@@ -153,7 +169,10 @@ pub fn alone(
             own.host
         ));
     }
-    Ok(format!("{} was the primary of epoch {} and the other host is silent", own.host, own.epoch))
+    Ok(format!(
+        "{} was the primary of epoch {} and the other host is silent",
+        own.host, own.epoch
+    ))
 }
 
 #[cfg(test)]
@@ -163,7 +182,10 @@ mod tests {
     fn position(host: &str, counter: u64, primary: bool, lineage: &str, offset: u64) -> Position {
         Position {
             host: HostId::new(host),
-            epoch: Epoch { counter, host: HostId::new("a") },
+            epoch: Epoch {
+                counter,
+                host: HostId::new("a"),
+            },
             was_primary: primary,
             serving: false,
             lineage: ReplId(lineage.into()),
@@ -197,15 +219,31 @@ mod tests {
     fn table_of_boots() {
         let a3 = position("a", 3, true, "L", 1000);
         let b3 = position("b", 3, false, "L", 1000);
-        assert_eq!(winner(&a3, &b3).as_deref(), Some("a"), "equal data: the last primary");
+        assert_eq!(
+            winner(&a3, &b3).as_deref(),
+            Some("a"),
+            "equal data: the last primary"
+        );
         let b4 = position("b", 4, true, "M", 10);
-        assert_eq!(winner(&a3, &b4).as_deref(), Some("b"), "a newer epoch beats any offset");
+        assert_eq!(
+            winner(&a3, &b4).as_deref(),
+            Some("b"),
+            "a newer epoch beats any offset"
+        );
         let mut empty = position("a", 9, true, "Z", 9000);
         empty.keys = 0;
-        assert_eq!(winner(&empty, &b3).as_deref(), Some("b"), "empty never beats data");
+        assert_eq!(
+            winner(&empty, &b3).as_deref(),
+            Some("b"),
+            "empty never beats data"
+        );
         let x = position("a", 0, false, "X", 10);
         let y = position("b", 0, false, "Y", 99);
-        assert_eq!(winner(&x, &y), None, "unrelated data without a journal: ask");
+        assert_eq!(
+            winner(&x, &y),
+            None,
+            "unrelated data without a journal: ask"
+        );
         let (mut x0, mut y0) = (x, y);
         x0.keys = 0;
         y0.keys = 0;
@@ -214,7 +252,11 @@ mod tests {
         serving.serving = true;
         let mut follower = position("a", 0, false, "Y", 50);
         follower.follows_peer = true;
-        assert_eq!(winner(&serving, &follower).as_deref(), Some("b"), "the group as it is");
+        assert_eq!(
+            winner(&serving, &follower).as_deref(),
+            Some("b"),
+            "the group as it is"
+        );
     }
 
     #[test]
@@ -222,10 +264,19 @@ mod tests {
         let own = position("a", 3, true, "L", 1000);
         assert!(alone(&own, true, Some(Offset(1000))).is_ok());
         assert!(alone(&own, true, None).is_ok());
-        assert!(alone(&own, false, None).is_err(), "a replica waits for a person");
-        assert!(alone(&own, true, Some(Offset(1001))).is_err(), "the peer was known to have more");
+        assert!(
+            alone(&own, false, None).is_err(),
+            "a replica waits for a person"
+        );
+        assert!(
+            alone(&own, true, Some(Offset(1001))).is_err(),
+            "the peer was known to have more"
+        );
         let mut empty = own;
         empty.keys = 0;
-        assert!(alone(&empty, true, Some(Offset(0))).is_err(), "an empty primary does not go on");
+        assert!(
+            alone(&empty, true, Some(Offset(0))).is_err(),
+            "an empty primary does not go on"
+        );
     }
 }

@@ -37,22 +37,37 @@ pub fn eligible(
     max_lag: u64,
 ) -> Vec<Ruling> {
     let Some(server) = server else {
-        return vec![Ruling::no("eligible.server", "the local server does not answer")];
+        return vec![Ruling::no(
+            "eligible.server",
+            "the local server does not answer",
+        )];
     };
     let mut out = Vec::with_capacity(5);
     out.push(if server.loading {
-        Ruling::no("eligible.loading", "the local server is still loading its data")
+        Ruling::no(
+            "eligible.loading",
+            "the local server is still loading its data",
+        )
     } else {
         Ruling::yes("eligible.loading", "not loading")
     });
-    let syncing = matches!(server.role, crate::server::ServerRole::Replica { syncing: true, .. });
+    let syncing = matches!(
+        server.role,
+        crate::server::ServerRole::Replica { syncing: true, .. }
+    );
     out.push(if syncing {
-        Ruling::no("eligible.syncing", "a sync from the primary has not completed")
+        Ruling::no(
+            "eligible.syncing",
+            "a sync from the primary has not completed",
+        )
     } else {
         Ruling::yes("eligible.syncing", "no sync under way")
     });
     let Some(last) = last else {
-        out.push(Ruling::no("eligible.lineage", "no primary's lineage was ever learnt"));
+        out.push(Ruling::no(
+            "eligible.lineage",
+            "no primary's lineage was ever learnt",
+        ));
         return out;
     };
     out.push(if server.replid == last.replid {
@@ -60,24 +75,35 @@ pub fn eligible(
     } else {
         Ruling::no(
             "eligible.lineage",
-            format!("holds lineage {}, the primary's was {}", server.replid, last.replid),
+            format!(
+                "holds lineage {}, the primary's was {}",
+                server.replid, last.replid
+            ),
         )
     });
     out.push(match proof {
-        Some(p) if p.run_id == server.run_id && p.replid == last.replid => {
-            Ruling::yes("eligible.sync-proof", "same process since its sync completed")
-        }
+        Some(p) if p.run_id == server.run_id && p.replid == last.replid => Ruling::yes(
+            "eligible.sync-proof",
+            "same process since its sync completed",
+        ),
         Some(p) if p.run_id != server.run_id => Ruling::no(
             "eligible.sync-proof",
-            format!("restarted since its last completed sync (run {} then)", p.run_id),
+            format!(
+                "restarted since its last completed sync (run {} then)",
+                p.run_id
+            ),
         ),
-        Some(_) | None => {
-            Ruling::no("eligible.sync-proof", "was never seen in sync with this primary")
-        }
+        Some(_) | None => Ruling::no(
+            "eligible.sync-proof",
+            "was never seen in sync with this primary",
+        ),
     });
     let lag = last.offset.ahead_of(server.offset);
     out.push(if lag <= max_lag {
-        Ruling::yes("eligible.lag", format!("{lag} bytes behind, {max_lag} allowed"))
+        Ruling::yes(
+            "eligible.lag",
+            format!("{lag} bytes behind, {max_lag} allowed"),
+        )
     } else {
         Ruling::no(
             "eligible.lag",
@@ -95,11 +121,17 @@ mod tests {
     use crate::testing::replica_view;
 
     fn proof() -> SyncProof {
-        SyncProof { run_id: RunId("r1".into()), replid: ReplId("L".into()) }
+        SyncProof {
+            run_id: RunId("r1".into()),
+            replid: ReplId("L".into()),
+        }
     }
 
     fn last(offset: u64) -> LastPrimary {
-        LastPrimary { replid: ReplId("L".into()), offset: Offset(offset) }
+        LastPrimary {
+            replid: ReplId("L".into()),
+            offset: Offset(offset),
+        }
     }
 
     #[test]
@@ -108,21 +140,72 @@ mod tests {
         let mut loading = good.clone();
         loading.loading = true;
         let mut syncing = good.clone();
-        syncing.role =
-            ServerRole::Replica { of: "10.0.0.1:6379".into(), link_up: false, syncing: true };
+        syncing.role = ServerRole::Replica {
+            of: "10.0.0.1:6379".into(),
+            link_up: false,
+            syncing: true,
+        };
         let restarted = replica_view("r2", "L", 100);
         let foreign = replica_view("r1", "X", 100);
         let cases = [
             (Some(&good), Some(proof()), Some(last(100)), Says::Yes, None),
             (Some(&good), Some(proof()), Some(last(150)), Says::Yes, None),
-            (Some(&good), Some(proof()), Some(last(151)), Says::No, Some("eligible.lag")),
-            (Some(&loading), Some(proof()), Some(last(100)), Says::No, Some("eligible.loading")),
-            (Some(&syncing), Some(proof()), Some(last(100)), Says::No, Some("eligible.syncing")),
-            (Some(&restarted), Some(proof()), Some(last(1)), Says::No, Some("eligible.sync-proof")),
-            (Some(&good), None, Some(last(100)), Says::No, Some("eligible.sync-proof")),
-            (Some(&foreign), Some(proof()), Some(last(9)), Says::No, Some("eligible.lineage")),
-            (Some(&good), Some(proof()), None, Says::No, Some("eligible.lineage")),
-            (None, Some(proof()), Some(last(100)), Says::No, Some("eligible.server")),
+            (
+                Some(&good),
+                Some(proof()),
+                Some(last(151)),
+                Says::No,
+                Some("eligible.lag"),
+            ),
+            (
+                Some(&loading),
+                Some(proof()),
+                Some(last(100)),
+                Says::No,
+                Some("eligible.loading"),
+            ),
+            (
+                Some(&syncing),
+                Some(proof()),
+                Some(last(100)),
+                Says::No,
+                Some("eligible.syncing"),
+            ),
+            (
+                Some(&restarted),
+                Some(proof()),
+                Some(last(1)),
+                Says::No,
+                Some("eligible.sync-proof"),
+            ),
+            (
+                Some(&good),
+                None,
+                Some(last(100)),
+                Says::No,
+                Some("eligible.sync-proof"),
+            ),
+            (
+                Some(&foreign),
+                Some(proof()),
+                Some(last(9)),
+                Says::No,
+                Some("eligible.lineage"),
+            ),
+            (
+                Some(&good),
+                Some(proof()),
+                None,
+                Says::No,
+                Some("eligible.lineage"),
+            ),
+            (
+                None,
+                Some(proof()),
+                Some(last(100)),
+                Says::No,
+                Some("eligible.server"),
+            ),
         ];
         for (n, (server, proof, last, says, rule)) in cases.into_iter().enumerate() {
             let got = eligible(server, proof.as_ref(), last.as_ref(), 50);

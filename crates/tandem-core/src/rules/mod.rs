@@ -40,17 +40,32 @@ pub struct Ruling {
 impl Ruling {
     /// A rule that does not stand in the way.
     pub fn yes(rule: &'static str, evidence: impl Into<String>) -> Self {
-        Self { rule, says: Says::Yes, evidence: evidence.into(), age_ms: None }
+        Self {
+            rule,
+            says: Says::Yes,
+            evidence: evidence.into(),
+            age_ms: None,
+        }
     }
 
     /// A rule that forbids.
     pub fn no(rule: &'static str, evidence: impl Into<String>) -> Self {
-        Self { rule, says: Says::No, evidence: evidence.into(), age_ms: None }
+        Self {
+            rule,
+            says: Says::No,
+            evidence: evidence.into(),
+            age_ms: None,
+        }
     }
 
     /// A rule that cannot tell yet.
     pub fn wait(rule: &'static str, evidence: impl Into<String>) -> Self {
-        Self { rule, says: Says::Wait, evidence: evidence.into(), age_ms: None }
+        Self {
+            rule,
+            says: Says::Wait,
+            evidence: evidence.into(),
+            age_ms: None,
+        }
     }
 
     /// The same ruling with the age of its evidence.

@@ -54,7 +54,11 @@ pub struct Verdict {
 
 /// Judges a split. The order of the arguments does not matter.
 pub fn verdict(one: &Evidence, other: &Evidence) -> Verdict {
-    let (first, second) = if one.host <= other.host { (one, other) } else { (other, one) };
+    let (first, second) = if one.host <= other.host {
+        (one, other)
+    } else {
+        (other, one)
+    };
     let unused_decides = (first.client_bytes == 0) != (second.client_bytes == 0);
     let (winner, loser, ground) = if first.client_bytes != second.client_bytes {
         let (w, l) = if first.client_bytes > second.client_bytes {
@@ -62,7 +66,15 @@ pub fn verdict(one: &Evidence, other: &Evidence) -> Verdict {
         } else {
             (second, first)
         };
-        (w, l, if unused_decides { Ground::OtherUnused } else { Ground::MoreBytes })
+        (
+            w,
+            l,
+            if unused_decides {
+                Ground::OtherUnused
+            } else {
+                Ground::MoreBytes
+            },
+        )
     } else if first.epoch.counter != second.epoch.counter {
         let (w, l) = if first.epoch.counter > second.epoch.counter {
             (first, second)
@@ -96,7 +108,13 @@ pub fn verdict(one: &Evidence, other: &Evidence) -> Verdict {
         because,
         loser.host,
     );
-    Verdict { winner: winner.host.clone(), loser: loser.host.clone(), ground, epoch, words }
+    Verdict {
+        winner: winner.host.clone(),
+        loser: loser.host.clone(),
+        ground,
+        epoch,
+        words,
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +124,10 @@ mod tests {
     fn evidence(host: &str, counter: u64, bytes: u64) -> Evidence {
         let host = HostId::new(host);
         Evidence {
-            epoch: Epoch { counter, host: host.clone() },
+            epoch: Epoch {
+                counter,
+                host: host.clone(),
+            },
             host,
             fork_offset: Offset(1000),
             client_bytes: bytes,

@@ -1,0 +1,216 @@
+//! Is the local server alive? Classes of answers, silence, proof of death.
+//!
+//! Silence counts from the last answer, whatever the answer was: `-LOADING`, `-BUSY` and even
+//! `-NOAUTH` come from a living process. Only a proof (rule 3) is death. A daemon that was itself
+//! late distrusts its own accusations: [`Detector::late`] starts the silence clock again.
+
+use std::time::{Duration, Instant};
+
+/// Why a server process is certainly not going to answer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathProof {
+    /// Its pidfd became readable, or its process id is gone or belongs to another start.
+    Exited,
+    /// The kernel is tearing it down (`PF_EXITING`): true long before its sockets close when the
+    /// heap is large.
+    Exiting,
+    /// The port refuses and the process that used to listen there is gone.
+    RefusedAndGone,
+    /// Another process with another run id answers at its address.
+    Replaced,
+}
+
+impl DeathProof {
+    /// For evidence lines.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Exited => "its process exited",
+            Self::Exiting => "the kernel is tearing its process down",
+            Self::RefusedAndGone => "its port refuses and its process is gone",
+            Self::Replaced => "another process answers at its address",
+        }
+    }
+}
+
+/// What an answer of the server says about it. `Fine` and `Readable` refusals such as `-READONLY`
+/// are health; the rest are conditions of a living process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// `+PONG`, a reply to INFO, or any reply that only a working server gives.
+    Fine,
+    /// `-LOADING`.
+    Loading,
+    /// `-BUSY`: a script runs.
+    Busy,
+    /// `-MISCONF`: persistence fails and writes are refused.
+    Misconf,
+    /// `-NOAUTH`, `-WRONGPASS`, `-NOPERM`.
+    Auth,
+}
+
+/// The verdict on the local server at an instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// No answer since the daemon started, and no proof of anything.
+    Unknown,
+    /// Answers as it should.
+    Fine,
+    /// Reads its data set.
+    Loading,
+    /// Runs a script; alive.
+    Busy,
+    /// Refuses writes because its disk fails, for longer than the grace.
+    Sick,
+    /// Alive, but it does not accept our credentials: alarm, never failover.
+    Unmanageable,
+    /// No answer for longer than `down_after`.
+    Silent(Duration),
+    /// Proven dead.
+    Dead(DeathProof),
+}
+
+/// Turns answers and their absence into [`Health`].
+#[derive(Clone, Debug)]
+pub struct Detector {
+    down_after: Duration,
+    sick_grace: Duration,
+    last_answer: Option<Instant>,
+    kind: AnswerKind,
+    kind_since: Option<Instant>,
+    dead: Option<DeathProof>,
+}
+
+impl Detector {
+    /// A detector that has heard nothing yet.
+    pub fn new(down_after: Duration, sick_grace: Duration) -> Self {
+        Self {
+            down_after,
+            sick_grace,
+            last_answer: None,
+            kind: AnswerKind::Fine,
+            kind_since: None,
+            dead: None,
+        }
+    }
+
+    /// The server answered. An answer after a proof of death comes from its successor.
+    pub fn answered(&mut self, kind: AnswerKind, now: Instant) {
+        if self.kind != kind || self.kind_since.is_none() {
+            self.kind = kind;
+            self.kind_since = Some(now);
+        }
+        self.last_answer = Some(now);
+        self.dead = None;
+    }
+
+    /// Its death was proven.
+    pub fn died(&mut self, proof: DeathProof) {
+        self.dead = Some(proof);
+        self.last_answer = None;
+        self.kind_since = None;
+    }
+
+    /// Our own loop was late: what looked like silence may have been ours.
+    pub fn late(&mut self, now: Instant) {
+        if let Some(last) = &mut self.last_answer {
+            *last = now;
+        }
+    }
+
+    /// When silence would begin if nothing is heard until then.
+    pub fn silent_at(&self) -> Option<Instant> {
+        if self.dead.is_some() {
+            None
+        } else {
+            self.last_answer.map(|t| t + self.down_after)
+        }
+    }
+
+    /// How long ago the last answer came.
+    pub fn answer_age(&self, now: Instant) -> Option<Duration> {
+        self.last_answer.map(|t| now.saturating_duration_since(t))
+    }
+
+    /// The verdict.
+    pub fn health(&self, now: Instant) -> Health {
+        if let Some(proof) = self.dead {
+            return Health::Dead(proof);
+        }
+        let Some(age) = self.answer_age(now) else {
+            return Health::Unknown;
+        };
+        if age >= self.down_after {
+            return Health::Silent(age);
+        }
+        match self.kind {
+            AnswerKind::Fine => Health::Fine,
+            AnswerKind::Loading => Health::Loading,
+            AnswerKind::Busy => Health::Busy,
+            AnswerKind::Auth => Health::Unmanageable,
+            AnswerKind::Misconf => {
+                let since = self.kind_since.unwrap_or(now);
+                if now.saturating_duration_since(since) >= self.sick_grace {
+                    Health::Sick
+                } else {
+                    Health::Fine
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn silence_counts_from_the_last_answer_of_any_kind() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(300 * MS, 1000 * MS);
+        assert_eq!(d.health(t0), Health::Unknown);
+        d.answered(AnswerKind::Busy, t0);
+        assert_eq!(d.health(t0 + 299 * MS), Health::Busy);
+        assert_eq!(d.health(t0 + 300 * MS), Health::Silent(300 * MS));
+        d.answered(AnswerKind::Auth, t0 + 310 * MS);
+        assert_eq!(
+            d.health(t0 + 320 * MS),
+            Health::Unmanageable,
+            "alive, never a failover"
+        );
+    }
+
+    #[test]
+    fn a_late_daemon_starts_the_clock_again() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(300 * MS, 1000 * MS);
+        d.answered(AnswerKind::Fine, t0);
+        d.late(t0 + 500 * MS);
+        assert_eq!(d.health(t0 + 600 * MS), Health::Fine);
+        assert_eq!(d.health(t0 + 800 * MS), Health::Silent(300 * MS));
+    }
+
+    #[test]
+    fn a_full_disk_is_sick_only_after_the_grace() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(10_000 * MS, 1000 * MS);
+        d.answered(AnswerKind::Misconf, t0);
+        assert_eq!(d.health(t0 + 999 * MS), Health::Fine);
+        d.answered(AnswerKind::Misconf, t0 + 999 * MS);
+        assert_eq!(d.health(t0 + 1000 * MS), Health::Sick);
+        d.answered(AnswerKind::Fine, t0 + 1001 * MS);
+        assert_eq!(d.health(t0 + 1002 * MS), Health::Fine);
+    }
+
+    #[test]
+    fn proof_outlasts_silence_until_a_successor_answers() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(300 * MS, 1000 * MS);
+        d.answered(AnswerKind::Fine, t0);
+        d.died(DeathProof::Exiting);
+        assert_eq!(d.health(t0 + MS), Health::Dead(DeathProof::Exiting));
+        d.answered(AnswerKind::Loading, t0 + 2 * MS);
+        assert_eq!(d.health(t0 + 3 * MS), Health::Loading);
+    }
+}

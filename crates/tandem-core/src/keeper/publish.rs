@@ -1,0 +1,217 @@
+//! The statement and the mark: what is told to the peer and to the keeper's own future.
+
+use std::time::{Duration, Instant};
+
+use crate::journal::Mark;
+use crate::keeper::Keeper;
+use crate::keeper::io::Output;
+use crate::keeper::phase::{Phase, RejoinStage};
+use crate::statement::{PhaseName, STATEMENT_FORMAT, Statement};
+
+/// Marks are made this often.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// Statements are repeated at least this often, whatever the advert interval is.
+const REPEAT_AT_MOST: Duration = Duration::from_millis(250);
+
+impl Keeper {
+    /// The statement as of now.
+    pub(super) fn statement(&self, now: Instant) -> Statement {
+        let undecided = matches!(
+            self.phase.name(),
+            PhaseName::Booting
+                | PhaseName::Waiting
+                | PhaseName::Replica
+                | PhaseName::Released
+                | PhaseName::Rejoining
+        );
+        let eligible = match self.phase {
+            Phase::Replica { .. } => self.is_eligible() && self.server_usable(now),
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Primary { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_)
+            | Phase::Rejoining(_) => false,
+        };
+        let taking = match &self.phase {
+            Phase::TakingOver(state) => Some(state.epoch.clone()),
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Primary { .. }
+            | Phase::Replica { .. }
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_)
+            | Phase::Rejoining(_) => None,
+        };
+        let epoch = match self.phase.name() {
+            // What it is primary of, not what it has heard of.
+            PhaseName::Primary | PhaseName::HandingOver | PhaseName::Split => {
+                self.journal.data_epoch.clone()
+            }
+            PhaseName::TakingOver
+            | PhaseName::Booting
+            | PhaseName::Waiting
+            | PhaseName::Replica
+            | PhaseName::Released
+            | PhaseName::Rejoining => taking.unwrap_or_else(|| self.journal.epoch.clone()),
+        };
+        Statement {
+            format: STATEMENT_FORMAT,
+            group: self.settings.group.clone(),
+            host: self.settings.host.clone(),
+            incarnation: self.settings.incarnation,
+            version: self.version,
+            epoch,
+            phase: self.phase.name(),
+            reason: self.reason(),
+            released: self.journal.released.clone(),
+            declined: self.journal.declined.clone(),
+            server: self.server().cloned(),
+            healthy: self.server_usable(now),
+            eligible,
+            fork: self.journal.forks.last().cloned(),
+            evidence: self.evidence.clone(),
+            position: if undecided { self.position() } else { None },
+            priority: self.settings.priority,
+            vip: self.front.vip,
+            paused: self.journal.paused,
+            wants_switchover: self.wants_switchover.map(|(id, _)| id),
+            seen: self.peer.statement.as_ref().map_or(0, |p| p.version),
+            server_address: self.settings.server_address.clone(),
+        }
+    }
+
+    /// Why this host is not what a person might expect.
+    pub(super) fn reason(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Waiting { rule, why, .. } => Some(format!("{rule}: {why}")),
+            Phase::Rejoining(state) => Some(match &state.stage {
+                RejoinStage::Asking { rule, why } => format!("{rule}: {why}"),
+                RejoinStage::Assess => "compares the histories".to_owned(),
+                RejoinStage::Closing(_) => "sends clients away".to_owned(),
+                RejoinStage::Archiving(_) => "archives what only it has".to_owned(),
+                RejoinStage::Fencing(_) => "fences its server".to_owned(),
+                RejoinStage::Attaching(_) => "attaches to the primary".to_owned(),
+                RejoinStage::Syncing => "syncs from the primary".to_owned(),
+                RejoinStage::RetryAt(_) => "a step failed; tries again".to_owned(),
+            }),
+            Phase::Replica { .. } => self.ineligible_reason(),
+            Phase::Released { .. } => Some("stepped back; waits for the peer".to_owned()),
+            Phase::Booting { .. }
+            | Phase::Primary { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Split(_) => None,
+        }
+    }
+
+    /// Publishes now.
+    pub(super) fn publish(&mut self, now: Instant) {
+        if self.settings.peer.is_none() {
+            return;
+        }
+        self.version += 1;
+        let statement = self.statement(now);
+        self.published = Some((statement.clone(), now));
+        self.out.push(Output::Publish(Box::new(statement)));
+    }
+
+    /// Publishes after any change that the peer acts on, and as a sign of life.
+    pub(super) fn publish_if_due(&mut self, now: Instant) {
+        let due = match &self.published {
+            None => true,
+            Some((last, at)) => {
+                let pace = (self.settings.advert_interval / 2).min(REPEAT_AT_MOST);
+                if now.saturating_duration_since(*at) >= pace {
+                    true
+                } else {
+                    let current = self.statement(now);
+                    !same_for_the_peer(last, &current)
+                }
+            }
+        };
+        if due {
+            self.publish(now);
+        }
+    }
+
+    pub(super) fn mark_if_due(&mut self, now: Instant) {
+        if self
+            .marked_at
+            .is_some_and(|at| now.saturating_duration_since(at) < MARK_EVERY)
+        {
+            return;
+        }
+        // Only a server that this host's role belongs to may leave a mark; a restarted one has to
+        // be compared with the old mark first.
+        let settled = matches!(self.phase, Phase::Primary { .. } | Phase::Replica { .. });
+        let Some(view) = self.server() else {
+            return;
+        };
+        if !settled || view.loading {
+            return;
+        }
+        let previous = self
+            .journal
+            .mark
+            .as_ref()
+            .filter(|m| m.lineage == view.replid)
+            .map_or(view.offset, |m| m.offset);
+        let peer_offset = self
+            .peer
+            .statement
+            .as_ref()
+            .and_then(|p| p.server.as_ref())
+            .filter(|theirs| theirs.replid == view.replid)
+            .map(|theirs| theirs.offset);
+        let link_up = view.in_sync() || view.online_replicas > 0;
+        let mark = Mark {
+            run_id: view.run_id.clone(),
+            lineage: view.replid.clone(),
+            offset: view.offset,
+            keys: view.keys,
+            link_up,
+            peer_offset,
+            previous_offset: previous,
+            boot_id: self.settings.boot_id.clone(),
+            unix_ms: 0,
+        };
+        self.marked_at = Some(now);
+        self.journal.mark = Some(mark);
+        if self.journal.run_id.is_none() {
+            self.journal.run_id = self.server().map(|v| v.run_id.clone());
+        }
+        let record = Box::new(self.journal.clone());
+        self.out.push(Output::Mark(record));
+    }
+}
+
+/// Equal in everything that makes the other side act.
+fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
+    let server = |s: &Statement| {
+        s.server.as_ref().map(|v| {
+            (
+                v.run_id.clone(),
+                v.role.clone(),
+                v.replid.clone(),
+                v.loading,
+            )
+        })
+    };
+    a.phase == b.phase
+        && a.epoch == b.epoch
+        && a.reason == b.reason
+        && a.released == b.released
+        && a.declined == b.declined
+        && a.healthy == b.healthy
+        && a.eligible == b.eligible
+        && a.evidence == b.evidence
+        && a.position == b.position
+        && a.vip == b.vip
+        && a.paused == b.paused
+        && a.wants_switchover == b.wants_switchover
+        && server(a) == server(b)
+}

@@ -1,0 +1,190 @@
+//! The role is given up: wait for the peer, and get it back if the peer cannot take it.
+//!
+//! A promise binds until a newer epoch is agreed (rule 4). Getting the role back therefore needs
+//! the peer's word that it declines, or the peer's silence on every channel, in which case the same
+//! rules apply as to any takeover.
+
+use std::time::{Duration, Instant};
+
+use crate::health::Health;
+use crate::journal::JournalRole;
+use crate::keeper::Keeper;
+use crate::keeper::io::{Output, Severity, Step, VrrpCommand};
+use crate::keeper::phase::{Cause, Phase};
+use crate::rules::{Says, together};
+use crate::statement::{PhaseName, ReleaseKind, Released};
+
+/// How long the peer has before it is asked to take the role or to decline.
+const RECALL_AFTER: Duration = Duration::from_secs(1);
+
+impl Keeper {
+    pub(super) fn advance_released(&mut self, since: Instant, now: Instant) -> bool {
+        if self.closing_silent.is_some() {
+            return self.advance_closing_silent(now);
+        }
+        self.probe_if_silent(now);
+        let dead = matches!(self.health(now), Health::Dead(_));
+        if dead {
+            self.want_server(now);
+        }
+        let Some(released) = self.journal.released.clone() else {
+            self.become_undecided(now);
+            return true;
+        };
+        if let Some(peer) = self.live_peer(now).cloned() {
+            if peer.phase == PhaseName::Primary && peer.epoch > released.epoch {
+                if let Some(cause) = self.handing.take() {
+                    let text = format!("{} is primary at epoch {}", peer.host, peer.epoch);
+                    self.answer_handover(cause, Ok(text));
+                }
+                if self.stopping.is_some() {
+                    // Leave the server attached, so that it is up to date when it is needed.
+                    self.start_rejoin(false, now);
+                    return true;
+                }
+                if dead || !self.server_usable(now) {
+                    return false;
+                }
+                self.start_rejoin(false, now);
+                return true;
+            }
+            if peer.phase == PhaseName::TakingOver {
+                return false;
+            }
+            if peer.declined.as_ref() == Some(&released.epoch) {
+                return self.restore(&released, now);
+            }
+            if let Some(theirs) = &peer.released
+                && theirs.epoch > released.epoch
+                && self.server_usable(now)
+            {
+                return self.begin_takeover(Cause::Statement, None, now);
+            }
+            if now.saturating_duration_since(since) >= RECALL_AFTER && self.server_usable(now) {
+                self.recall();
+            }
+            return false;
+        }
+        self.released_and_alone(&released, since, now)
+    }
+
+    /// The peer fell silent after we stepped back.
+    fn released_and_alone(&mut self, released: &Released, since: Instant, now: Instant) -> bool {
+        if self.peer_silence(now) < self.settings.master_down
+            || now.saturating_duration_since(since) < RECALL_AFTER
+            || !self.server_usable(now)
+        {
+            return false;
+        }
+        if self.server_restarted() || released.kind == ReleaseKind::Dead {
+            // Another process, perhaps with less data: the boot rules decide.
+            self.become_undecided(now);
+            return true;
+        }
+        let (cause, rulings) = self.silence_rulings(now);
+        let says = together(&rulings);
+        self.rulings = rulings;
+        match (says, cause) {
+            (Says::Yes, Some(Cause::RemoteFenced)) => {
+                // The peer's server answers but its daemon is gone: it may have been promoted.
+                self.tell(
+                    "released-alone",
+                    Severity::Alarm,
+                    None,
+                    "stepped back; the other daemon is silent but its server answers: start that \
+                     daemon"
+                        .to_owned(),
+                );
+                false
+            }
+            (Says::Yes, Some(_)) => self.restore(released, now),
+            (Says::Yes, None) | (Says::No | Says::Wait, _) => false,
+        }
+    }
+
+    fn restore(&mut self, released: &Released, now: Instant) -> bool {
+        if !self.server_usable(now) {
+            return false;
+        }
+        if let Some(cause) = self.handing.take() {
+            let text = "the other host could not take over; the role comes back".to_owned();
+            self.answer_handover(cause, Err(text));
+        }
+        if self.server_restarted() || released.kind == ReleaseKind::Dead {
+            // With the peer's word that it declines, the boot comparison decides what goes on.
+            self.become_undecided(now);
+            return true;
+        }
+        self.begin_takeover(Cause::Restored, None, now)
+    }
+
+    fn server_restarted(&self) -> bool {
+        self.server().map(|view| &view.run_id) != self.journal.run_id.as_ref()
+    }
+
+    /// Asks the peer to take the role or to decline.
+    pub(super) fn recall(&mut self) {
+        if let Some(released) = &mut self.journal.released {
+            released.recalled = true;
+        }
+    }
+
+    /// First the gate, then the journal, then the words: a silent server's promise is only true
+    /// once its front is closed, and must survive us.
+    fn advance_closing_silent(&mut self, now: Instant) -> bool {
+        let Some((close, journal)) = self.closing_silent else {
+            return false;
+        };
+        if let Some(id) = journal {
+            return match self.result(id) {
+                None => false,
+                Some(result) => {
+                    self.closing_silent = None;
+                    if let Err(error) = result {
+                        let text = format!("the journal cannot be written: {}", error.text);
+                        self.tell("journal", Severity::Alarm, None, text);
+                    }
+                    self.release(ReleaseKind::FrontClosed, now)
+                }
+            };
+        }
+        match self.result(close) {
+            None => false,
+            Some(Ok(_)) => {
+                let mut record = self.journal.clone();
+                record.role = JournalRole::Released;
+                if let Some(view) = self.server() {
+                    record.released = Some(Released {
+                        epoch: record.epoch.clone(),
+                        kind: ReleaseKind::FrontClosed,
+                        lineage: view.replid.clone(),
+                        offset: view.offset,
+                        exact: false,
+                        recalled: false,
+                    });
+                }
+                let step = Step::Journal(Box::new(record));
+                let id = self.start(step, Duration::from_millis(500), now);
+                self.closing_silent = Some((close, Some(id)));
+                false
+            }
+            Some(Err(error)) => {
+                // The last fence: a server whose front cannot be closed must not wake up.
+                self.closing_silent = None;
+                self.tell(
+                    "kill-server",
+                    Severity::Alarm,
+                    None,
+                    format!(
+                        "the front cannot be closed ({}): kills the server",
+                        error.text
+                    ),
+                );
+                self.start_background(Step::KillServer, Duration::from_secs(1), now);
+                self.out.push(Output::Vrrp(VrrpCommand::Release));
+                self.set_phase(Phase::Primary { since: now }, now);
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Both sides are primary: find the verdict, alike on both sides (rule 19).
+//!
+//! Each side states its evidence once; from the two pieces both compute the same verdict. Until it
+//! is there nothing is discarded. VRRP has meanwhile left the addresses on one side, by priority;
+//! if that side loses, it hands them over on its way to being a replica.
+
+use std::time::{Duration, Instant};
+
+use crate::health::Health;
+use crate::ids::Offset;
+use crate::journal::JournalRole;
+use crate::keeper::Keeper;
+use crate::keeper::io::{Hook, Outcome, Output, Severity, Step, VrrpCommand};
+use crate::keeper::phase::{Phase, Rejoin, RejoinStage, Split};
+use crate::rules::verdict::{Evidence, verdict};
+use crate::statement::{ReleaseKind, Statement};
+
+/// Bound on counting the tail. A tail that takes longer is counted by its offsets.
+const MEASURE_WITHIN: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    pub(super) fn begin_split(&mut self, now: Instant) -> bool {
+        let Some(peer) = self.live_peer(now).cloned() else {
+            return false;
+        };
+        // A winner has already answered to our evidence, or we to its.
+        if let (Some(own), Some(theirs)) = (&self.evidence, self.current_evidence(&peer))
+            && verdict(own, &theirs).epoch == self.journal.data_epoch
+        {
+            // Judged and won; the loser is on its way.
+            return false;
+        }
+        let fork_offset = self.fork_with(&peer);
+        let step = Step::MeasureTail { from: fork_offset };
+        let measuring = Some(self.start(step, MEASURE_WITHIN, now));
+        self.tell(
+            "+split",
+            Severity::Alarm,
+            Some(Hook::Fault),
+            format!(
+                "{} is primary too, at epoch {}; this host at epoch {}; the histories part at \
+                 offset {fork_offset}",
+                peer.host, peer.epoch, self.journal.epoch
+            ),
+        );
+        self.evidence = None;
+        self.set_phase(
+            Phase::Split(Split {
+                since: now,
+                with: (peer.incarnation, peer.epoch),
+                measuring,
+                fork_offset,
+                own: None,
+            }),
+            now,
+        );
+        true
+    }
+
+    pub(super) fn advance_split(&mut self, mut state: Split, now: Instant) -> bool {
+        if self.vrrp_want {
+            self.vrrp_want = false;
+            self.out.push(Output::Vrrp(VrrpCommand::Grant));
+        }
+        if matches!(self.health(now), Health::Dead(_)) {
+            return self.release(ReleaseKind::Dead, now);
+        }
+        if let Some(id) = state.measuring
+            && let Some(result) = self.result(id)
+        {
+            state.measuring = None;
+            let client_bytes = match result {
+                Ok(Outcome::Measured(bytes)) => bytes,
+                // Counted by offsets: too many rather than too few, on either side alike.
+                Ok(_) | Err(_) => self
+                    .server()
+                    .map_or(0, |view| view.offset.ahead_of(state.fork_offset)),
+            };
+            let evidence = Evidence {
+                host: self.settings.host.clone(),
+                epoch: self.journal.data_epoch.clone(),
+                fork_offset: state.fork_offset,
+                client_bytes,
+            };
+            state.own = Some(evidence.clone());
+            self.evidence = Some(evidence);
+            self.phase = Phase::Split(state);
+            self.publish(now);
+            return true;
+        }
+        let Some(peer) = self.live_peer(now).cloned() else {
+            // Cut again before the verdict: go on as before, nothing was discarded.
+            if self.peer_silence(now) >= self.settings.master_down {
+                self.set_phase(Phase::Primary { since: now }, now);
+                return true;
+            }
+            return false;
+        };
+        if !peer.phase.holds_primary() && self.current_evidence(&peer).is_none() {
+            // The other side gave up before any verdict; its data is kept by its own rules.
+            self.set_phase(Phase::Primary { since: now }, now);
+            return true;
+        }
+        if state.own.is_some() && self.current_evidence(&peer).is_some() {
+            return self.act_on(&peer, now);
+        }
+        false
+    }
+
+    /// The peer's evidence if it is about this split: stated at the epoch that it still has, or
+    /// that it has just left by the verdict from that very evidence. Anything else is left over
+    /// from an earlier split.
+    fn current_evidence(&self, peer: &Statement) -> Option<Evidence> {
+        let theirs = peer.evidence.clone()?;
+        let by_verdict = self
+            .evidence
+            .as_ref()
+            .is_some_and(|own| verdict(own, &theirs).epoch == peer.epoch);
+        (theirs.epoch == peer.epoch || by_verdict).then_some(theirs)
+    }
+
+    /// Both pieces are there: win or lose.
+    fn act_on(&mut self, peer: &Statement, now: Instant) -> bool {
+        let (Some(own), Some(theirs)) = (self.evidence.clone(), self.current_evidence(peer)) else {
+            return false;
+        };
+        let judged = verdict(&own, &theirs);
+        self.tell(
+            "+verdict",
+            Severity::Alarm,
+            Some(Hook::Fault),
+            judged.words.clone(),
+        );
+        if judged.winner == self.settings.host {
+            // The evidence stays stated until the loser has drawn the verdict too.
+            self.journal.epoch = judged.epoch.clone();
+            self.journal.data_epoch = judged.epoch;
+            self.journal_role(JournalRole::Primary);
+            self.save(now);
+            self.set_phase(Phase::Primary { since: now }, now);
+            self.publish(now);
+            return true;
+        }
+        self.journal.role = JournalRole::Loser;
+        self.save(now);
+        self.front.closed = true;
+        let step = Step::CloseFront {
+            direct: true,
+            listener: false,
+        };
+        let id = self.start(step, Duration::from_secs(1), now);
+        self.set_phase(
+            Phase::Rejoining(Rejoin {
+                since: now,
+                stage: RejoinStage::Closing(id),
+                approved: false,
+                receipt: None,
+                lost_verdict: true,
+            }),
+            now,
+        );
+        self.out.push(Output::Vrrp(VrrpCommand::Release));
+        self.vrrp_set_fault("lost the verdict of a split; resyncs first");
+        true
+    }
+
+    /// The last offset that both histories share, from both servers' own lineages.
+    pub(super) fn fork_with(&self, peer: &Statement) -> Offset {
+        let (Some(own), Some(theirs)) = (self.server(), &peer.server) else {
+            return Offset(0);
+        };
+        if own.replid == theirs.replid {
+            return own.offset.min(theirs.offset);
+        }
+        if own.replid2 == theirs.replid && !own.replid2.is_none() {
+            return own.fork_offset().unwrap_or_default();
+        }
+        if theirs.replid2 == own.replid && !theirs.replid2.is_none() {
+            return theirs.fork_offset().unwrap_or_default();
+        }
+        if own.replid2 == theirs.replid2 && !own.replid2.is_none() {
+            let one = own.fork_offset().unwrap_or_default();
+            return one.min(theirs.fork_offset().unwrap_or_default());
+        }
+        // The peer's current lineage may have been forked once more since; its journal knows.
+        let journaled = self
+            .journal
+            .forks
+            .iter()
+            .rev()
+            .find(|fork| fork.parent == theirs.replid || fork.parent == theirs.replid2)
+            .map(|fork| fork.offset);
+        let stated = peer
+            .fork
+            .as_ref()
+            .filter(|fork| fork.parent == own.replid || fork.parent == own.replid2)
+            .map(|fork| fork.offset);
+        journaled.or(stated).unwrap_or_default()
+    }
+}
