@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn splits_as_redis_cli_does() {
-        let table: &[(&[u8], Option<&[&[u8]]>)] = &[
+        type Row<'a> = (&'a [u8], Option<&'a [&'a [u8]]>);
+        let table: &[Row<'_>] = &[
             (b"", Some(&[])),
             (b"  \t ", Some(&[])),
             (b"ping", Some(&[b"ping"])),

@@ -268,12 +268,10 @@ impl ReplyParser {
             return Ok(self.close());
         };
         let remaining = entries.saturating_mul(per_entry);
-        if remaining
-            > self
-                .limits
-                .max_elements
-                .saturating_sub(self.nodes.len() + 1)
-        {
+        // What the open aggregates still promise counts as well, less the value in progress of each.
+        let promised: usize = self.stack.iter().map(|open| open.remaining - 1).sum();
+        let known = self.nodes.len() + 1 + promised;
+        if remaining > self.limits.max_elements.saturating_sub(known) {
             return Err(ErrorKind::TooManyElements);
         }
         if self.stack.len() >= self.limits.max_depth {
