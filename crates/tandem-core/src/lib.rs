@@ -14,10 +14,13 @@
 //! carries them out against real servers, the simulator against simulated ones. The types to read
 //! first are [`keeper::Input`], [`keeper::Output`] and [`keeper::Phase`].
 
+pub mod answer;
 pub mod health;
 pub mod ids;
+pub mod info;
 pub mod journal;
 pub mod keeper;
+pub mod pair;
 pub mod rules;
 pub mod server;
 pub mod session;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Offset, ReplId, RunId};
+use crate::info::{Role, ServerInfo};
 
 /// The role a server reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,5 +94,45 @@ impl ServerView {
         } else {
             Some(Offset(self.second_offset.0 - 1))
         }
+    }
+}
+
+impl ServerView {
+    /// The view that a reading of INFO gives; `None` while it lacks what decisions rest on.
+    pub fn from_info(info: &ServerInfo) -> Option<Self> {
+        let role = match info.role? {
+            Role::Primary => ServerRole::Primary,
+            Role::Replica => ServerRole::Replica {
+                of: format!(
+                    "{}:{}",
+                    info.master_host.as_deref().unwrap_or("?"),
+                    info.master_port.unwrap_or(0)
+                ),
+                link_up: info.master_link_up.unwrap_or(false),
+                syncing: info.master_sync_in_progress,
+            },
+        };
+        let online = info
+            .replicas
+            .iter()
+            .filter(|replica| replica.is_online())
+            .count();
+        Some(Self {
+            pid: info.process_id?,
+            run_id: RunId(info.run_id.clone()?),
+            role,
+            loading: info.loading || info.async_loading,
+            replid: ReplId(info.master_replid.clone()?),
+            replid2: ReplId(info.master_replid2.clone().unwrap_or_default()),
+            second_offset: Offset(info.second_repl_offset.unwrap_or(0)),
+            offset: Offset(info.master_repl_offset.unwrap_or(0)),
+            keys: info.keys,
+            aof: info.aof_enabled,
+            expired: info.expired_keys.saturating_add(info.evicted_keys),
+            online_replicas: u32::try_from(online).unwrap_or(u32::MAX),
+            uptime_s: info.uptime_seconds.unwrap_or(0),
+            used_memory: info.used_memory_bytes,
+            link_down_s: info.master_link_down_since_seconds,
+        })
     }
 }

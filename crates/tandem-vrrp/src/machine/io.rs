@@ -118,6 +118,8 @@ pub enum Input {
     OwnAddress(Option<IpAddr>),
     /// The peer that sent priority 0 also refuses connections: claim without waiting for the skew.
     PeerReleased,
+    /// Claim now, without waiting for silence: whoever decides knows that the place is free.
+    Claim,
     /// We did not run for this long.
     PauseDetected(Duration),
     /// Hand over: priority 0 now, addresses for a moment longer. Ignored unless MASTER or claiming.
@@ -145,6 +147,8 @@ pub enum ClaimReason {
     PeerReleased,
     /// A master of lower priority speaks, and we preempt.
     Preempt,
+    /// [`Input::Claim`].
+    Asked,
 }
 
 /// Why a state was entered or addresses must go.

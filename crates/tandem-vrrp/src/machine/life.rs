@@ -112,6 +112,18 @@ impl Machine {
         }
     }
 
+    pub(super) fn claim_asked(&mut self, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::Backup(_) => self.claim(ClaimReason::Asked, out),
+            Phase::Init { .. }
+            | Phase::Claiming { .. }
+            | Phase::Releasing { .. }
+            | Phase::Master { .. }
+            | Phase::Fault
+            | Phase::Stopped => {}
+        }
+    }
+
     pub(super) fn fault(
         &mut self,
         source: FaultSource,

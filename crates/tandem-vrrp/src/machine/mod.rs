@@ -167,6 +167,7 @@ impl Machine {
                 }
             }
             Input::PeerReleased => self.peer_released(&mut out),
+            Input::Claim => self.claim_asked(&mut out),
             Input::PauseDetected(length) => self.paused(length, now, &mut out),
             Input::Release => self.release(now, &mut out),
             Input::Withdraw => self.withdraw(now, &mut out),

@@ -1,0 +1,131 @@
+//! The remote fence: our keeper fences the other host's server when the daemon there is gone and the server answers.
+//!
+//! The order is fixed: hold back writes, wait until our replica has applied the last of them, and only then make
+//! the server read-only and throw its clients out. A failure before the fence ends the pause and leaves the server
+//! as it was; a failure during it is told as such, because the server may be fenced.
+
+use std::time::Instant;
+
+use tandem_core::info::{Role, ServerInfo};
+use tandem_resp::Command;
+
+use super::client::Link;
+use super::ops::{self, OpError};
+use super::raw::Target;
+
+/// A server that was fenced from afar.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteFence {
+    /// Its offset, which the local replica has applied.
+    pub(crate) offset: u64,
+    /// Connections that were closed.
+    pub(crate) killed: u64,
+    /// What it says of itself afterwards.
+    pub(crate) info: ServerInfo,
+}
+
+/// Why there is no fence, or none that is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RemoteFenceError {
+    /// Before the fence; the server is as it was, or its writes are held back until the deadline at most.
+    #[error("not fenced, {step}: {error}")]
+    Before {
+        /// What failed.
+        step: &'static str,
+        /// How.
+        error: OpError,
+    },
+    /// The server is no primary, or of another lineage than the local one: there is nothing here to take over.
+    #[error("not fenced: {0}")]
+    Unrelated(&'static str),
+    /// The fence was sent; whether it holds is not known.
+    #[error("fence not confirmed: {0}")]
+    Unconfirmed(OpError),
+}
+
+/// Fences the server at `target`, whose replica is at `local`.
+///
+/// Half of the time until `deadline` is for the offsets to become equal; the pause lasts the whole of it.
+pub(crate) async fn remote_fence(
+    target: &Target,
+    local: &Link,
+    deadline: Instant,
+) -> Result<RemoteFence, RemoteFenceError> {
+    let before = |step| move |error: OpError| RemoteFenceError::Before { step, error };
+    let remote = Link::connect(target, deadline)
+        .await
+        .map_err(|error| before("connect")(error.into()))?;
+    let now = Instant::now();
+    let remaining = deadline.saturating_duration_since(now);
+    // The pause and the offset are one pipeline: nothing can be written between them.
+    let commands = [
+        ops::pause_command(remaining),
+        Command::from_args(&["INFO", "replication"]),
+    ];
+    let values = remote
+        .pipeline(&commands, deadline)
+        .await
+        .map_err(|error| before("pause")(error.into()))?;
+    ops::expect_ok("CLIENT PAUSE", values.first()).map_err(before("pause"))?;
+    let caught_up = catch_up(&values, local, now + remaining / 2).await;
+    if let Err(error) = caught_up {
+        // If this fails too, the pause ends by itself at the deadline.
+        let _ = ops::unpause(&remote, deadline).await;
+        return Err(error);
+    }
+    let [kill_normal, kill_pubsub] = ops::kill_commands();
+    let commands = [
+        ops::fence_command(),
+        kill_normal,
+        kill_pubsub,
+        // Whoever is still held back is now told READONLY, instead of waiting for the pause to end.
+        Command::from_args(&["CLIENT", "UNPAUSE"]),
+        Command::new("INFO"),
+    ];
+    let confirm = async {
+        let values = remote.pipeline(&commands, deadline).await?;
+        ops::expect_ok("REPLICAOF", values.first())?;
+        let mut killed = 0;
+        for value in values.iter().skip(1).take(2) {
+            killed += ops::expect_count("CLIENT KILL", Some(value))?;
+        }
+        let info = ops::parse_info(values.last())?;
+        ops::confirm_fenced(&info)?;
+        // A pause does not hold back the server's own PINGs, so it may have gone on a little. Its replicas stay attached
+        // over the fence, and what they have not read yet still comes.
+        let last = info
+            .slave_repl_offset
+            .ok_or(OpError::NotConfirmed("INFO without offsets"))?;
+        ops::wait_equal_offset(local, last, deadline).await?;
+        Ok(RemoteFence {
+            offset: last,
+            killed,
+            info,
+        })
+    };
+    confirm.await.map_err(RemoteFenceError::Unconfirmed)
+}
+
+/// Waits until the local replica has applied what the paused server wrote.
+async fn catch_up(
+    values: &[tandem_resp::Value],
+    local: &Link,
+    deadline: Instant,
+) -> Result<(), RemoteFenceError> {
+    let before = |step| move |error: OpError| RemoteFenceError::Before { step, error };
+    let info = ops::parse_info(values.last()).map_err(before("read its offset"))?;
+    let remote =
+        ops::Offsets::of(&info).ok_or(RemoteFenceError::Unrelated("its INFO has no offsets"))?;
+    if remote.role != Role::Primary {
+        return Err(RemoteFenceError::Unrelated("it is no primary"));
+    }
+    let reached = ops::wait_equal_offset(local, remote.offset, deadline)
+        .await
+        .map_err(before("equal offset"))?;
+    if reached.replid != remote.replid || reached.role != Role::Replica {
+        return Err(RemoteFenceError::Unrelated(
+            "the local server is no replica of its lineage",
+        ));
+    }
+    Ok(())
+}
