@@ -8,6 +8,7 @@
 //! for a file on disk, a test's string and a fuzzer's bytes.
 
 pub mod diagnostic;
+pub mod keepalived;
 pub mod settings;
 pub mod value;
 
