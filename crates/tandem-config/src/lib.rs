@@ -1,1 +1,17 @@
-//! Readers for tandem.toml and keepalived.conf, with diagnostics; opens no files itself.
+//! Readers for the configuration files that tandem accepts, with diagnostics that an operator can act on.
+//!
+//! - [`settings`] reads `tandem.toml` into typed values for the daemon, and owns the one table of all keys.
+//! - [`diagnostic`] is how every reader reports: severity, code, message, places in files, help; collected, so that one run
+//!   shows everything that is wrong with a file, and rendered as text or serialised for machines.
+//!
+//! Nothing here opens a file, asks a clock or looks at the host. Text comes in as arguments, so the same code answers
+//! for a file on disk, a test's string and a fuzzer's bytes.
+
+pub mod diagnostic;
+pub mod keepalived;
+pub mod settings;
+pub mod value;
+
+mod suggest;
+
+pub use diagnostic::{Diagnostic, Report, Severity};

@@ -1,0 +1,253 @@
+//! `tandem.toml`: the settings of `tandem run`, resolved and typed.
+//!
+//! [`read`] turns text into [`Settings`] or into a report of everything that is wrong with it. Every key, its default and its
+//! meaning stand once, in [`KEYS`]; the reader, [`reference_markdown`] and [`init_template`] are made from that table. What
+//! the file alone can show to be unsafe is refused here (a pair of three, a peer without a secret, a VIP that is a host's own
+//! address); what only the host can show (ports, rights, a running server's settings) is left to `tandem check`.
+
+mod check;
+mod kinds;
+mod read;
+mod reference;
+mod section;
+mod table;
+mod template;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use read::read;
+pub use reference::reference_markdown;
+pub use table::{KEYS, Key, Presence, SECTIONS, SectionInfo};
+pub use template::{InitFacts, init_template};
+
+use crate::value::{IpPrefix, Window};
+
+/// All of a host's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// This host.
+    pub host: Host,
+    /// The other hosts. Exactly one as soon as a group is elected by VRRP.
+    pub peers: Vec<Peer>,
+    /// The groups that this host looks after; at least one, with distinct names.
+    pub groups: Vec<Group>,
+}
+
+/// `[host]`: this machine, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// Name of this host, distinct among the hosts.
+    pub id: String,
+    /// Where the other hosts reach this one.
+    pub address: IpAddr,
+    /// Port for peers, the SENTINEL directory and redis-cli.
+    pub port: u16,
+    /// File with the secret that the hosts share. Present whenever there is a peer.
+    pub secret_file: Option<PathBuf>,
+    /// Folder of the journal, the archive and the control socket.
+    pub state_dir: PathBuf,
+}
+
+impl Host {
+    /// Where this host listens for its peers.
+    pub fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// `[[peer]]`: another host that runs tandem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Name of that host: the `id` in its own file.
+    pub id: String,
+    /// Where it is reached: the `address` in its own file.
+    pub address: IpAddr,
+    /// The port it listens on.
+    pub port: u16,
+}
+
+impl Peer {
+    /// Where to connect.
+    pub fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// `[[group]]`: one primary with its replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// Name of the group, the same on all its hosts (Sentinel's "master name").
+    pub name: String,
+    /// The group's server on this host.
+    pub server: SocketAddr,
+    /// Who starts and stops that server.
+    pub manage: Manage,
+    /// ACL user to log in as; none means the default user.
+    pub username: Option<String>,
+    /// File with the password for the servers of the group, which is also the one between them.
+    pub password_file: Option<PathBuf>,
+    /// A server that is silent for this long, counted from its last answer, is down.
+    pub down_after: Duration,
+    /// Does the host of higher priority take the group back?
+    pub preempt: Preempt,
+    /// May a resync that discards or reloads data start without a person?
+    pub resync: Resync,
+    /// If set, such a resync starts only inside this window of the day.
+    pub resync_window: Option<Window>,
+    /// A replica further behind than this many bytes is not promoted.
+    pub max_lag_bytes: u64,
+    /// How long a host that starts alone waits for its peer before it decides.
+    pub boot_wait: Duration,
+    /// For how long a second automatic failover is held back while the other side still shows life.
+    pub flap_block: Duration,
+    /// How long and how much of the archive is kept.
+    pub archive: ArchiveLimits,
+    /// How long a promotion waits for what the dead primary's kernel still delivers.
+    pub drain_deadline: Duration,
+    /// How long a planned handover may hold writes back before it is called off.
+    pub switchover_deadline: Duration,
+    /// Commands of the operator, by occasion.
+    pub hooks: Hooks,
+    /// Addresses that follow the primary.
+    pub vip: Option<Vip>,
+    /// Who decides which host is primary.
+    pub vrrp: Vrrp,
+}
+
+/// `manage`: who starts and stops the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "by")]
+pub enum Manage {
+    /// It runs already; something else restarts it.
+    Adopt,
+    /// tandem starts it, fenced, and restarts it with back-off.
+    Spawn {
+        /// The redis.conf to start it with.
+        redis_conf: PathBuf,
+        /// The server's binary.
+        redis_server: PathBuf,
+        /// The user to run it as; none means the daemon's own.
+        run_as: Option<String>,
+    },
+    /// A systemd unit.
+    Systemd {
+        /// Name of the unit, such as `redis-server.service`.
+        unit: String,
+    },
+}
+
+/// `preempt`: does the preferred host take the group back?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preempt {
+    /// The primary stays where it is until something fails or a person moves it.
+    Never,
+    /// The host of higher priority takes it back by a switchover, once its data is equal.
+    AfterSync,
+}
+
+/// `resync`: may a full or diverged resync start by itself?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resync {
+    /// Yes, after what differs was archived.
+    Automatic,
+    /// It waits for `tandem resync`.
+    Ask,
+}
+
+/// Retention of the archive. What exceeds either limit is removed, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ArchiveLimits {
+    /// Age at which an archive is removed.
+    pub keep: Duration,
+    /// Bytes that all archives of the group may take together.
+    pub max_bytes: u64,
+}
+
+/// The operator's commands, run in order, each with a deadline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Hooks {
+    /// After this host's server became primary.
+    pub on_promote: Vec<Hook>,
+    /// After this host's server stopped being primary.
+    pub on_demote: Vec<Hook>,
+    /// After the VIP appeared on this host.
+    pub on_vip: Vec<Hook>,
+    /// After this host became unable to hold the group.
+    pub on_fault: Vec<Hook>,
+}
+
+/// One command of the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hook {
+    /// Program and arguments, run without a shell. Not empty; the program is an absolute path.
+    pub command: Vec<String>,
+    /// When it is killed.
+    pub timeout: Duration,
+}
+
+/// `[group.vip]`: addresses that follow the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Vip {
+    /// The addresses; at least one, distinct.
+    pub addresses: Vec<IpPrefix>,
+    /// The interface that carries them.
+    pub interface: String,
+    /// Lifetime in the kernel, in whole seconds: how long an address outlives a daemon that was killed.
+    pub lifetime: Duration,
+}
+
+/// The version of VRRP on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum VrrpVersion {
+    /// RFC 3768: IPv4, whole seconds.
+    #[serde(rename = "2")]
+    V2,
+    /// RFC 9568: both families, centiseconds.
+    #[serde(rename = "3")]
+    V3,
+}
+
+/// `[group.vrrp]`: the pair's elector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Vrrp {
+    /// VRID, 1 to 255, the same on both hosts and used by nobody else on the segment.
+    pub router_id: u8,
+    /// 1 to 254; the higher one is preferred.
+    pub priority: u8,
+    /// The interface that carries the adverts.
+    pub interface: String,
+    /// Time between adverts: whole centiseconds in version 3, whole seconds in version 2.
+    pub advert_interval: Duration,
+    /// The version on the wire.
+    pub version: VrrpVersion,
+    /// Adverts go to the peer's address rather than to the multicast group.
+    pub unicast: bool,
+    /// Interfaces that must be up, besides `interface`.
+    pub track_interface: Vec<String>,
+    /// Extra checks of the operator.
+    pub track_script: Vec<TrackScript>,
+}
+
+/// `[[group.vrrp.track_script]]`: an extra check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrackScript {
+    /// Program and arguments, run without a shell. Not empty; the program is an absolute path.
+    pub script: Vec<String>,
+    /// Time from one start to the next.
+    pub interval: Duration,
+    /// When a run is killed and counts as failed.
+    pub timeout: Duration,
+    /// Successes in a row that make it good.
+    pub rise: u32,
+    /// Failures in a row that make it bad.
+    pub fall: u32,
+    /// 0: a bad check is a fault of the host. Otherwise keepalived's arithmetic: added while good if positive, subtracted while
+    /// bad if negative; -253 to 253.
+    pub weight: i16,
+}

@@ -1,0 +1,287 @@
+//! The one table of the keys of `tandem.toml`: name, kind, default, meaning.
+//!
+//! A default is TOML text and is read by the same code as an operator's value, so table, documents and behaviour cannot drift
+//! apart. Keys of coming versions are listed with the reason for which they are refused.
+
+/// Is a key required, and what holds without it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Must be given.
+    Required,
+    /// May be left out; the sentence in [`Key::doc`] says what that means.
+    Optional,
+    /// May be left out; this TOML value holds then.
+    Default(&'static str),
+    /// Known, but not in this version; the text says what to use instead.
+    Later(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Where it stands: `group.vip.address` is `address` under `[group.vip]`.
+    pub path: &'static str,
+    /// What kind of value it takes, in the words of the reference.
+    pub kind: &'static str,
+    /// Whether it may be left out.
+    pub presence: Presence,
+    /// An example value in TOML, used by the template where there is no default.
+    pub example: &'static str,
+    /// What it means, in one sentence.
+    pub doc: &'static str,
+}
+
+/// One table of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SectionInfo {
+    /// Where it stands: `group.vip` is `[group.vip]`.
+    pub path: &'static str,
+    /// May it occur several times (`[[group]]`)?
+    pub repeats: bool,
+    /// What it describes, in one sentence.
+    pub doc: &'static str,
+}
+
+impl SectionInfo {
+    /// The header as it stands in a file: `[host]` or `[[peer]]`.
+    pub fn header(&self) -> String {
+        if self.repeats {
+            format!("[[{}]]", self.path)
+        } else {
+            format!("[{}]", self.path)
+        }
+    }
+}
+
+impl Key {
+    /// The section part of the path; empty for a key at the top of the file.
+    pub fn section(&self) -> &'static str {
+        self.path
+            .rsplit_once('.')
+            .map_or("", |(section, _)| section)
+    }
+
+    /// The last part of the path: the word that stands in the file.
+    pub fn name(&self) -> &'static str {
+        self.path
+            .rsplit_once('.')
+            .map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// The entry of a section, by path.
+pub(super) fn section_info(path: &str) -> Option<&'static SectionInfo> {
+    SECTIONS.iter().find(|section| section.path == path)
+}
+
+/// The entry of a key, by path.
+pub(super) fn key(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The sections of the file, in the order of the reference.
+pub const SECTIONS: &[SectionInfo] = &[
+    SectionInfo {
+        path: "host",
+        repeats: false,
+        doc: "This host.",
+    },
+    SectionInfo {
+        path: "peer",
+        repeats: true,
+        doc: "Another host that runs tandem; a pair has exactly one.",
+    },
+    SectionInfo {
+        path: "group",
+        repeats: true,
+        doc: "One primary with its replicas; a host may look after several groups.",
+    },
+    SectionInfo {
+        path: "group.vip",
+        repeats: false,
+        doc: "Addresses that follow the group's primary; may be left out.",
+    },
+    SectionInfo {
+        path: "group.vrrp",
+        repeats: false,
+        doc: "The pair's elector: VRRP proposes who is primary, the state of the data decides.",
+    },
+    SectionInfo {
+        path: "group.vrrp.track_script",
+        repeats: true,
+        doc: "An extra check that counts in the election.",
+    },
+];
+
+const fn required(
+    path: &'static str,
+    kind: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        presence: Presence::Required,
+        example,
+        doc,
+    }
+}
+
+const fn optional(
+    path: &'static str,
+    kind: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        presence: Presence::Optional,
+        example,
+        doc,
+    }
+}
+
+const fn default(
+    path: &'static str,
+    kind: &'static str,
+    value: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        path,
+        kind,
+        presence: Presence::Default(value),
+        example: value,
+        doc,
+    }
+}
+
+const fn later(path: &'static str, instead: &'static str) -> Key {
+    Key {
+        path,
+        kind: "not in this version",
+        presence: Presence::Later(instead),
+        example: "",
+        doc: "Reserved for a coming version; refused.",
+    }
+}
+
+const USE_VRRP: &str = "this version elects a pair with [group.vrrp]";
+
+/// Every key, in the order of the reference.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    required("host.id", "name", "\"a\"",
+        "Name of this host, distinct among the hosts."),
+    required("host.address", "address", "\"10.0.0.1\"",
+        "Where the other hosts reach this one."),
+    optional("host.secret_file", "path", "\"/etc/tandem/secret\"",
+        "File with the secret that the hosts share; required as soon as there is a peer."),
+    default("host.state_dir", "path", "\"/var/lib/tandem\"",
+        "Folder of the journal, the archive and the control socket."),
+    default("host.port", "port", "26379",
+        "Port for peers, the SENTINEL directory and redis-cli."),
+    later("host.tls", "peers authenticate each other by secret_file; keep the link on a private network"),
+
+    required("peer.id", "name", "\"b\"",
+        "Name of that host: the `id` in its own file."),
+    required("peer.address", "address", "\"10.0.0.2\"",
+        "Where it is reached: the `address` in its own file."),
+    default("peer.port", "port", "26379",
+        "The port it listens on: the `port` in its own file."),
+
+    required("group.name", "name", "\"orders\"",
+        "Name of the group, the same on all its hosts."),
+    required("group.servers", "list of address:port", "[\"10.0.0.1:6379\"]",
+        "The group's server on this host, as the other host reaches it; exactly one."),
+    default("group.manage", "\"adopt\", \"spawn\" or \"systemd\"", "\"adopt\"",
+        "Who starts the server: it runs already, tandem starts it, or a systemd unit does."),
+    optional("group.redis_conf", "path", "\"/etc/redis/redis.conf\"",
+        "With manage = \"spawn\": the file to start the server with; required then."),
+    optional("group.redis_server", "path", "\"/usr/bin/redis-server\"",
+        "With manage = \"spawn\": the server's binary; without it, /usr/bin/redis-server."),
+    optional("group.run_as", "name", "\"redis\"",
+        "With manage = \"spawn\": the user to run the server as; without it, the daemon's own."),
+    optional("group.unit", "text", "\"redis-server.service\"",
+        "With manage = \"systemd\": the unit of the server; required then."),
+    optional("group.username", "text", "\"tandem\"",
+        "ACL user to log in as; without it, the default user."),
+    optional("group.password_file", "path", "\"/etc/tandem/redis.password\"",
+        "File with the password of the group's servers; a password itself never stands in this file."),
+    default("group.down_after", "duration", "\"1s\"",
+        "A server silent for this long, counted from its last answer, is down; proof of death needs no timeout."),
+    default("group.preempt", "\"never\" or \"after-sync\"", "\"never\"",
+        "Whether the host of higher priority takes the group back, by a switchover and only with equal data."),
+    default("group.resync", "\"automatic\" or \"ask\"", "\"automatic\"",
+        "Whether a full or diverged resync may start by itself or waits for `tandem resync`."),
+    optional("group.resync_window", "window of the day", "\"02:00-05:00\"",
+        "A full or diverged resync starts only inside this window, in local time; without it, at any time."),
+    default("group.max_lag", "size", "\"1mb\"",
+        "A replica further behind than this is not promoted."),
+    default("group.boot_wait", "duration", "\"30s\"",
+        "How long a host that starts alone waits for its peer before it decides."),
+    default("group.flap_block", "duration", "\"10m\"",
+        "For how long a second automatic failover is held back while the other side still shows life."),
+    default("group.archive_keep", "duration", "\"30d\"",
+        "Age at which archived writes are removed."),
+    default("group.archive_max", "size", "\"10gb\"",
+        "Size of all archives of the group at which the oldest are removed."),
+    default("group.drain_deadline", "duration", "\"1s\"",
+        "How long a promotion waits for what the dead primary's kernel still delivers."),
+    default("group.switchover_deadline", "duration", "\"2s\"",
+        "How long a planned handover may hold writes back before it is called off."),
+    optional("group.on_promote", "command or commands", "[\"/usr/local/bin/promoted\"]",
+        "Run after this host's server became primary."),
+    optional("group.on_demote", "command or commands", "[\"/usr/local/bin/demoted\"]",
+        "Run after this host's server stopped being primary."),
+    optional("group.on_vip", "command or commands", "{ command = [\"/usr/local/bin/route\", \"add\"], timeout = \"10s\" }",
+        "Run after the VIP appeared on this host, for a cloud's route or a DNS record."),
+    optional("group.on_fault", "command or commands", "[\"/usr/local/bin/alarm\"]",
+        "Run after this host became unable to hold the group."),
+    later("group.tls", "connect to the servers without TLS, on this host or a private network"),
+    later("group.votes", USE_VRRP),
+    later("group.sentinel", USE_VRRP),
+    later("group.local", USE_VRRP),
+    later("group.with", USE_VRRP),
+
+    optional("group.vip.address", "address/prefix", "\"10.0.0.100/24\"",
+        "The address; without a prefix it is the address alone (/32 or /128)."),
+    optional("group.vip.addresses", "list of address/prefix", "[\"10.0.0.100/24\", \"2001:db8::100/64\"]",
+        "Several addresses, of either family, in place of `address`."),
+    required("group.vip.interface", "interface", "\"eth0\"",
+        "The interface that carries them."),
+    default("group.vip.lifetime", "duration", "\"3s\"",
+        "How long an address outlives a daemon that was killed, in whole seconds; the kernel removes it then."),
+
+    required("group.vrrp.router_id", "number", "51",
+        "VRID from 1 to 255, the same on both hosts and used by nobody else on the segment."),
+    required("group.vrrp.priority", "number", "100",
+        "1 to 254; the higher one is preferred."),
+    optional("group.vrrp.interface", "interface", "\"eth0\"",
+        "The interface that carries the adverts; without it, the VIP's."),
+    default("group.vrrp.advert_interval", "duration", "\"300ms\"",
+        "Time between adverts: a multiple of 10ms up to 40.95s; in version 2 whole seconds up to 255s."),
+    default("group.vrrp.version", "number", "3",
+        "Version of VRRP on the wire: 3, or 2 for segments that filter it."),
+    default("group.vrrp.unicast", "true or false", "false",
+        "Send adverts to the peer's address rather than to the multicast group, for clouds that drop multicast."),
+    default("group.vrrp.track_interface", "list of interface", "[]",
+        "Further interfaces that must be up."),
+
+    required("group.vrrp.track_script.script", "command", "[\"/usr/local/bin/check\"]",
+        "Program and arguments, run without a shell; exit code 0 is good."),
+    default("group.vrrp.track_script.interval", "duration", "\"1s\"",
+        "Time from one start to the next."),
+    optional("group.vrrp.track_script.timeout", "duration", "\"1s\"",
+        "When a run is killed and counts as failed; without it, the interval."),
+    default("group.vrrp.track_script.rise", "number", "1",
+        "Successes in a row that make it good."),
+    default("group.vrrp.track_script.fall", "number", "1",
+        "Failures in a row that make it bad."),
+    default("group.vrrp.track_script.weight", "number", "0",
+        "0: a bad check is a fault of the host; positive: added to the priority while good; negative: taken off while bad."),
+
+    later("proxy", "clients use the VIP; the sharding proxy is a coming version's"),
+];
