@@ -1,9 +1,12 @@
-//! The only unsafe code of this tree: system calls that neither socket2 nor rustix offers in a safe form.
+//! The only unsafe code of this tree: system calls that neither socket2, rustix nor tokio offers in a safe form.
 
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Sets a socket option whose value is an `int`.
 ///
@@ -62,6 +65,15 @@ pub(super) fn bind_packet_send_only(socket: impl AsFd, interface_index: u32) -> 
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Registers a descriptor with the current runtime's reactor for readability.
+///
+/// tokio leaves it to the caller to vouch that a type keeps its descriptor open and unchanged.
+pub(super) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps one open descriptor, and names the same one, until it is dropped; only `AsyncFd`
+    // owns it from here on.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// Moves the calling thread into a new, empty network namespace.

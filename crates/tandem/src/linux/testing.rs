@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::sys;
 
+/// No test may wait longer, whatever it waits for.
+const TEST_LIMIT: Duration = Duration::from_secs(30);
+
 /// Runs `test` on its own thread, in a fresh network namespace with `lo` up and inside a current-thread runtime.
 ///
 /// Without the permission to make a namespace it prints why and passes, except under `CI=true`, where a test that
@@ -22,7 +25,8 @@ where
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(test());
+        let bounded = runtime.block_on(async { tokio::time::timeout(TEST_LIMIT, test()).await });
+        assert!(bounded.is_ok(), "not finished within {TEST_LIMIT:?}");
         None
     })
     .join();

@@ -46,7 +46,9 @@ impl Lifetime {
     /// The kernel counts whole seconds, so the lifetime is rounded up, and is at least one second. Measured on Linux 6.18,
     /// an address goes 0.03 to 0.2 s after its time is up.
     pub(crate) fn at_least(lifetime: Duration) -> Self {
-        let seconds = lifetime.as_secs() + u64::from(lifetime.subsec_nanos() > 0);
+        let seconds = lifetime
+            .as_secs()
+            .saturating_add(u64::from(lifetime.subsec_nanos() > 0));
         Self(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
     }
 

@@ -3,6 +3,10 @@
 //! The socket's buffer is finite. When the kernel had to drop events it says so once (`ENOBUFS`), and then the only
 //! right answer is a full listing compared with what is wanted; keepalived asks the kernel not to tell
 //! (`NETLINK_NO_ENOBUFS`) and so never notices. [`Change::Overrun`] is that signal.
+//!
+//! The surprising thing: the error is delivered ahead of the events still queued, and until those are read to the
+//! last the kernel drops every new one without a further error. So the queue is emptied before the signal is given;
+//! otherwise a change between the signal and the listing would be lost for good.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,10 +14,10 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use rustix::net::RecvFlags;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::super::netlink::{self, Subsystem};
+use super::super::sys;
 use super::{Entry, Link, wire};
 
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR`.
@@ -53,7 +57,7 @@ impl Monitor {
         // FORCE needs CAP_NET_ADMIN; without it the system's default limit applies, and overruns come earlier.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER_LEN);
         Ok(Self {
-            socket: AsyncFd::with_interest(fd, Interest::READABLE)?,
+            socket: sys::watch_readable(fd)?,
             buffer: vec![0; DATAGRAM_LEN].into_boxed_slice(),
             pending: VecDeque::new(),
         })
@@ -70,23 +74,38 @@ impl Monitor {
             }
             let mut guard = self.socket.readable().await?;
             let buffer = &mut *self.buffer;
-            let received = guard.try_io(|socket| {
-                let (length, full) =
-                    rustix::net::recv(socket.get_ref(), &mut *buffer, RecvFlags::TRUNC)?;
-                Ok((length, full > length))
-            });
-            match received {
-                Ok(Ok((_, true))) => return Ok(Change::Overrun),
-                Ok(Ok((length, false))) => {
+            match guard.try_io(|socket| receive(socket.get_ref(), buffer)) {
+                Ok(Ok(Some(length))) => {
                     self.pending
                         .extend(netlink::messages(&self.buffer[..length]).filter_map(change));
                 }
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                Ok(Ok(None)) => {
+                    empty(self.socket.get_ref(), &mut self.buffer);
                     return Ok(Change::Overrun);
                 }
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
             }
+        }
+    }
+}
+
+/// One datagram's length; `None` if events were lost, by the kernel or because the datagram did not fit.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match rustix::net::recv(socket, buffer, RecvFlags::TRUNC) {
+        Ok((length, full_length)) => Ok((full_length == length).then_some(length)),
+        Err(rustix::io::Errno::NOBUFS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Throws away what is queued. The kernel queues nothing new while the socket is congested, so this ends; the bound
+/// is for the moment after.
+fn empty(socket: &OwnedFd, buffer: &mut [u8]) {
+    for _ in 0..RECEIVE_BUFFER_LEN {
+        match receive(socket, buffer) {
+            Ok(_) => {}
+            Err(_would_block) => return,
         }
     }
 }

@@ -177,23 +177,18 @@ fn an_address_that_is_not_renewed_goes_by_itself() {
     );
 }
 
+async fn next_link(monitor: &mut Monitor, wanted: impl Fn(&Link) -> bool) {
+    while !matches!(monitor.next().await.expect("a change"), Change::Link(link) if wanted(&link)) {}
+}
+
 #[test]
 fn the_monitor_sees_links_and_addresses_and_says_when_it_missed_some() {
     in_namespace("the_monitor_sees_links_and_addresses", async || {
         let mut monitor = Monitor::open().expect("a monitor");
         veth_pair("v0", "v1");
+        next_link(&mut monitor, |link| link.name == "v0" && link.usable()).await;
         run(&["ip", "link", "set", "v0", "down"]);
-        let mut seen_usable = false;
-        loop {
-            if let Change::Link(link) = monitor.next().await.expect("a change")
-                && link.name == "v0"
-            {
-                seen_usable |= link.usable();
-                if seen_usable && !link.up {
-                    break;
-                }
-            }
-        }
+        next_link(&mut monitor, |link| link.name == "v0" && !link.up).await;
         run(&["ip", "link", "del", "v0"]);
         while !matches!(monitor.next().await.expect("a change"), Change::LinkGone(_)) {}
 
