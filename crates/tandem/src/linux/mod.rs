@@ -20,6 +20,7 @@ pub(crate) mod addr;
 pub(crate) mod announce;
 pub(crate) mod clock;
 mod netlink;
+pub(crate) mod proc;
 pub(crate) mod sockdiag;
 mod sys;
 #[cfg(test)]
