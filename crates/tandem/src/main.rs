@@ -1,6 +1,8 @@
 //! Keeps Redis and Valkey behind one address that stays up.
 
 #[allow(dead_code)]
+mod linux;
+#[allow(dead_code)]
 mod redis;
 
 fn main() {}

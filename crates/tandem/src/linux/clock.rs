@@ -1,0 +1,143 @@
+//! Notices that time went by without this process: a suspended machine, or a loop that was not scheduled.
+//!
+//! `CLOCK_MONOTONIC`, behind [`Instant`], stands still while the machine sleeps; `CLOCK_BOOTTIME` does not. What one
+//! gains over the other between two looks is the time asleep. A paused virtual machine may stop both; then only the
+//! other hosts' clocks know, which is why leases are also checked by their receivers. Wall-clock time takes no part:
+//! people set it.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Differences below this are the two clocks being read one after the other, not sleep.
+const READ_SKEW: Duration = Duration::from_millis(10);
+
+/// Time since boot, the time asleep included.
+pub(crate) fn boot_time() -> Duration {
+    duration(clock_gettime(ClockId::Boottime))
+}
+
+fn duration(time: Timespec) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).expect("time since boot is not negative");
+    let nanoseconds = u32::try_from(time.tv_nsec).expect("below one thousand million");
+    Duration::new(seconds, nanoseconds)
+}
+
+/// Finds the time that the machine spent suspended between two looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SuspendWatch {
+    monotonic: Instant,
+    boot: Duration,
+}
+
+impl SuspendWatch {
+    /// Starts from a reading of both clocks, taken as close together as possible.
+    pub(crate) fn new(monotonic: Instant, boot: Duration) -> Self {
+        Self { monotonic, boot }
+    }
+
+    /// Starts now.
+    pub(crate) fn start() -> Self {
+        Self::new(Instant::now(), boot_time())
+    }
+
+    /// How long the machine slept since the last look; zero is `None`.
+    pub(crate) fn look(&mut self, monotonic: Instant, boot: Duration) -> Option<Duration> {
+        let awake = monotonic.saturating_duration_since(self.monotonic);
+        let passed = boot.saturating_sub(self.boot);
+        *self = Self::new(monotonic, boot);
+        passed
+            .checked_sub(awake)
+            .filter(|asleep| *asleep > READ_SKEW)
+    }
+}
+
+/// Measures how late the loop runs against the deadlines it set itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lateness {
+    last: Duration,
+    worst: Duration,
+}
+
+impl Lateness {
+    /// Records that the timer for `deadline` was served at `now` and returns how late that was.
+    pub(crate) fn record(&mut self, deadline: Instant, now: Instant) -> Duration {
+        self.last = now.saturating_duration_since(deadline);
+        self.worst = self.worst.max(self.last);
+        self.last
+    }
+
+    /// Lateness of the latest timer.
+    pub(crate) fn last(&self) -> Duration {
+        self.last
+    }
+
+    /// The worst since the previous call; begins anew, so that each metrics scrape sees its own interval.
+    pub(crate) fn take_worst(&mut self) -> Duration {
+        std::mem::take(&mut self.worst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_time_asleep_is_reported_and_only_once() {
+        let start = Instant::now();
+        let boot = Duration::from_secs(1000);
+        let mut watch = SuspendWatch::new(start, boot);
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            watch.look(start + second, boot + second),
+            None,
+            "awake all the time"
+        );
+        assert_eq!(
+            watch.look(start + 2 * second, boot + 32 * second),
+            Some(30 * second),
+            "thirty seconds asleep"
+        );
+        assert_eq!(
+            watch.look(start + 3 * second, boot + 33 * second),
+            None,
+            "reported already"
+        );
+        let skew = Duration::from_millis(9);
+        assert_eq!(
+            watch.look(start + 4 * second, boot + 34 * second + skew),
+            None,
+            "reading skew"
+        );
+        assert_eq!(
+            watch.look(start + 5 * second, boot + 34 * second),
+            None,
+            "clocks read in the other order"
+        );
+    }
+
+    #[test]
+    fn the_boot_clock_is_never_behind_the_monotonic_one() {
+        let monotonic = duration(clock_gettime(ClockId::Monotonic));
+        assert!(boot_time() >= monotonic);
+    }
+
+    #[test]
+    fn lateness_keeps_the_worst_until_it_is_taken() {
+        let start = Instant::now();
+        let millisecond = Duration::from_millis(1);
+        let mut lateness = Lateness::default();
+        assert_eq!(
+            lateness.record(start, start + 7 * millisecond),
+            7 * millisecond
+        );
+        assert_eq!(
+            lateness.record(start + millisecond, start),
+            Duration::ZERO,
+            "early is not late"
+        );
+        assert_eq!(lateness.last(), Duration::ZERO);
+        assert_eq!(lateness.take_worst(), 7 * millisecond);
+        assert_eq!(lateness.take_worst(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,27 @@
+//! The Linux side of the shell: addresses, announcements, VRRP sockets, the kernel gate, socket diagnosis,
+//! process watching and clocks.
+//!
+//! Everything here carries out what the keeper decided and reports what the kernel said. Nothing here decides.
+//! Each adapter either answers within the system call it makes (netlink, which the kernel works off inside
+//! `sendmsg`) or is an async function on tokio's reactor; none waits on the runtime's thread. Sockets stay in the
+//! network namespace of the thread that opened them.
+//!
+//! | module | carries out |
+//! |---|---|
+//! | [`addr`] | VIPs with a finite lifetime, links, the watch for changes |
+//! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
+//! | [`raw`] | VRRP adverts in and out, as keepalived's sockets do |
+//! | [`gate`] | refusing TCP at VIP:port or at a server's own port with a reset |
+//! | [`sockdiag`] | listing TCP sockets and destroying them |
+//! | [`proc`] | proof that a server process is dead or dying |
+//! | [`clock`] | suspend and lateness of the loop |
+
+pub(crate) mod addr;
+pub(crate) mod announce;
+pub(crate) mod clock;
+mod netlink;
+pub(crate) mod proc;
+pub(crate) mod sockdiag;
+mod sys;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,22 @@
+//! Proof that a server process is dead, or that it is dying and can never answer again.
+//!
+//! kill -9 of a server with a large heap does not close its sockets at once: the kernel frees the memory first, and until
+//! that is done neither a closed connection nor the process' pidfd says anything. Two things show earlier. A sibling
+//! thread (Redis always has background threads) does not own the memory, so its exit is visible at once, through a
+//! pidfd opened with `PIDFD_THREAD` (Linux 6.9; older kernels fall back silently to the process pidfd). And from
+//! its first step of exiting the main thread carries `PF_EXITING` in `/proc/PID/stat`: that flag is the proof, since a
+//! task never loses it again, while a thread may also end without its process.
+//!
+//! A process is named by pid and start time, because pids are used again. Nothing here tells what follows from a
+//! death; and it does not say that nobody starts the server anew.
+
+mod listener;
+mod stat;
+mod watch;
+
+pub(crate) use listener::{listener_owner, owns_listener};
+pub(crate) use stat::{Life, Process};
+pub(crate) use watch::{DeathProof, Watch};
+
+#[cfg(test)]
+mod measure;

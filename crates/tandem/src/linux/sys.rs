@@ -1,0 +1,86 @@
+//! The only unsafe code of this tree: system calls that neither socket2, rustix nor tokio offers in a safe form.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Sets a socket option whose value is an `int`.
+///
+/// For `IPV6_CHECKSUM`, `IPV6_RECVPKTINFO` and `SO_TIMESTAMPNS`, which socket2 does not wrap.
+pub(super) fn set_int_option(
+    socket: impl AsFd,
+    level: i32,
+    name: i32,
+    value: i32,
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<i32>()).expect("four fits");
+    // SAFETY: the descriptor is borrowed and therefore open; pointer and length describe a live `i32` that the
+    // kernel only reads.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Binds an `AF_PACKET` socket to one interface with protocol 0, so that it sends there and receives nothing.
+///
+/// Neither socket2 nor rustix has `sockaddr_ll`.
+pub(super) fn bind_packet_send_only(socket: impl AsFd, interface_index: u32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET.cast_unsigned() as u16,
+        sll_protocol: 0,
+        sll_ifindex: interface_index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&address))
+        .expect("a socket address is tens of bytes");
+    // SAFETY: the descriptor is borrowed and therefore open; pointer and length describe a fully initialised
+    // `sockaddr_ll` that the kernel only reads.
+    let code = unsafe {
+        libc::bind(
+            socket.as_fd().as_raw_fd(),
+            (&raw const address).cast(),
+            length,
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Registers a descriptor with the current runtime's reactor for readability.
+///
+/// tokio leaves it to the caller to vouch that a type keeps its descriptor open and unchanged.
+pub(super) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps one open descriptor, and names the same one, until it is dropped; only `AsyncFd`
+    // owns it from here on.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// Moves the calling thread into a new, empty network namespace.
+#[cfg(test)]
+pub(super) fn enter_new_network_namespace() -> io::Result<()> {
+    // SAFETY: the danger of unshare in Rust is CLONE_FILES, which would give this thread its own descriptor
+    // table; only the network namespace is unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+        .map_err(Into::into)
+}
