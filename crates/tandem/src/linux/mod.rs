@@ -19,6 +19,7 @@
 pub(crate) mod addr;
 pub(crate) mod announce;
 pub(crate) mod clock;
+pub(crate) mod gate;
 mod netlink;
 pub(crate) mod proc;
 pub(crate) mod sockdiag;
