@@ -22,6 +22,7 @@ pub(crate) mod clock;
 pub(crate) mod gate;
 mod netlink;
 pub(crate) mod proc;
+pub(crate) mod raw;
 pub(crate) mod sockdiag;
 mod sys;
 #[cfg(test)]
