@@ -19,8 +19,10 @@
 pub(crate) mod addr;
 pub(crate) mod announce;
 pub(crate) mod clock;
+pub(crate) mod gate;
 mod netlink;
 pub(crate) mod proc;
+pub(crate) mod raw;
 pub(crate) mod sockdiag;
 mod sys;
 #[cfg(test)]

@@ -3,8 +3,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -74,6 +77,33 @@ pub(super) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` keeps one open descriptor, and names the same one, until it is dropped; only `AsyncFd`
     // owns it from here on.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// `recvmsg` into plain bytes: the lengths of packet and ancillary data, and the sender.
+///
+/// socket2 takes `MaybeUninit` buffers and leaves it to the caller to know what the kernel filled.
+pub(super) fn receive_message(
+    socket: &OwnedFd,
+    packet: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<(usize, usize, SockAddr)> {
+    // Any address does: it is overwritten, and IPv6's is the longest that a raw IP socket reports.
+    let mut sender = SockAddr::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+    let mut slices = [MaybeUninitSlice::new(as_uninit(packet))];
+    let mut message = MsgHdrMut::new()
+        .with_addr(&mut sender)
+        .with_buffers(&mut slices)
+        .with_control(as_uninit(control));
+    let length = SockRef::from(socket).recvmsg(&mut message, 0)?;
+    let control_length = message.control_len();
+    Ok((length, control_length, sender))
+}
+
+/// The same bytes, for a system call to write to.
+fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: the layout is the same. The only use, in `receive_message`, hands the slice to recvmsg, which writes
+    // initialised bytes or nothing, so the caller's slice stays initialised.
+    unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
 }
 
 /// Moves the calling thread into a new, empty network namespace.

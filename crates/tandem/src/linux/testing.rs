@@ -6,13 +6,21 @@ use std::time::{Duration, Instant};
 use super::sys;
 
 /// No test may wait longer, whatever it waits for.
-const TEST_LIMIT: Duration = Duration::from_secs(600);
+const TEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `test` on its own thread, in a fresh network namespace with `lo` up and inside a current-thread runtime.
 ///
 /// Without the permission to make a namespace it prints why and passes, except under `CI=true`, where a test that
 /// does not run is a failure.
 pub(super) fn in_namespace<F>(name: &str, test: F)
+where
+    F: AsyncFnOnce() + Send + 'static,
+{
+    in_namespace_within(TEST_LIMIT, name, test);
+}
+
+/// As [`in_namespace`], with a limit of its own.
+pub(super) fn in_namespace_within<F>(limit: Duration, name: &str, test: F)
 where
     F: AsyncFnOnce() + Send + 'static,
 {
@@ -25,8 +33,8 @@ where
             .enable_all()
             .build()
             .expect("a runtime");
-        let bounded = runtime.block_on(async { tokio::time::timeout(TEST_LIMIT, test()).await });
-        assert!(bounded.is_ok(), "not finished within {TEST_LIMIT:?}");
+        let bounded = runtime.block_on(async { tokio::time::timeout(limit, test()).await });
+        assert!(bounded.is_ok(), "not finished within {limit:?}");
         None
     })
     .join();

@@ -12,15 +12,25 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use super::super::testing::{eventually, in_namespace};
+use super::super::testing::{eventually, in_namespace_within};
 use super::{Process, Watch};
 
 const PORT: u16 = 6399;
 const VALUE_LEN: usize = 2000;
+/// Filling gigabytes takes its time.
+const LIMIT: Duration = Duration::from_secs(1800);
 
 struct Server {
     child: Child,
     connection: TcpStream,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Dead already unless a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Server {
@@ -146,7 +156,8 @@ fn setting(name: &str, default: usize) -> usize {
 
 #[test]
 fn a_killed_server_is_noticed_through_every_channel() {
-    in_namespace(
+    in_namespace_within(
+        LIMIT,
         "a_killed_server_is_noticed_through_every_channel",
         async || {
             let mebibytes = setting("TANDEM_MEASURE_MIB", 0);
@@ -165,12 +176,12 @@ fn a_killed_server_is_noticed_through_every_channel() {
                 let pid = server.pid().as_raw_nonzero().get();
                 let process = Process::with_pid(pid).expect("readable").expect("it runs");
                 let mut watch = Watch::new(process).expect("a watch");
+                let threads = watch.thread_count();
                 let killed = server.kill();
                 let proof = watch.exited().await.expect("a proof");
                 let noticed = killed.elapsed();
                 println!(
-                    "{mebibytes} MiB: Watch::exited {noticed:?}, {proof:?}, {} threads",
-                    watch.thread_count()
+                    "{mebibytes} MiB: Watch::exited {noticed:?}, {proof:?}, {threads} threads"
                 );
                 server.child.wait().expect("reaped");
                 assert!(process.check_now().expect("readable").is_over());

@@ -5,6 +5,8 @@ use std::io;
 
 /// `PF_EXITING` in the kernel's `linux/sched.h`: set at the start of `do_exit`, never cleared.
 const EXITING: u32 = 0x4;
+/// SIGKILL in a pending set: bit 9 - 1.
+const KILL_PENDING: u64 = 1 << 8;
 
 /// A process: the pid and the start time that tells it from a later owner of the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub(crate) struct Process {
 pub(crate) enum Life {
     /// It runs, sleeps or is stopped.
     Alive,
-    /// It will never run again, but some of it, open sockets perhaps, is still there.
+    /// It will never run its program again, but some of it, open sockets perhaps, is still there.
     Exiting,
     /// There is no such process.
     Gone,
@@ -107,7 +109,11 @@ fn parse(bytes: &[u8]) -> Option<Stat> {
     let field = |number: usize| text.split_ascii_whitespace().nth(number - 3);
     let flags: u32 = field(9)?.parse().ok()?;
     // Z and X are exit states, entered after the flag was set; they are named to be independent of its number.
-    let exiting = flags & EXITING != 0 || matches!(field(3)?, "Z" | "X");
+    // The kernel queues a fatal signal as SIGKILL to every thread before it wakes them. Nothing takes that back, so it
+    // is proof before the main thread got a processor to begin exiting on.
+    let pending: u64 = field(31)?.parse().ok()?;
+    let exiting =
+        flags & EXITING != 0 || pending & KILL_PENDING != 0 || matches!(field(3)?, "Z" | "X");
     Some(Stat {
         exiting,
         start_time: field(22)?.parse().ok()?,
@@ -121,7 +127,13 @@ mod tests {
     use super::*;
 
     fn line(name: &str, state: &str, flags: u32) -> String {
-        format!("77 ({name}) {state} 1 77 77 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 4 0 998877 1000 1")
+        with_pending(name, state, flags, 0)
+    }
+
+    fn with_pending(name: &str, state: &str, flags: u32, pending: u64) -> String {
+        format!(
+            "77 ({name}) {state} 1 77 77 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 4 0 998877 1000 1 2 3 4 5 6 7 {pending} 0"
+        )
     }
 
     #[test]
@@ -133,6 +145,8 @@ mod tests {
                 Some((true, 998_877)),
             ),
             (line("a) Z 1 (b", "S", 0), Some((false, 998_877))),
+            (with_pending("redis", "D", 0, 0x100), Some((true, 998_877))),
+            (with_pending("redis", "S", 0, 0x200), Some((false, 998_877))),
             (line("redis", "Z", 0), Some((true, 998_877))),
             ("77 (cut) S 1 77".to_owned(), None),
             (String::new(), None),

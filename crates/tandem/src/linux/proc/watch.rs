@@ -18,8 +18,8 @@ const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_
 /// Two siblings would do, as only the last user of the memory is held up by it; more make it likelier that one of them
 /// sleeps somewhere that a kill ends quickly.
 const THREADS_MAX: usize = 8;
-/// A killed process' threads see the signal within microseconds of each other, unless one is deep in a system call.
-/// For this long after a thread's exit the main thread's flag is looked at again and again.
+/// A killed process carries the proof before its first thread ends. One that ends by itself or crashes does so within
+/// microseconds, unless its main thread waits for a processor: so long the flag is looked at again and again.
 const SUSPICION: Duration = Duration::from_millis(50);
 /// For the first of it the looks follow each other as fast as the loop lets them: the main thread's flag has been
 /// seen 30 us after the first thread's exit, and tokio's timer would round that up to two milliseconds.
