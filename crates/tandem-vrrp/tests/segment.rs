@@ -219,7 +219,7 @@ impl Segment {
                 self.hosts[index].wish = None;
             }
             Output::Became { state, .. } => {
-                assert_eq!(state == State::Master, self.hosts[index].entitled)
+                assert_eq!(state == State::Master, self.hosts[index].entitled);
             }
             Output::Announce(_) => assert!(
                 self.hosts[index].entitled || self.hosts[index].machine.state() != State::Master,
