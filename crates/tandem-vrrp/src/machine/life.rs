@@ -1,6 +1,7 @@
 //! The transitions that nobody else's advert causes: start, answers to a wish, faults, handing
 //! over, stop, reload.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::counters::Told;
