@@ -287,12 +287,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn reject(
-        &mut self,
-        source: std::net::IpAddr,
-        error: DecodeError,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn reject(&mut self, source: IpAddr, error: DecodeError, out: &mut Vec<Output>) {
         let kind = error.counter();
         self.counters.drop_of(kind);
         self.tell(
