@@ -21,6 +21,14 @@ const FLIGHT_MAX: Duration = ms(5);
 /// Longest wait for the answer to a wish.
 const ANSWER_MAX: Duration = ms(20);
 
+/// How long troubles last: several Master_Downs, so that cuts make several masters.
+const fn trouble_ms(version: Version) -> u64 {
+    match version {
+        Version::V2 => 12_000,
+        Version::V3 => 3_000,
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Trouble {
     /// Nothing from the host arrives, or nothing arrives at it, until told otherwise.
@@ -44,16 +52,16 @@ enum Trouble {
 
 fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
-        any::<bool>().prop_map(|outgoing| Trouble::Cut { outgoing }),
-        Just(Trouble::Mend),
-        (1u64..2000).prop_map(Trouble::Freeze),
-        Just(Trouble::Break),
-        Just(Trouble::Repair),
-        Just(Trouble::Restart),
-        Just(Trouble::StopStart),
-        Just(Trouble::Release),
-        (-100i32..100).prop_map(Trouble::Weight),
-        Just(Trouble::Deny),
+        6 => any::<bool>().prop_map(|outgoing| Trouble::Cut { outgoing }),
+        1 => Just(Trouble::Mend),
+        1 => (1u64..2000).prop_map(Trouble::Freeze),
+        1 => Just(Trouble::Break),
+        1 => Just(Trouble::Repair),
+        1 => Just(Trouble::Restart),
+        1 => Just(Trouble::StopStart),
+        1 => Just(Trouble::Release),
+        1 => (-100i32..100).prop_map(Trouble::Weight),
+        1 => Just(Trouble::Deny),
     ]
 }
 
@@ -86,9 +94,15 @@ fn plan(version: Version) -> impl Strategy<Value = Plan> {
             settings
         });
     let hosts = proptest::collection::vec(host, 2..=4);
-    let troubles = proptest::collection::vec((0u64..3000, 0usize..4, trouble()), 0..24);
-    (hosts, troubles, 0u64..50, any::<u64>()).prop_map(
-        |(hosts, mut troubles, loss_percent, seed)| {
+    let troubles =
+        proptest::collection::vec((0u64..trouble_ms(version), 0usize..4, trouble()), 0..24);
+    (hosts, any::<bool>(), troubles, 0u64..50, any::<u64>()).prop_map(
+        |(mut hosts, equal, mut troubles, loss_percent, seed)| {
+            // Left to chance, ties are too rare to try the tie-break.
+            if equal {
+                let priority = hosts[0].priority;
+                hosts.iter_mut().for_each(|host| host.priority = priority);
+            }
             troubles.sort_by_key(|(at, ..)| *at);
             Plan {
                 hosts,
@@ -374,7 +388,7 @@ impl Segment {
 fn one_master_in_the_end(plan: &Plan) -> Result<(), TestCaseError> {
     let mut segment = Segment::new(plan);
     let mut troubles = plan.troubles.iter().peekable();
-    for at in 0..3000 {
+    for at in 0..trouble_ms(plan.hosts[0].version) {
         while let Some((_, host, trouble)) = troubles.next_if(|(due, ..)| *due <= at) {
             segment.trouble(host % plan.hosts.len(), trouble);
         }
@@ -400,7 +414,7 @@ fn one_master_in_the_end(plan: &Plan) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn v3_ends_with_one_master(plan in plan(Version::V3)) {
