@@ -174,7 +174,10 @@ impl Import<'_> {
             instance.router_id,
             instance.priority.min(254)
         ));
-        let carried = instance.addresses.first().or(instance.excluded.first());
+        let carried = instance
+            .addresses
+            .first()
+            .or_else(|| instance.excluded.first());
         if carried.is_none_or(|line| line.interface != instance.interface) {
             text.push_str(&format!("interface = {}\n", toml_text(&instance.interface)));
         }
@@ -351,15 +354,17 @@ impl Import<'_> {
         let first = config.instances.first();
         let host_address = facts
             .host_address
-            .or(first.and_then(|instance| instance.source));
+            .or_else(|| first.and_then(|instance| instance.source));
         let peer_address = facts
             .peer_address
-            .or(first.and_then(|instance| instance.unicast_peers.first().map(|peer| peer.address)))
+            .or_else(|| {
+                first.and_then(|instance| instance.unicast_peers.first().map(|peer| peer.address))
+            })
             .or(self.primary);
         let host_id = facts
             .host_id
             .clone()
-            .or(config.global.router_id.as_deref().map(word))
+            .or_else(|| config.global.router_id.as_deref().map(word))
             .unwrap_or_else(|| "a".to_owned());
         let peer_id = facts.peer_id.clone().unwrap_or_else(|| "b".to_owned());
         let mut toml = String::from(
@@ -373,7 +378,7 @@ impl Import<'_> {
             toml.push_str(&format!("\n{header}\nid = {}\n", toml_text(id)));
             match address {
                 Some(address) => {
-                    toml.push_str(&format!("address = {}\n", toml_text(&address.to_string())))
+                    toml.push_str(&format!("address = {}\n", toml_text(&address.to_string())));
                 }
                 None => {
                     toml.push_str(&format!(

@@ -120,8 +120,8 @@ fn pieces(line: &str) -> Vec<Vec<String>> {
             words.push(std::mem::take(word));
         }
     };
-    let mut input = line.chars().peekable();
-    while let Some(c) = input.next() {
+    let input = line.chars().peekable();
+    for c in input {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
             (None, '"' | '\'') => quote = Some(c),
@@ -200,7 +200,7 @@ fn redis_cli(args: &[String], argv: &[String], purpose: &mut Purpose) {
                 purpose.port = words
                     .next()
                     .and_then(|port| port.parse().ok())
-                    .or(purpose.port)
+                    .or(purpose.port);
             }
             "-h" | "-n" | "-t" | "--user" | "-s" => {
                 words.next();
