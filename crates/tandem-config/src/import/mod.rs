@@ -406,6 +406,10 @@ impl Import<'_> {
             &mut self.todo,
         );
         toml.push_str(&self.body);
+        if facts.peer_id.is_none() {
+            self.todo
+                .push("make the id under [[peer]] the id of the other host's own file".to_owned());
+        }
         self.todo.push(
             "make /etc/tandem/secret, the same on both hosts, readable by root only".to_owned(),
         );
