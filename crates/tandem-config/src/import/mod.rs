@@ -3,7 +3,7 @@
 //! An instance becomes a group with its VIP and elector. Scripts that only do what tandem does itself (ask the server, change
 //! its role, wait, log) are left out; those that do more stay as hooks or checks. Every line that is not carried over is
 //! named in a comment with the reason. What a keepalived file does not say (addresses of the hosts) is asked for by a
-//! comment that begins with `TODO:`, and the file does not pass `tandem check` until it is filled in. No password is ever written.
+//! comment that begins with `Fill in:`, and the file does not pass `tandem check` until it is filled in. No password is ever written.
 
 mod shell;
 
@@ -116,7 +116,7 @@ impl Import<'_> {
                 toml_text(&std::net::SocketAddr::new(address, port).to_string())
             )),
             None => text.push_str(&format!(
-                "# TODO: this host's server, at the address of [host]\n# servers = [\"10.0.0.1:{port}\"]\n"
+                "# Fill in: this host's server, at the address of [host]\n# servers = [\"10.0.0.1:{port}\"]\n"
             )),
         }
         if self.password {
@@ -382,7 +382,7 @@ impl Import<'_> {
                 }
                 None => {
                     toml.push_str(&format!(
-                        "# TODO: the address of {what}\n# address = \"10.0.0.1\"\n"
+                        "# Fill in: the address of {what}\n# address = \"10.0.0.1\"\n"
                     ));
                     todo.push(format!("fill in the address of {what}"));
                 }
@@ -444,8 +444,7 @@ impl Import<'_> {
 }
 
 /// Said where a script wants a password: its argument is left out rather than copied.
-const SECRET: &str =
-    "# TODO: it took a password as an argument; let it read /etc/tandem/redis.password instead\n";
+const SECRET: &str = "# Fill in: it took a password as an argument; let it read /etc/tandem/redis.password instead\n";
 
 /// Why a script is not needed.
 fn reason(purpose: &Purpose) -> &'static str {
