@@ -5,7 +5,12 @@
 //! thread (Redis always has background threads) does not own the memory, so its exit is visible at once, through a
 //! pidfd opened with `PIDFD_THREAD` (Linux 6.9; older kernels fall back silently to the process pidfd). And from
 //! its first step of exiting the main thread carries `PF_EXITING` in `/proc/PID/stat`: that flag is the proof, since a
-//! task never loses it again, while a thread may also end without its process.
+//! task never loses it again, while a thread may also end without its process. Earlier still, a SIGKILL pending on the
+//! main thread, which nothing can take back, counts as the same.
+//!
+//! Measured on Linux 6.18, two busy processors, redis 7.0, from kill -9: pidfd of the process and end of an open
+//! connection 1 to 5 ms when empty and 450 to 2500 ms with 4 GiB; pidfd of a thread, and with it [`Watch`], 0.05 to 1 ms in most
+//! rounds and 18 ms in the worst, at either size.
 //!
 //! A process is named by pid and start time, because pids are used again. Nothing here tells what follows from a
 //! death; and it does not say that nobody starts the server anew.
