@@ -8,9 +8,10 @@
 //! task never loses it again, while a thread may also end without its process. Earlier still, a SIGKILL pending on the
 //! main thread, which nothing can take back, counts as the same.
 //!
-//! Measured on Linux 6.18 with two busy processors and redis 7.0, from kill -9: process pidfd and end of an open
-//! connection 1 to 5 ms when empty, 340 to 2500 ms with 4 GiB; [`Watch::exited`], at either size, mostly below
-//! 0.1 ms and in the worst of many rounds, when it waited for a processor, 8 ms. `measure` repeats this.
+//! Measured on Linux 6.18 with two shared, busy processors and redis 7.0, from kill -9 (median, range):
+//! end of an open connection, and process pidfd alike, 1.4 ms (0.9 to 15) when empty, 0.8 s (0.34 to 2.5) with
+//! 4 GiB; [`Watch::exited`] 0.08 ms (0.04 to 1.5) when empty, 0.09 ms (0.04 to 7.7) with 4 GiB, the long ones waiting for
+//! a processor. `measure` repeats this.
 //!
 //! A process is named by pid and start time, because pids are used again. Nothing here tells what follows from a
 //! death; and it does not say that nobody starts the server anew.
