@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arrangement;
 pub mod client;
 pub mod ns;
 pub mod poll;

@@ -7,6 +7,11 @@ use std::process::{Child, ExitStatus};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Field of `/proc/PID/stat`, proc(5).
+const FLAGS: usize = 9;
+/// The kernel's flag of a task that is shutting down, `include/linux/sched.h`.
+const PF_EXITING: u64 = 4;
+
 /// A child process on one of the lab's hosts.
 #[derive(Debug)]
 pub struct Process {
@@ -57,6 +62,12 @@ impl Process {
     /// SIGCONT to the process and everything it started.
     pub fn thaw(&self) {
         self.signal_tree(Signal::CONT);
+    }
+
+    /// Whether the kernel is taking it down already.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        stat_field(self.pid(), FLAGS).is_some_and(|flags| flags & PF_EXITING != 0)
     }
 
     /// SIGTERM to the process alone, then waits for its end.

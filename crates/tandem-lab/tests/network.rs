@@ -24,8 +24,8 @@ fn listen(lab: &Lab) -> Vec<TcpListener> {
         .iter()
         .map(|host| {
             host.enter(|| TcpListener::bind(("0.0.0.0", PORT)))
-                .unwrap()
-                .unwrap()
+                .expect("the host's network")
+                .expect("a free port")
         })
         .collect()
 }

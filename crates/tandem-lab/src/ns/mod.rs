@@ -194,6 +194,28 @@ impl Lab {
         })
     }
 
+    /// Parts the network: hosts of different groups do not reach each other, hosts of no group reach everybody.
+    ///
+    /// # Errors
+    /// When nftables refuses.
+    pub fn partition(&self, groups: &[&[&str]]) -> anyhow::Result<()> {
+        self.change(|rules| {
+            for (here, group) in groups.iter().enumerate() {
+                let others = groups
+                    .iter()
+                    .enumerate()
+                    .filter(|(there, _)| *there != here)
+                    .flat_map(|(_, group)| *group);
+                for to in others {
+                    rules.extend(group.iter().map(|from| Rule::Cut {
+                        from: (*from).to_owned(),
+                        to: (*to).to_owned(),
+                    }));
+                }
+            }
+        })
+    }
+
     /// Filters VRRP (IP protocol 112) between two hosts and lets everything else pass.
     ///
     /// # Errors
@@ -242,7 +264,20 @@ impl Lab {
         for pid in self.host(host).pids() {
             crate::process::signal(pid, Signal::KILL);
         }
-        self.link(host, "down")
+        self.link(host, "down")?;
+        // The kernel of a host without power has no addresses; nobody may still find the VIP there.
+        command(
+            "ip",
+            &[
+                "-n",
+                self.host(host).netns(),
+                "addr",
+                "flush",
+                "dev",
+                INTERFACE,
+            ],
+        )
+        .map(drop)
     }
 
     /// Gives the power back: the host has its own address, an empty packet filter, its disk, and no process.

@@ -162,6 +162,17 @@ impl Server {
         matches!(self.process.ended(), Ok(None))
     }
 
+    /// Whether the process is there and not on its way out: the end of one that was killed is waited for.
+    ///
+    /// # Errors
+    /// When the kernel does not know the child.
+    pub fn is_running_soon(&mut self) -> anyhow::Result<bool> {
+        if self.process.is_exiting() {
+            self.process.wait()?;
+        }
+        Ok(self.is_running())
+    }
+
     /// A connection from the server's own host, which works in any state of the network.
     ///
     /// # Errors
