@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arrangement;
+pub mod bench;
 pub mod client;
 pub mod ns;
 pub mod poll;

@@ -214,10 +214,7 @@ impl Pair {
         match fault {
             Fault::KillServer => self.server(primary).process().kill(),
             Fault::FreezeServer => self.server(primary).process().freeze(),
-            Fault::PowerOff => {
-                self.without_power[primary.index()] = true;
-                self.lab.power_off(here)?;
-            }
+            Fault::PowerOff => self.power_off(primary)?,
             Fault::Switchover => bail!("a switchover is ordered, not injected"),
             Fault::KillDaemon => daemons.iter().for_each(Process::kill),
             Fault::FreezeDaemon => daemons.iter().for_each(Process::freeze),
@@ -235,6 +232,35 @@ impl Pair {
         Ok(())
     }
 
+    /// Takes the power of a side's host.
+    ///
+    /// # Errors
+    /// As [`Lab::power_off`].
+    pub fn power_off(&mut self, side: Side) -> anyhow::Result<()> {
+        self.without_power[side.index()] = true;
+        self.lab.power_off(side.host())
+    }
+
+    /// Gives a side's host its power back and starts its server; its daemons are the arrangement's to start.
+    ///
+    /// # Errors
+    /// When the host or the server does not come back.
+    pub fn power_on(&mut self, side: Side) -> anyhow::Result<()> {
+        self.daemons[side.index()].clear();
+        self.lab.power_on(side.host())?;
+        self.servers[side.index()]
+            .as_mut()
+            .context("the servers are started before they lose power")?
+            .restart()?;
+        self.without_power[side.index()] = false;
+        Ok(())
+    }
+
+    /// Replaces the settings of the servers that the next start makes.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Undoes every fault the way an operator's machines do by themselves: power, cables, processes that run again.
     ///
     /// Returns the sides whose daemons have to be started.
@@ -243,8 +269,10 @@ impl Pair {
         let mut without_daemons = Vec::new();
         for side in Side::BOTH {
             let index = side.index();
-            if std::mem::take(&mut self.without_power[index]) {
-                self.lab.power_on(side.host())?;
+            if self.without_power[index] {
+                self.power_on(side)?;
+                without_daemons.push(side);
+                continue;
             }
             let server = self.servers[index]
                 .as_mut()

@@ -75,3 +75,17 @@ fn cache() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME").context("neither TANDEM_LAB_SERVERS nor HOME is set")?;
     Ok(PathBuf::from(home).join(".cache/tandem-lab"))
 }
+
+impl std::str::FromStr for Flavour {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|flavour| flavour.name() == name)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::ALL.iter().map(|flavour| flavour.name()).collect();
+                format!("no server `{name}`; there are {}", names.join(", "))
+            })
+    }
+}
