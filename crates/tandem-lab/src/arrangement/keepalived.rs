@@ -141,6 +141,13 @@ impl Arrangement for Keepalived {
         }
         let file = dir.join("keepalived.conf");
         std::fs::write(&file, self.config(side))?;
+        let (parent, child) = (dir.join("keepalived.pid"), dir.join("keepalived-vrrp.pid"));
+        // A host's /run is empty after a boot; a pid file of before would make keepalived refuse to start.
+        for stale in [&parent, &child] {
+            if stale.exists() {
+                std::fs::remove_file(stale)?;
+            }
+        }
         let mut command = Command::new("keepalived");
         // VRRP only, in the foreground, with the log on standard error and its pid files beside its configuration.
         command
@@ -154,9 +161,9 @@ impl Arrangement for Keepalived {
             .arg(&file);
         command
             .arg("--pid")
-            .arg(dir.join("keepalived.pid"))
+            .arg(parent)
             .arg("--vrrp_pid")
-            .arg(dir.join("keepalived-vrrp.pid"));
+            .arg(child);
         let daemon = self.pair.host(side).spawn("keepalived", &mut command)?;
         self.pair.add_daemon(side, daemon);
         if side == Side::A {
