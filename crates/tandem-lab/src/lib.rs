@@ -23,6 +23,7 @@ pub mod process;
 pub mod resp;
 pub mod server;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Finds the `tandem` binary that the lab is to exercise.
@@ -63,23 +64,48 @@ pub fn tandem_binary() -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Where the lab may run and where it may not: the beginning of every test that needs namespaces.
+/// Whether a test that needs namespaces can run: the beginning of every such test.
 ///
-/// Returns true when the test can run. Otherwise it reports the test as skipped, by name and with the reason.
+/// Otherwise it reports the test as skipped, by name and with the reason.
 ///
 /// # Panics
 /// Under `CI=true`, where a test that cannot run counts as failed.
 #[must_use]
 pub fn can_run(test: &str) -> bool {
-    let Err(reason) = ns::capability() else {
-        return true;
-    };
+    match ns::capability() {
+        Ok(()) => true,
+        Err(reason) => {
+            skip(test, &reason.to_string());
+            false
+        }
+    }
+}
+
+/// As [`can_run`], for a test that the root of a user namespace cannot run either.
+///
+/// # Panics
+/// As [`can_run`].
+#[must_use]
+pub fn can_run_as_root(test: &str) -> bool {
+    if !can_run(test) {
+        return false;
+    }
+    if !ns::is_real_root() {
+        skip(test, "needs real root, not that of a user namespace");
+        return false;
+    }
+    true
+}
+
+/// Reports a test, or a part of one, as skipped.
+///
+/// # Panics
+/// Under `CI=true`, where a test that cannot run counts as failed.
+pub fn skip(test: &str, reason: &str) {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
         "{test} cannot run: {reason}"
     );
     // Written past the test harness' capture, which would hide it: a skipped test is never silent.
-    use std::io::Write;
     let _ = writeln!(std::io::stdout(), "skipped: {test}: {reason}");
-    false
 }

@@ -155,3 +155,40 @@ fn a_lab_leaves_nothing_behind() {
     assert!(!dir.exists());
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
 }
+
+#[test]
+fn the_next_lab_removes_what_a_dead_one_left() {
+    if !can_run("the_next_lab_removes_what_a_dead_one_left") {
+        return;
+    }
+    // Beyond the kernel's largest process id, so surely dead; the last part is ours.
+    let name = format!("tandem-lab.4194305.1.0.left-by-{}", std::process::id());
+    let ip = |args: &[&str]| {
+        let output = Command::new("ip").args(args).output()?;
+        anyhow::ensure!(output.status.success(), "ip {args:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    ip(&["netns", "add", &name]).unwrap();
+    let mut left = Command::new("ip")
+        .args(["netns", "exec", &name, "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    tandem_lab::poll::until(
+        "the process to be inside",
+        Duration::from_secs(10),
+        Duration::from_millis(5),
+        || {
+            let pids = ip(&["netns", "pids", &name])?;
+            Ok(if pids.trim().is_empty() {
+                Err("it is not".to_owned())
+            } else {
+                Ok(())
+            })
+        },
+    )
+    .unwrap();
+
+    let _lab = Lab::pair().unwrap();
+    assert!(!left.wait().unwrap().success());
+    assert!(!std::path::Path::new("/run/netns").join(&name).exists());
+}

@@ -7,7 +7,7 @@ use tandem_lab::arrangement::{
 };
 use tandem_lab::client::{Client, Settings as ClientSettings};
 use tandem_lab::server::Settings;
-use tandem_lab::{can_run, poll};
+use tandem_lab::{can_run, can_run_as_root, poll};
 
 const BOUND: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_millis(300);
@@ -23,7 +23,7 @@ fn client_of(arrangement: &dyn Arrangement) -> Client {
 
 #[test]
 fn keepalived_moves_the_address_and_the_client_sees_the_gap() {
-    if !can_run("keepalived_moves_the_address_and_the_client_sees_the_gap") {
+    if !can_run_as_root("keepalived_moves_the_address_and_the_client_sees_the_gap") {
         return;
     }
     let mut pair = Keepalived::new(Tuning::Tuned, Settings::default()).unwrap();
@@ -46,7 +46,7 @@ fn keepalived_moves_the_address_and_the_client_sees_the_gap() {
 
 #[test]
 fn filtered_adverts_make_two_masters_while_tcp_passes() {
-    if !can_run("filtered_adverts_make_two_masters_while_tcp_passes") {
+    if !can_run_as_root("filtered_adverts_make_two_masters_while_tcp_passes") {
         return;
     }
     let mut pair = Keepalived::new(Tuning::Tuned, Settings::default()).unwrap();

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_lab::can_run;
 use tandem_lab::client::{Client, Settings as ClientSettings, Target};
 use tandem_lab::ns::Lab;
-use tandem_lab::poll;
 use tandem_lab::server::{Flavour, Persistence, Server, Settings};
+use tandem_lab::{can_run, poll, skip};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -19,11 +18,7 @@ fn every_flavour_starts_with_every_persistence_and_keeps_what_it_should() {
     let lab = Lab::pair().unwrap();
     for flavour in Flavour::ALL {
         if let Err(reason) = flavour.find() {
-            assert!(
-                std::env::var("CI").as_deref() != Ok("true"),
-                "{test}: {reason}"
-            );
-            println!("skipped: {test}, {}: {reason}", flavour.name());
+            skip(&format!("{test}, {}", flavour.name()), &reason.to_string());
             continue;
         }
         let line = flavour.name().rsplit('-').next().unwrap();

@@ -27,8 +27,12 @@ impl Keepalived {
     /// Builds its network.
     ///
     /// # Errors
-    /// As [`Pair::new`].
+    /// As [`Pair::new`], and without real root: keepalived cannot run its scripts in a user namespace.
     pub fn new(tuning: Tuning, settings: Settings) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            crate::ns::is_real_root(),
+            "keepalived cannot run its scripts as the root of a user namespace: needs real root"
+        );
         Ok(Self {
             pair: Pair::new(settings)?,
             tuning,

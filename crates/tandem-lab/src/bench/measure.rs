@@ -18,6 +18,8 @@ const OUTAGE: Duration = Duration::from_secs(40);
 const CUT: Duration = Duration::from_secs(12);
 /// Faults after which nothing should happen are looked at for this long: longer than any lifetime or time-out in play.
 const LOOK: Duration = Duration::from_secs(6);
+/// After a planned switchover by Sentinel the old primary goes on acknowledging for about 11 s what is then thrown away.
+const LATE_LOSS: Duration = Duration::from_secs(12);
 /// For everything to be well again after the repair; a full resync of some GiB included.
 const SETTLE: Duration = Duration::from_secs(120);
 
@@ -43,10 +45,10 @@ pub(super) fn measure(
     } else {
         let look = match fault {
             Fault::KillDaemon | Fault::FreezeDaemon | Fault::FilterVrrp => LOOK,
+            Fault::Switchover => LATE_LOSS,
             Fault::KillServer
             | Fault::FreezeServer
             | Fault::PowerOff
-            | Fault::Switchover
             | Fault::CutBothUsed
             | Fault::CutStandbyUsed
             | Fault::CutStandbyIdle => STEADY,
@@ -58,7 +60,7 @@ pub(super) fn measure(
     };
     let end = Instant::now();
     if let Err(outage) = observed {
-        outcome.note = format!("outage: {outage:#}");
+        add_note(outcome, &format!("outage: {outage:#}"));
     }
     let records = clients
         .into_iter()
@@ -76,31 +78,38 @@ pub(super) fn measure(
         .iter()
         .map(|record| record.acknowledged().len() as u64)
         .sum();
-    if !fault.is_cut() {
-        outcome.lost =
-            missing(arrangement, &records)?.map_or(outcome.acknowledged, |keys| keys.len() as u64);
-    }
-    outcome.two_writable_ms = milliseconds(watch.overlap().both);
+    // Lost is what clients would miss now. During a cut, and with two primaries, it cannot be known before the repair.
+    let before = if fault.is_cut() {
+        None
+    } else {
+        missing(arrangement, &records)?
+    };
     match arrangement.settle(SETTLE) {
         Ok(_) => outcome.settled = true,
-        Err(error) => {
-            outcome.note = format!("{} not settled: {error:#}", outcome.note)
-                .trim()
-                .to_owned();
-        }
+        Err(error) => add_note(outcome, &format!("not settled: {error:#}")),
     }
-    let left = missing(arrangement, &records)?;
-    if let Some(keys) = left {
-        let archived = arrangement.archived(&keys)?;
+    outcome.two_writable_ms = milliseconds(watch.stop()?.both);
+    if let Some(after) = missing(arrangement, &records)? {
+        let archived = arrangement.archived(&after)?;
+        outcome.lost = before.map_or(after.len(), |keys| keys.len()) as u64;
         outcome.archived = archived.len() as u64;
-        outcome.gone = keys.difference(&archived).count() as u64;
-        if fault.is_cut() {
-            outcome.lost = keys.len() as u64;
-        }
+        outcome.gone = after.difference(&archived).count() as u64;
     } else {
+        add_note(
+            outcome,
+            "nobody is primary after the repair: all counted as lost",
+        );
+        outcome.lost = outcome.acknowledged;
         outcome.gone = outcome.acknowledged;
     }
     Ok(())
+}
+
+fn add_note(outcome: &mut Outcome, note: &str) {
+    if !outcome.note.is_empty() {
+        outcome.note.push_str("; ");
+    }
+    outcome.note.push_str(note);
 }
 
 /// The places of the clients in the list.

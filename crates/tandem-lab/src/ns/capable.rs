@@ -117,6 +117,14 @@ fn run(program: &str, args: &[&str]) -> Result<(), Incapable> {
     )))
 }
 
+/// Whether this process is root outside every user namespace too.
+///
+/// The root of a user namespace has one user and may not change its groups, which keepalived does before each script.
+#[must_use]
+pub fn is_real_root() -> bool {
+    rustix::process::geteuid().is_root() && outer_uid() == 0
+}
+
 /// The user outside any user namespace: 0 for the real root, the caller's own for the root of a user namespace.
 pub(super) fn outer_uid() -> u32 {
     std::fs::read_to_string("/proc/self/uid_map")

@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use rustix::process::Signal;
 
-pub use self::capable::{Incapable, capability, ensure_capable};
+pub use self::capable::{Incapable, capability, ensure_capable, is_real_root};
 use self::faults::{Rule, port, render};
 pub use self::host::{Host, INTERFACE};
 use crate::poll;
