@@ -18,11 +18,24 @@ pub struct Process {
     child: Child,
     name: String,
     log: PathBuf,
+    alone: bool,
 }
 
 impl Process {
     pub(crate) fn new(child: Child, name: String, log: PathBuf) -> Self {
-        Self { child, name, log }
+        Self {
+            child,
+            name,
+            log,
+            alone: false,
+        }
+    }
+
+    /// From now on signals go to this process only, not to what it started: a daemon whose servers outlive it.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// The process id, as every namespace of the lab sees it.
@@ -47,7 +60,7 @@ impl Process {
             .with_context(|| format!("asking after {}", self.name))
     }
 
-    /// SIGKILL to the process and everything it started, and returns without waiting for their ends.
+    /// SIGKILL to the process and, unless it stands [alone](Process::alone), everything it started, and returns without waiting for their ends.
     ///
     /// Dead processes are not an error: a host's power-off may have been first.
     pub fn kill(&self) {
@@ -114,6 +127,10 @@ impl Process {
     }
 
     fn signal_tree(&self, what: Signal) {
+        if self.alone {
+            signal(self.pid(), what);
+            return;
+        }
         // Parents first: keepalived's parent would start its child again if that died before it.
         for pid in tree(self.pid()) {
             signal(pid, what);

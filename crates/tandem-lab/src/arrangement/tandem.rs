@@ -163,7 +163,7 @@ impl Arrangement for TandemPair {
         let mut command = Command::new(&self.program);
         command.arg("run").arg("-c").arg(file);
         let daemon = self.pair.host(side).spawn("tandem", &mut command)?;
-        self.pair.add_daemon(side, daemon);
+        self.pair.add_daemon(side, daemon.alone());
         Ok(())
     }
 
