@@ -158,6 +158,30 @@ impl SocketDiag {
         Ok(found)
     }
 
+    /// The sockets connected to `remote` that are in one of `states`: a server's replication link, for instance.
+    pub(crate) fn list_to(
+        &mut self,
+        remote: SocketAddr,
+        states: States,
+    ) -> io::Result<Vec<TcpSocket>> {
+        let family = if remote.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        let mut id = [0; SOCKET_ID_LEN];
+        // The kernel compares the remote port in a dump as it does the local one.
+        id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+        let request =
+            Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(family as u8, states, &id));
+        let mut sockets = Vec::new();
+        self.requests
+            .dump(&request, &mut sockets, Vec::clear, |sockets, _kind, body| {
+                sockets.extend(read_socket(body).filter(|socket| socket.remote == remote));
+            })?;
+        Ok(sockets)
+    }
+
     /// Destroys one socket. `false`: it was gone already.
     pub(crate) fn destroy(&mut self, socket: &TcpSocket) -> io::Result<bool> {
         let states = States(1 << socket.state as u32);
