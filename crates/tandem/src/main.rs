@@ -4,6 +4,7 @@
 //! [`linux`] and [`redis`] for the outside world. Where to begin reading: `tandem_core::keeper`.
 
 mod cli;
+mod files;
 #[allow(dead_code, unused_imports)]
 mod linux;
 #[allow(dead_code)]
