@@ -116,3 +116,61 @@ fn configuration_reference_is_current() {
 fn command_reference_is_current() {
     current("commands.md", &commands_markdown());
 }
+
+fn root() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", ".."].iter().collect()
+}
+
+fn files_below(dir: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(root().join(dir)).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    paths.sort();
+    assert!(!paths.is_empty(), "{dir}");
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// A configuration that a page shows must be one that the program takes.
+#[test]
+fn configurations_on_the_pages_are_read_without_errors() {
+    let mut seen = 0;
+    for (path, page) in files_below("docs/migrate", "md") {
+        for block in page.split("```toml\n").skip(1) {
+            let text = block.split("```").next().unwrap_or_default();
+            let (settings, report) = tandem_config::settings::read(&path.to_string_lossy(), text);
+            assert!(
+                settings.is_some() && !report.has_errors(),
+                "{}",
+                report.render(false)
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
+/// An alarm that no page explains is of no use to the person it wakes.
+#[test]
+fn every_alarm_is_on_the_page() {
+    let page = std::fs::read_to_string(root().join("docs/operate/alarms.md")).unwrap();
+    let mut seen = 0;
+    for (path, source) in files_below("crates/tandem-core/src/keeper", "rs") {
+        // `tell("name", Severity::Alarm, ...)`: the name is the last string before the severity.
+        for (at, _) in source.match_indices("Severity::Alarm,") {
+            let before = source[..at].trim_end().strip_suffix("\",");
+            let Some(name) = before.and_then(|before| before.rsplit('"').next()) else {
+                continue;
+            };
+            assert!(
+                page.contains(&format!("`{name}`")),
+                "{name} of {}",
+                path.display()
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
