@@ -85,6 +85,7 @@ pub(crate) struct Group {
     next_reply: u64,
     peer_quiet_since: Instant,
     leaving: Option<bool>,
+    closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
     vrrp_interface: String,
 }
@@ -265,6 +266,7 @@ impl Group {
             next_reply: 1,
             peer_quiet_since: Instant::now(),
             leaving: None,
+            closing: Vec::new(),
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
             vrrp_interface: interface,
             settings: group.clone(),
@@ -296,6 +298,7 @@ impl Group {
                     self.feed(PairInput::Keeper(Input::Tick), now);
                 }
             }
+            self.close_when_said(now).await;
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());
@@ -433,7 +436,8 @@ impl Group {
                 return;
             }
             Step::CloseFront { direct, listener } => {
-                self.front.close(direct, listener).map_err(|e| any_error(&e))
+                self.closing.push((id, direct, listener));
+                return;
             }
             Step::OpenFront => self.front.reopen().map_err(|e| any_error(&e)),
             Step::AddVip => self.front.add(now).map_err(|e| kernel_error(&e)),
@@ -452,6 +456,20 @@ impl Group {
         let done = Input::Done { id, result: result.map(|()| Outcome::Done) };
         if let Err(error) = self.events_out.try_send(Event::Input(done)) {
             tracing::error!("{}: the loop's queue is full: {error}", self.name);
+        }
+    }
+
+    /// Closing the front walks the kernel's sockets, which takes milliseconds; what was published before it
+    /// is on its way to the peer by then.
+    async fn close_when_said(&mut self, now: Instant) {
+        if self.closing.is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+        for (id, direct, listener) in std::mem::take(&mut self.closing) {
+            let result =
+                self.front.close(direct, listener).map(|()| Outcome::Done).map_err(|e| any_error(&e));
+            self.feed(PairInput::Keeper(Input::Done { id, result }), now);
         }
     }
 
