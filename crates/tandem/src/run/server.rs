@@ -160,7 +160,7 @@ async fn attend(
     let mut ping_at = Instant::now();
     let mut info_at = Instant::now();
     let mut stop_writes = true;
-    let mut watch: Option<Watch> = None;
+    let mut watch: Option<Dying> = None;
     let mut ping: Option<Asking> = None;
     let mut info: Option<Asking> = None;
     if let Ok(Value::Array(pair)) = link
@@ -191,7 +191,7 @@ async fn attend(
         }
         tokio::select! {
             biased;
-            proof = exited(watch.as_mut()) => {
+            proof = died(watch.as_mut()) => {
                 reporter.send(ServerEvent::Dead(match proof {
                     KernelProof::Exited => DeathProof::Exited,
                     KernelProof::Exiting => DeathProof::Exiting,
@@ -272,13 +272,23 @@ async fn answered(asking: Option<&mut Asking>) -> Result<Value, LinkError> {
     }
 }
 
-async fn exited(watch: Option<&mut Watch>) -> KernelProof {
+/// The wait for the process' death, kept over all turns of the loop: begun anew it would read `/proc` each time.
+type Dying = std::pin::Pin<Box<dyn Future<Output = KernelProof> + Send>>;
+
+async fn died(watch: Option<&mut Dying>) -> KernelProof {
     match watch {
-        Some(watch) => match watch.exited().await {
-            Ok(proof) => proof,
-            Err(_) => std::future::pending().await,
-        },
+        Some(watch) => watch.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn exited(mut watch: Watch) -> KernelProof {
+    match watch.exited().await {
+        Ok(proof) => proof,
+        Err(error) => {
+            tracing::warn!("the server's process cannot be watched any more: {error}");
+            std::future::pending().await
+        }
     }
 }
 
@@ -299,7 +309,7 @@ async fn report_info(
     server: &Server,
     value: &Value,
     stop_writes: bool,
-    watch: &mut Option<Watch>,
+    watch: &mut Option<Dying>,
     reporter: &Reporter,
 ) {
     if value.as_error().is_some() {
@@ -329,12 +339,12 @@ async fn report_info(
     reporter.send(ServerEvent::View(Box::new(view))).await;
 }
 
-fn begin_watch(server: &Server, pid: u32) -> Option<Watch> {
+fn begin_watch(server: &Server, pid: u32) -> Option<Dying> {
     let pid = i32::try_from(pid).ok()?;
     let process = Process::with_pid(pid).ok().flatten()?;
     *lock(&server.process) = Some(process);
     match Watch::new(process) {
-        Ok(watch) => Some(watch),
+        Ok(watch) => Some(Box::pin(exited(watch))),
         Err(error) => {
             tracing::warn!(
                 "the server's process {pid} cannot be watched ({error}): its death is seen by \
