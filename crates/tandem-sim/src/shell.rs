@@ -206,7 +206,11 @@ impl World {
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
         self.check_phase(h);
+        let inc = self.inc(h);
         for output in outputs {
+            if self.inc(h) != inc {
+                break;
+            }
             match output {
                 PairOutput::Keeper(output) => self.carry_keeper(h, output),
                 PairOutput::Advert(advert) => self.send_advert(h, advert.priority),
@@ -554,7 +558,10 @@ impl World {
             self.disk_write(h, *journal, Some((inc, id)), inc, deadline, mishap);
             return;
         }
-        let wait = self.local();
+        // One queue for the server's connection and the gate: steps begin in their order.
+        let begins = (self.now + self.local()).max(self.hosts[h].last_step_at);
+        self.hosts[h].last_step_at = begins;
+        let wait = begins - self.now;
         let run = Run {
             h,
             inc,

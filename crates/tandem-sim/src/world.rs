@@ -230,6 +230,7 @@ pub(crate) struct Host {
     pub(crate) archive: Data,
     pub(crate) heard: Option<Us>,
     pub(crate) last_statement_at: Us,
+    pub(crate) last_step_at: Us,
     /// Epochs as the disk has had them, for P5.
     pub(crate) disk_epoch: Option<Epoch>,
 }
@@ -315,6 +316,7 @@ impl World {
             archive: Data::default(),
             heard: None,
             last_statement_at: 0,
+            last_step_at: 0,
             disk_epoch: None,
         };
         let mut world = Self {

@@ -46,8 +46,6 @@ pub(super) struct Front {
     pub(super) vip: bool,
     /// An addition or removal under way.
     pub(super) changing: Option<(bool, StepId)>,
-    /// The gate rejects.
-    pub(super) closed: bool,
     /// Not again before this, after a failure.
     pub(super) retry_at: Option<Instant>,
 }

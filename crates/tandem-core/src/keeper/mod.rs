@@ -11,6 +11,7 @@
 
 mod boot;
 mod facts;
+mod front;
 mod handover;
 pub mod io;
 pub mod phase;
@@ -37,6 +38,7 @@ use crate::server::ServerView;
 use crate::statement::Statement;
 
 use facts::{Front, Peer, Probe};
+use front::Gate;
 pub use io::{
     Command, Event, Hook, Input, Outcome, Output, PeerEvent, ProbeResult, Reply, ServerEvent,
     Severity, Step, StepError, StepErrorKind, StepId, VrrpCommand, VrrpEvent,
@@ -76,6 +78,7 @@ pub struct Keeper {
     last_primary: Option<LastPrimary>,
     peer: Peer,
     front: Front,
+    gate: Gate,
     probe: Probe,
     vrrp_want: bool,
     vrrp_fault: Option<String>,
@@ -94,6 +97,9 @@ pub struct Keeper {
     resync_approved: bool,
     accept_loss: bool,
     stopping: Option<Instant>,
+    /// It serves on without a daemon or not; since when it wants to leave.
+    leaving: Option<(bool, Instant)>,
+    stop_failed: bool,
     exited: bool,
     rulings: Vec<Ruling>,
     last_change: Option<(String, Instant)>,
@@ -136,6 +142,7 @@ impl Keeper {
             last_primary,
             peer: Peer::new(peer_address),
             front: Front::default(),
+            gate: Gate::default(),
             probe: Probe::default(),
             vrrp_want: false,
             vrrp_fault: None,
@@ -154,6 +161,8 @@ impl Keeper {
             resync_approved: false,
             accept_loss: false,
             stopping: None,
+            leaving: None,
+            stop_failed: false,
             exited: false,
             rulings: Vec::new(),
             last_change: None,
@@ -179,14 +188,16 @@ impl Keeper {
         self.observe(input, now);
         self.give_up_late_steps(now);
         for _ in 0..ADVANCES_MAX {
-            if !self.advance(now) {
+            if self.leaving.is_some() || !self.advance(now) {
                 break;
             }
         }
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
+        self.keep_gate_in_step(now);
         self.mark_if_due(now);
         self.publish_if_due(now);
+        self.leave_if_due(now);
         std::mem::take(&mut self.out)
     }
 

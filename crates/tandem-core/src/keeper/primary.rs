@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::Health;
 use crate::journal::JournalRole;
-use crate::keeper::io::{Hook, Output, Severity, Step, VrrpCommand};
+use crate::keeper::io::{Hook, Output, Severity, VrrpCommand};
 use crate::keeper::phase::{HandCause, Phase, Rejoin, RejoinStage};
 use crate::keeper::settings::Preempt;
 use crate::keeper::{Keeper, Reply};
@@ -135,12 +135,7 @@ impl Keeper {
         self.set_phase(Phase::Released { since: now }, now);
         self.publish(now);
         if kind == ReleaseKind::Dead {
-            self.front.closed = true;
-            let step = Step::CloseFront {
-                direct: false,
-                listener: true,
-            };
-            self.start_background(step, Duration::from_millis(500), now);
+            self.close_front(false, true, Duration::from_millis(500), now);
         }
         self.out.push(Output::Vrrp(VrrpCommand::Release));
         self.vrrp_set_fault("stepped back from being primary");
@@ -221,7 +216,11 @@ impl Keeper {
     /// TERM is a switchover if the peer is eligible; otherwise the server goes on serving.
     fn stop_as_primary(&mut self, stop_at: Instant, now: Instant) -> bool {
         match self.peer_could_take_over(now) {
-            Ok(()) => self.begin_handover(HandCause::Stopping, now),
+            Ok(()) if !self.stop_failed => self.begin_handover(HandCause::Stopping, now),
+            Ok(()) => {
+                self.leave(true, now);
+                false
+            }
             Err((_, why)) => {
                 if self.settings.peer.is_some()
                     && now.saturating_duration_since(stop_at) < STOP_PATIENCE
@@ -234,18 +233,10 @@ impl Keeper {
                     None,
                     format!("leaves while its server goes on as primary: {why}"),
                 );
-                self.leave(true);
+                self.leave(true, now);
                 false
             }
         }
-    }
-
-    pub(super) fn leave(&mut self, serving: bool) {
-        if !serving {
-            self.out.push(Output::Vrrp(VrrpCommand::Stop));
-        }
-        self.out.push(Output::Exit { serving });
-        self.exited = true;
     }
 
     fn should_fail_back(&self, since: Instant, now: Instant) -> bool {

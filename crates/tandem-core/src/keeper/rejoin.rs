@@ -316,7 +316,7 @@ impl Keeper {
     fn syncing(&mut self, state: Rejoin, view: &ServerView, now: Instant) -> bool {
         let Some(peer) = self.live_peer(now).cloned() else {
             if self.stopping.is_some() {
-                self.leave(false);
+                self.leave(false, now);
             }
             return false;
         };
@@ -328,7 +328,7 @@ impl Keeper {
             return false;
         }
         if self.stopping.is_some() {
-            self.leave(false);
+            self.leave(false, now);
             return false;
         }
         let same = peer
@@ -342,10 +342,6 @@ impl Keeper {
         self.journal.released = None;
         self.journal.declined = None;
         self.evidence = None;
-        if self.front.closed {
-            self.front.closed = false;
-            self.start_background(Step::OpenFront, COMMAND_WITHIN, now);
-        }
         self.start_background(Step::Unpause, COMMAND_WITHIN, now);
         self.tell(
             "+slave",

@@ -17,7 +17,7 @@ const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 impl Keeper {
     pub(super) fn advance_replica(&mut self, since: Instant, now: Instant) -> bool {
         if self.stopping.is_some() {
-            self.leave(false);
+            self.leave(false, now);
             return false;
         }
         self.probe_if_silent(now);
