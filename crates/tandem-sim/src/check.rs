@@ -160,7 +160,13 @@ impl World {
         match &peer.server.proc {
             Some(theirs) => {
                 all.extend(&theirs.data);
-                if let Link::Full { conn, .. } | Link::Up(conn) = &theirs.link
+                if let Link::Full { snapshot, loading: true, .. } = &theirs.link {
+                    all.extend(&snapshot.data);
+                }
+                if let Link::Full {
+                    conn, loading: true, ..
+                }
+                | Link::Up(conn) = &theirs.link
                     && conn.source == proc.run
                     && conn.mute_since.is_none()
                 {
@@ -181,12 +187,28 @@ impl World {
     pub(crate) fn excuse_deaths(&mut self, h: usize, proc: &Proc, power_off: bool) {
         let elsewhere = self.elsewhere(h, proc, power_off);
         let now = self.now;
-        for id in proc.data.iter() {
+        let mut lost = proc.data.clone();
+        // With a replica dies what its kernel had received.
+        if let Link::Full { conn, .. } | Link::Up(conn) = &proc.link {
+            for (_, entry) in &conn.queue {
+                if let Kind::Write(id) = entry.kind {
+                    lost.insert(id);
+                }
+            }
+        }
+        if let Link::Full { snapshot, .. } = &proc.link {
+            lost.extend(&snapshot.data);
+        }
+        let mut count = 0;
+        for id in lost.iter() {
             let write = &mut self.writes[id as usize];
             if write.acked.is_some() && write.excused.is_none() && !elsewhere.contains(id) {
+                count += 1;
                 write.excused = Some(format!("died with {} at {} ms", HOSTS[h], now / 1000));
             }
         }
+        let keeps = self.hosts[h].server.survivors(power_off).len();
+        self.say(Some(h), || format!("{count} writes died, {keeps} keys survive"));
     }
 
     /// An operator made this host's data the group's.

@@ -44,6 +44,8 @@ pub(super) struct Front {
     pub(super) vrrp_master: bool,
     /// The addresses are on.
     pub(super) vip: bool,
+    /// That was confirmed since the start; a predecessor may have left them.
+    pub(super) known: bool,
     /// An addition or removal under way.
     pub(super) changing: Option<(bool, StepId)>,
     /// Not again before this, after a failure.

@@ -1,4 +1,4 @@
-//! The gate before the local server, and leaving with nothing half done.
+//! The addresses and the gate before the local server, and leaving with nothing half done.
 //!
 //! Closing is ordered by whoever gives the role up; opening follows from the phase alone and is
 //! tried again until it is done, because a closed front behind which a healthy primary waits is an
@@ -7,13 +7,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::keeper::io::{Output, Step, StepId, VrrpCommand};
+use crate::keeper::io::{Hook, Output, Severity, Step, StepId, VrrpCommand};
 use crate::keeper::{Keeper, Phase};
+use crate::statement::PhaseName;
 
 /// Bound on opening.
 const OPEN_WITHIN: Duration = Duration::from_millis(500);
 /// Opening is tried again after this.
 const OPEN_AGAIN: Duration = Duration::from_millis(200);
+/// A restarted daemon that has not resumed by then does not.
+const RESUME_WITHIN: Duration = Duration::from_secs(1);
 /// A daemon that leaves waits this long for the steps that it has begun.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -91,5 +94,61 @@ impl Keeper {
             self.out.push(Output::Exit { serving });
             self.exited = true;
         }
+    }
+
+    /// The addresses follow VRRP while the phase allows them, and are tried again when that fails.
+    pub(super) fn keep_vip_in_step(&mut self, now: Instant) {
+        if !self.settings.has_vip {
+            return;
+        }
+        if let Some((adding, id)) = self.front.changing {
+            match self.result(id) {
+                None => return,
+                Some(Ok(_)) => {
+                    self.front.changing = None;
+                    self.front.vip = adding;
+                    self.front.known = true;
+                    self.front.retry_at = None;
+                    let (name, hook) = if adding {
+                        ("+vip", Some(Hook::VipUp))
+                    } else {
+                        ("-vip", None)
+                    };
+                    let text = if adding {
+                        "the addresses are here"
+                    } else {
+                        "the addresses left"
+                    };
+                    self.said.remove(name);
+                    self.tell(name, Severity::Info, hook, text.to_owned());
+                }
+                Some(Err(_)) => {
+                    self.front.changing = None;
+                    self.front.retry_at = Some(now + Duration::from_millis(200));
+                }
+            }
+        }
+        let wanted = self.front.vrrp_master
+            && match self.phase {
+                Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => true,
+                // Stepping back: the addresses stay until VRRP says that the peer has them, but
+                // they are never put on here.
+                Phase::Released { .. } | Phase::Rejoining(_) => self.front.vip,
+                Phase::Booting { .. }
+                | Phase::Waiting { .. }
+                | Phase::Replica { .. }
+                | Phase::TakingOver(_) => false,
+            };
+        // A restarted daemon leaves its predecessor's addresses alone until it knows whether it
+        // resumes, and then takes off what it does not want.
+        let unknown = !self.front.known
+            && (self.phase.name() != PhaseName::Booting && self.phase.name() != PhaseName::Waiting
+                || now.saturating_duration_since(self.started) >= RESUME_WITHIN);
+        if (wanted == self.front.vip && !unknown) || self.front.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let step = if wanted { Step::AddVip } else { Step::DropVip };
+        let id = self.start_background(step, Duration::from_millis(500), now);
+        self.front.changing = Some((wanted, id));
     }
 }

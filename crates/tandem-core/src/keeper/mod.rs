@@ -235,7 +235,13 @@ impl Keeper {
     fn observe(&mut self, input: Input, now: Instant) {
         match input {
             Input::Tick => {}
-            Input::Server(ServerEvent::Answer(kind)) => self.detector.answered(kind, now),
+            Input::Server(ServerEvent::Answer(kind)) => {
+                if matches!(self.health(now), Health::Dead(_)) && !self.holds_role() {
+                    // Another process answers: what is known is its predecessor's.
+                    self.view = None;
+                }
+                self.detector.answered(kind, now);
+            }
             Input::Server(ServerEvent::Dead(proof)) => self.server_died(proof, now),
             Input::Server(ServerEvent::View(view)) => self.server_viewed(*view, now),
             Input::Peer(PeerEvent::Heard(statement)) => self.peer_heard(*statement, now),
@@ -350,7 +356,8 @@ impl Keeper {
 
     /// Tells an event, but the same words under the same name only once in a row.
     fn tell(&mut self, name: &'static str, severity: Severity, hook: Option<Hook>, text: String) {
-        if self.said.get(name) == Some(&text) && hook.is_none() {
+        let repeats = matches!(hook, None | Some(Hook::Fault));
+        if repeats && self.said.get(name) == Some(&text) {
             return;
         }
         self.said.insert(name, text.clone());

@@ -123,7 +123,8 @@ impl Keeper {
             None => return false,
         };
         self.journal.released = Some(Released {
-            epoch: self.journal.epoch.clone(),
+            // The epoch that it was primary of, not the newest it has heard of.
+            epoch: self.journal.data_epoch.clone(),
             kind,
             lineage,
             offset,

@@ -393,13 +393,11 @@ impl Keeper {
                 ),
             );
         };
-        let contained = if mark.lineage == theirs.replid {
-            mark.offset <= theirs.offset
-        } else if mark.lineage == theirs.replid2 {
-            theirs.fork_offset().is_some_and(|fork| mark.offset <= fork)
-        } else {
-            false
-        };
+        // A mark says how far it surely came, never how far at most. Only what was read from this
+        // very lineage as a replica is a prefix of it for certain.
+        let contained = self.journal.role == JournalRole::Replica
+            && mark.lineage == theirs.replid
+            && !own.is_writable();
         if contained && self.journal.data_epoch != Epoch::zero() {
             Keep::Nothing
         } else {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::health::Health;
 use crate::journal::JournalRole;
-use crate::keeper::io::{Output, ProbeResult, Reply, Severity, Step};
+use crate::keeper::io::{Output, ProbeResult, Reply, Severity};
 use crate::keeper::phase::{Cause, Phase};
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
@@ -381,55 +381,5 @@ impl Keeper {
             }
             (Some(_), true) | (None, false) => {}
         }
-    }
-
-    /// The addresses follow VRRP while the phase allows them, and are tried again when that fails.
-    pub(super) fn keep_vip_in_step(&mut self, now: Instant) {
-        if !self.settings.has_vip {
-            return;
-        }
-        if let Some((adding, id)) = self.front.changing {
-            match self.result(id) {
-                None => return,
-                Some(Ok(_)) => {
-                    self.front.changing = None;
-                    self.front.vip = adding;
-                    self.front.retry_at = None;
-                    let (name, hook) = if adding {
-                        ("+vip", Some(super::Hook::VipUp))
-                    } else {
-                        ("-vip", None)
-                    };
-                    let text = if adding {
-                        "the addresses are here"
-                    } else {
-                        "the addresses left"
-                    };
-                    self.said.remove(name);
-                    self.tell(name, Severity::Info, hook, text.to_owned());
-                }
-                Some(Err(_)) => {
-                    self.front.changing = None;
-                    self.front.retry_at = Some(now + Duration::from_millis(200));
-                }
-            }
-        }
-        let wanted = self.front.vrrp_master
-            && match self.phase {
-                Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => true,
-                // Stepping back: the addresses stay until VRRP says that the peer has them, but
-                // they are never put on here.
-                Phase::Released { .. } | Phase::Rejoining(_) => self.front.vip,
-                Phase::Booting { .. }
-                | Phase::Waiting { .. }
-                | Phase::Replica { .. }
-                | Phase::TakingOver(_) => false,
-            };
-        if wanted == self.front.vip || self.front.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let step = if wanted { Step::AddVip } else { Step::DropVip };
-        let id = self.start_background(step, Duration::from_millis(500), now);
-        self.front.changing = Some((wanted, id));
     }
 }
