@@ -94,7 +94,13 @@ impl World {
             let text = format!("epoch {} is used by two promotions", state.epoch);
             self.broken("P5", text);
         }
-        if matches!(state.cause, Cause::Statement | Cause::RemoteFenced)
+        // The other side may rightly have taken a newer epoch since, through a cut.
+        let newer = self.hosts[other(h)]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.pair.keeper().journal().data_epoch > state.epoch);
+        if !newer
+            && matches!(state.cause, Cause::Statement | Cause::RemoteFenced)
             && self.could_acknowledge(other(h))
         {
             let text = format!(
@@ -160,18 +166,25 @@ impl World {
         match &peer.server.proc {
             Some(theirs) => {
                 all.extend(&theirs.data);
-                if let Link::Full { snapshot, loading: true, .. } = &theirs.link {
+                if let Link::Full {
+                    snapshot,
+                    loading: true,
+                    ..
+                } = &theirs.link
+                {
                     all.extend(&snapshot.data);
                 }
                 if let Link::Full {
-                    conn, loading: true, ..
+                    conn,
+                    loading: true,
+                    ..
                 }
                 | Link::Up(conn) = &theirs.link
                     && conn.source == proc.run
                     && conn.mute_since.is_none()
                 {
                     for (at, entry) in &conn.queue {
-                        let arrives = self.redis_path() && (!power_off || *at <= self.now);
+                        let arrives = self.redis_path() && *at <= self.now;
                         if let (true, Kind::Write(id)) = (arrives, entry.kind) {
                             all.insert(id);
                         }
@@ -208,7 +221,9 @@ impl World {
             }
         }
         let keeps = self.hosts[h].server.survivors(power_off).len();
-        self.say(Some(h), || format!("{count} writes died, {keeps} keys survive"));
+        self.say(Some(h), || {
+            format!("{count} writes died, {keeps} keys survive")
+        });
     }
 
     /// An operator made this host's data the group's.

@@ -13,13 +13,13 @@ const REPLY_WITHIN: Us = 250 * MS;
 
 /// One write.
 #[derive(Clone, Debug)]
-pub struct Write {
+pub(crate) struct Write {
     /// The client was told that it is done.
-    pub acked: Option<(Us, usize)>,
+    pub(crate) acked: Option<(Us, usize)>,
     /// It was on the other host once.
-    pub reached: bool,
+    pub(crate) reached: bool,
     /// Why it may be missing at the end.
-    pub excused: Option<String>,
+    pub(crate) excused: Option<String>,
 }
 
 /// One client.

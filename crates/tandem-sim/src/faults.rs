@@ -109,11 +109,16 @@ impl World {
 
     pub(crate) fn accept_loss(&mut self, h: usize) {
         let before = self.writes.len();
-        self.ask(h, Command::FailoverAcceptLoss);
-        let taken = matches!(
+        let busy = matches!(
             self.phase(h).map(tandem_core::keeper::Phase::name),
             Some(tandem_core::statement::PhaseName::TakingOver)
         );
+        self.ask(h, Command::FailoverAcceptLoss);
+        let taken = !busy
+            && matches!(
+                self.phase(h).map(tandem_core::keeper::Phase::name),
+                Some(tandem_core::statement::PhaseName::TakingOver)
+            );
         if taken {
             self.say(Some(h), || {
                 format!("operator accepts loss, {before} writes so far")

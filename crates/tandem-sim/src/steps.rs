@@ -4,7 +4,7 @@ use tandem_core::keeper::io::{ProbeResult, Step, StepError, StepErrorKind};
 use tandem_core::keeper::{Input, Outcome, ServerEvent};
 use tandem_core::pair::PairInput;
 
-use crate::chance::{MS, Us};
+use crate::chance::{MS, SEC, Us};
 use crate::redis::{Kind, Target, WRITE_BYTES};
 use crate::shell::error;
 use crate::world::{Admin, Cmd, Ev, Mishap, Run, World, other};
@@ -55,7 +55,8 @@ impl World {
             }
             Turn::Again => self.after(MS, Ev::Step(Box::new(run))),
             Turn::Hangs => {
-                let wait = run.deadline.saturating_sub(self.now);
+                // A shell gives up when nothing moves, however long the whole may take.
+                let wait = run.deadline.saturating_sub(self.now).min(2 * SEC);
                 self.report(
                     &run,
                     wait,

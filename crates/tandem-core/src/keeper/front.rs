@@ -144,7 +144,8 @@ impl Keeper {
         let unknown = !self.front.known
             && (self.phase.name() != PhaseName::Booting && self.phase.name() != PhaseName::Waiting
                 || now.saturating_duration_since(self.started) >= RESUME_WITHIN);
-        if (wanted == self.front.vip && !unknown) || self.front.retry_at.is_some_and(|at| now < at) {
+        if (wanted == self.front.vip && !unknown) || self.front.retry_at.is_some_and(|at| now < at)
+        {
             return;
         }
         let step = if wanted { Step::AddVip } else { Step::DropVip };

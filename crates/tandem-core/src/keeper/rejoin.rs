@@ -23,6 +23,8 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(2);
 const TAIL_WITHIN: Duration = Duration::from_secs(60);
 /// Bound on saving everything.
 const RDB_WITHIN: Duration = Duration::from_secs(3600);
+/// A host that leaves waits this long for its sync.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A failed step is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,10 @@ impl Keeper {
         let Some(view) = self.server().cloned() else {
             return false;
         };
+        if self.followed_stepped_back(&state, now) {
+            self.become_undecided(now);
+            return true;
+        }
         if let Some(changed) = self.second_choice(&state, now) {
             return changed;
         }
@@ -92,6 +98,23 @@ impl Keeper {
 
     fn rejoin_retry(&mut self, state: Rejoin, now: Instant) -> bool {
         self.rejoin_stage(state, RejoinStage::RetryAt(now + RETRY_AFTER))
+    }
+
+    /// The primary that was to be followed is none any more, and nobody is becoming one.
+    fn followed_stepped_back(&self, state: &Rejoin, now: Instant) -> bool {
+        let idle = match state.stage {
+            RejoinStage::Syncing | RejoinStage::Asking { .. } => true,
+            RejoinStage::Assess
+            | RejoinStage::Closing(_)
+            | RejoinStage::Archiving(_)
+            | RejoinStage::Fencing(_)
+            | RejoinStage::Attaching(_)
+            | RejoinStage::RetryAt(_) => false,
+        };
+        idle && now.saturating_duration_since(state.since) > RETRY_AFTER
+            && self.live_peer(now).is_some_and(|peer| {
+                !peer.phase.holds_primary() && peer.phase != PhaseName::TakingOver
+            })
     }
 
     /// Looks at both servers and takes the next step: archive, fence, ask or attach.
@@ -327,15 +350,18 @@ impl Keeper {
             }
             return false;
         }
-        if self.stopping.is_some() {
-            self.leave(false, now);
-            return false;
-        }
         let same = peer
             .server
             .as_ref()
             .is_some_and(|theirs| theirs.replid == view.replid);
         if !(view.in_sync() && same && peer.phase.holds_primary()) {
+            // A host that leaves first writes down whose data it has, within reason.
+            if self
+                .stopping
+                .is_some_and(|at| now.saturating_duration_since(at) > STOP_WITHIN)
+            {
+                self.leave(false, now);
+            }
             return false;
         }
         self.resync_approved = false;

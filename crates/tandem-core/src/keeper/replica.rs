@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::health::Health;
 use crate::journal::JournalRole;
 use crate::keeper::io::{Output, ProbeResult, Reply, Severity};
-use crate::keeper::phase::{Cause, Phase};
+use crate::keeper::phase::Cause;
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
 use crate::rules::{Ruling, Says, obstacle, together};
@@ -17,6 +17,9 @@ const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 impl Keeper {
     pub(super) fn advance_replica(&mut self, since: Instant, now: Instant) -> bool {
         if self.stopping.is_some() {
+            if let Some(view) = self.server().cloned() {
+                self.remember_sync(&view, now);
+            }
             self.leave(false, now);
             return false;
         }
