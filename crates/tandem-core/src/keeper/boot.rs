@@ -314,6 +314,10 @@ impl Keeper {
         if mark.run_id == view.run_id {
             return Some(position);
         }
+        if view.is_replica() && journal.primary_lineage.as_ref() == Some(&view.replid) {
+            // Restarted since the mark, and resynced since its restart: its own word counts.
+            return Some(position);
+        }
         // The process is another one than the mark's: what did it load?
         position.serving = false;
         if view.replid == mark.lineage {

@@ -470,6 +470,10 @@ impl Keeper {
             None,
             format!("this daemon stood still for {} ms", for_.as_millis()),
         );
+        if !was_primary {
+            // The server went on without us: what it holds has to be read again.
+            self.view = None;
+        }
         if for_ < self.settings.master_down || !was_primary {
             return;
         }

@@ -67,6 +67,16 @@ impl Keeper {
             if peer.phase.holds_primary() {
                 return self.begin_split(now);
             }
+            if let Some(released) = &peer.released
+                && peer.phase == PhaseName::Released
+                && released.epoch > self.journal.data_epoch
+            {
+                // Both took the same number through a cut, and the other side has stepped back
+                // since: nothing is left to judge, only an epoch above both to agree on.
+                let theirs = released.epoch.clone();
+                self.rise_above(&theirs, now);
+                return true;
+            }
             if self.evidence.is_some() && peer.phase == PhaseName::Replica {
                 self.evidence = None;
             }
@@ -82,6 +92,21 @@ impl Keeper {
             return self.begin_handover(HandCause::FailBack, now);
         }
         false
+    }
+
+    /// Goes on as primary at an epoch above both.
+    fn rise_above(&mut self, theirs: &crate::ids::Epoch, now: Instant) {
+        let epoch = self.journal.epoch.after(theirs, &self.settings.host);
+        self.tell(
+            "+epoch",
+            Severity::Warning,
+            None,
+            format!("goes on at epoch {epoch}: the other side stepped back from {theirs}"),
+        );
+        self.journal.epoch = epoch.clone();
+        self.journal.data_epoch = epoch;
+        self.save(now);
+        self.publish(now);
     }
 
     /// The addresses belong to the primary: wish for them again while the peer is heard not to be

@@ -123,9 +123,13 @@ impl Keeper {
             return false;
         };
         let (Some(theirs), true) = (&peer.server, peer.phase.holds_primary()) else {
+            let patience = if state.lost_verdict {
+                3 * RETRY_AFTER
+            } else {
+                RETRY_AFTER
+            };
             if !matches!(peer.phase, PhaseName::Primary | PhaseName::TakingOver)
-                && now.saturating_duration_since(state.since) > RETRY_AFTER
-                && !state.lost_verdict
+                && now.saturating_duration_since(state.since) > patience
             {
                 // The primary that was to be followed is none any more.
                 self.become_undecided(now);
