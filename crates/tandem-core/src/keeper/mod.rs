@@ -10,6 +10,7 @@
 //! piece of evidence among others, and it stays without an advert until the keeper grants it.
 
 mod boot;
+mod detach;
 mod facts;
 mod front;
 mod handover;
@@ -100,6 +101,8 @@ pub struct Keeper {
     /// It serves on without a daemon or not; since when it wants to leave.
     leaving: Option<(bool, Instant)>,
     stop_failed: bool,
+    /// The local server is being detached from a primary that is gone.
+    detaching: Option<StepId>,
     exited: bool,
     rulings: Vec<Ruling>,
     last_change: Option<(String, Instant)>,
@@ -163,6 +166,7 @@ impl Keeper {
             stopping: None,
             leaving: None,
             stop_failed: false,
+            detaching: None,
             exited: false,
             rulings: Vec::new(),
             last_change: None,
@@ -192,6 +196,7 @@ impl Keeper {
                 break;
             }
         }
+        self.detach_if_orphaned(now);
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
         self.keep_gate_in_step(now);
@@ -474,10 +479,10 @@ impl Keeper {
             // The server went on without us: what it holds has to be read again.
             self.view = None;
         }
+        self.peer.forget_freshness(self.version + 1);
         if for_ < self.settings.master_down || !was_primary {
             return;
         }
-        self.peer.forget_freshness();
         self.probe = Probe::default();
         self.begin_self_fence(now);
     }

@@ -75,7 +75,8 @@ impl Keeper {
                 self.become_undecided(now);
                 return true;
             }
-        } else if let Some(peer) = self.peer.statement.clone()
+        } else if self.peer.fresh
+            && let Some(peer) = self.peer.statement.clone()
             && let Some(changed) = self.place_offered(&peer, now)
         {
             // A promise binds, even when its sender has fallen silent since.
