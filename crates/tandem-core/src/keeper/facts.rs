@@ -19,8 +19,10 @@ pub(super) struct Peer {
     pub(super) lost: bool,
     /// Where its server is.
     pub(super) server_address: Option<String>,
-    /// The statement came after the last freeze of our own.
+    /// The statement was made after the last freeze of our own.
     pub(super) fresh: bool,
+    /// The version of our own statement that the peer must have seen for that.
+    pub(super) fresh_from: u64,
 }
 
 impl Peer {
@@ -31,9 +33,11 @@ impl Peer {
         }
     }
 
-    /// After a freeze of our own, what we hold is history until it is heard again.
-    pub(super) fn forget_freshness(&mut self) {
+    /// After a freeze of our own, what we hold is history, and so is what waits in the sockets:
+    /// only an answer to something that we say from now on is news.
+    pub(super) fn forget_freshness(&mut self, next_version: u64) {
         self.fresh = false;
+        self.fresh_from = next_version;
     }
 }
 
@@ -44,10 +48,10 @@ pub(super) struct Front {
     pub(super) vrrp_master: bool,
     /// The addresses are on.
     pub(super) vip: bool,
+    /// That was confirmed since the start; a predecessor may have left them.
+    pub(super) known: bool,
     /// An addition or removal under way.
     pub(super) changing: Option<(bool, StepId)>,
-    /// The gate rejects.
-    pub(super) closed: bool,
     /// Not again before this, after a failure.
     pub(super) retry_at: Option<Instant>,
 }
@@ -105,7 +109,7 @@ impl Keeper {
         }
         self.peer.heard_at = Some(now);
         self.peer.lost = false;
-        self.peer.fresh = true;
+        self.peer.fresh |= statement.seen >= self.peer.fresh_from;
         self.peer.server_address = Some(statement.server_address.clone());
         if statement.phase == PhaseName::Primary || statement.phase == PhaseName::HandingOver {
             self.learn_primary(&statement);

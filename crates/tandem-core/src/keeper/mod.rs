@@ -10,7 +10,9 @@
 //! piece of evidence among others, and it stays without an advert until the keeper grants it.
 
 mod boot;
+mod detach;
 mod facts;
+mod front;
 mod handover;
 pub mod io;
 pub mod phase;
@@ -37,6 +39,7 @@ use crate::server::ServerView;
 use crate::statement::Statement;
 
 use facts::{Front, Peer, Probe};
+use front::Gate;
 pub use io::{
     Command, Event, Hook, Input, Outcome, Output, PeerEvent, ProbeResult, Reply, ServerEvent,
     Severity, Step, StepError, StepErrorKind, StepId, VrrpCommand, VrrpEvent,
@@ -76,6 +79,7 @@ pub struct Keeper {
     last_primary: Option<LastPrimary>,
     peer: Peer,
     front: Front,
+    gate: Gate,
     probe: Probe,
     vrrp_want: bool,
     vrrp_fault: Option<String>,
@@ -94,6 +98,11 @@ pub struct Keeper {
     resync_approved: bool,
     accept_loss: bool,
     stopping: Option<Instant>,
+    /// It serves on without a daemon or not; since when it wants to leave.
+    leaving: Option<(bool, Instant)>,
+    stop_failed: bool,
+    /// The local server is being detached from a primary that is gone.
+    detaching: Option<StepId>,
     exited: bool,
     rulings: Vec<Ruling>,
     last_change: Option<(String, Instant)>,
@@ -136,6 +145,7 @@ impl Keeper {
             last_primary,
             peer: Peer::new(peer_address),
             front: Front::default(),
+            gate: Gate::default(),
             probe: Probe::default(),
             vrrp_want: false,
             vrrp_fault: None,
@@ -154,6 +164,9 @@ impl Keeper {
             resync_approved: false,
             accept_loss: false,
             stopping: None,
+            leaving: None,
+            stop_failed: false,
+            detaching: None,
             exited: false,
             rulings: Vec::new(),
             last_change: None,
@@ -179,14 +192,17 @@ impl Keeper {
         self.observe(input, now);
         self.give_up_late_steps(now);
         for _ in 0..ADVANCES_MAX {
-            if !self.advance(now) {
+            if self.leaving.is_some() || !self.advance(now) {
                 break;
             }
         }
+        self.detach_if_orphaned(now);
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
+        self.keep_gate_in_step(now);
         self.mark_if_due(now);
         self.publish_if_due(now);
+        self.leave_if_due(now);
         std::mem::take(&mut self.out)
     }
 
@@ -224,7 +240,13 @@ impl Keeper {
     fn observe(&mut self, input: Input, now: Instant) {
         match input {
             Input::Tick => {}
-            Input::Server(ServerEvent::Answer(kind)) => self.detector.answered(kind, now),
+            Input::Server(ServerEvent::Answer(kind)) => {
+                if matches!(self.health(now), Health::Dead(_)) && !self.holds_role() {
+                    // Another process answers: what is known is its predecessor's.
+                    self.view = None;
+                }
+                self.detector.answered(kind, now);
+            }
             Input::Server(ServerEvent::Dead(proof)) => self.server_died(proof, now),
             Input::Server(ServerEvent::View(view)) => self.server_viewed(*view, now),
             Input::Peer(PeerEvent::Heard(statement)) => self.peer_heard(*statement, now),
@@ -339,7 +361,8 @@ impl Keeper {
 
     /// Tells an event, but the same words under the same name only once in a row.
     fn tell(&mut self, name: &'static str, severity: Severity, hook: Option<Hook>, text: String) {
-        if self.said.get(name) == Some(&text) && hook.is_none() {
+        let repeats = matches!(hook, None | Some(Hook::Fault));
+        if repeats && self.said.get(name) == Some(&text) {
             return;
         }
         self.said.insert(name, text.clone());
@@ -452,10 +475,14 @@ impl Keeper {
             None,
             format!("this daemon stood still for {} ms", for_.as_millis()),
         );
+        if !was_primary {
+            // The server went on without us: what it holds has to be read again.
+            self.view = None;
+        }
+        self.peer.forget_freshness(self.version + 1);
         if for_ < self.settings.master_down || !was_primary {
             return;
         }
-        self.peer.forget_freshness();
         self.probe = Probe::default();
         self.begin_self_fence(now);
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::health::Health;
 use crate::journal::JournalRole;
-use crate::keeper::io::{Output, ProbeResult, Reply, Severity, Step};
-use crate::keeper::phase::{Cause, Phase};
+use crate::keeper::io::{Output, ProbeResult, Reply, Severity};
+use crate::keeper::phase::Cause;
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
 use crate::rules::{Ruling, Says, obstacle, together};
@@ -17,7 +17,10 @@ const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 impl Keeper {
     pub(super) fn advance_replica(&mut self, since: Instant, now: Instant) -> bool {
         if self.stopping.is_some() {
-            self.leave(false);
+            if let Some(view) = self.server().cloned() {
+                self.remember_sync(&view, now);
+            }
+            self.leave(false, now);
             return false;
         }
         self.probe_if_silent(now);
@@ -72,7 +75,8 @@ impl Keeper {
                 self.become_undecided(now);
                 return true;
             }
-        } else if let Some(peer) = self.peer.statement.clone()
+        } else if self.peer.fresh
+            && let Some(peer) = self.peer.statement.clone()
             && let Some(changed) = self.place_offered(&peer, now)
         {
             // A promise binds, even when its sender has fallen silent since.
@@ -381,55 +385,5 @@ impl Keeper {
             }
             (Some(_), true) | (None, false) => {}
         }
-    }
-
-    /// The addresses follow VRRP while the phase allows them, and are tried again when that fails.
-    pub(super) fn keep_vip_in_step(&mut self, now: Instant) {
-        if !self.settings.has_vip {
-            return;
-        }
-        if let Some((adding, id)) = self.front.changing {
-            match self.result(id) {
-                None => return,
-                Some(Ok(_)) => {
-                    self.front.changing = None;
-                    self.front.vip = adding;
-                    self.front.retry_at = None;
-                    let (name, hook) = if adding {
-                        ("+vip", Some(super::Hook::VipUp))
-                    } else {
-                        ("-vip", None)
-                    };
-                    let text = if adding {
-                        "the addresses are here"
-                    } else {
-                        "the addresses left"
-                    };
-                    self.said.remove(name);
-                    self.tell(name, Severity::Info, hook, text.to_owned());
-                }
-                Some(Err(_)) => {
-                    self.front.changing = None;
-                    self.front.retry_at = Some(now + Duration::from_millis(200));
-                }
-            }
-        }
-        let wanted = self.front.vrrp_master
-            && match self.phase {
-                Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => true,
-                // Stepping back: the addresses stay until VRRP says that the peer has them, but
-                // they are never put on here.
-                Phase::Released { .. } | Phase::Rejoining(_) => self.front.vip,
-                Phase::Booting { .. }
-                | Phase::Waiting { .. }
-                | Phase::Replica { .. }
-                | Phase::TakingOver(_) => false,
-            };
-        if wanted == self.front.vip || self.front.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let step = if wanted { Step::AddVip } else { Step::DropVip };
-        let id = self.start_background(step, Duration::from_millis(500), now);
-        self.front.changing = Some((wanted, id));
     }
 }

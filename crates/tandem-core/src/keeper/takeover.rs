@@ -35,6 +35,8 @@ impl Keeper {
         let peer_epoch = self.peer.statement.as_ref().map(|p| p.epoch.clone());
         let base = peer_epoch.unwrap_or_else(|| self.journal.epoch.clone());
         let epoch = self.journal.epoch.after(&base, &self.settings.host);
+        // Used up whether or not it comes to a promotion: no later record goes behind the intent.
+        self.journal.epoch = epoch.clone();
         let stage = if cause == Cause::RemoteFenced {
             TakeOverStage::RemoteFencing(self.start(Step::RemoteFence, REMOTE_FENCE_WITHIN, now))
         } else {
@@ -159,7 +161,6 @@ impl Keeper {
                 let why = format!("the journal cannot be written: {}", error.text);
                 return self.abort_takeover(&state, &why, now);
             }
-            self.journal.epoch = state.epoch.clone();
         }
         if let Some(result) = drain.and_then(|id| self.result(id)) {
             drain = None;
@@ -238,10 +239,6 @@ impl Keeper {
         self.claim_vrrp(now);
         self.publish(now);
         self.save(now);
-        if self.front.closed {
-            self.front.closed = false;
-            self.start_background(Step::OpenFront, Duration::from_millis(500), now);
-        }
         let ms = now.saturating_duration_since(state.since).as_millis();
         self.tell(
             "+switch-master",
