@@ -21,7 +21,11 @@ fn main() -> ExitCode {
             for finding in &findings {
                 eprintln!("{finding}");
             }
-            if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if findings.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         other => {
             eprintln!("xtask: {other:?} is no chore; there is: tidy");
@@ -31,7 +35,9 @@ fn main() -> ExitCode {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Everything that is not as it should be, a line each.
@@ -41,7 +47,11 @@ fn tidy(root: &Path) -> Vec<String> {
         let Ok(text) = fs::read_to_string(&file) else {
             continue;
         };
-        let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
+        let name = file
+            .strip_prefix(root)
+            .unwrap_or(&file)
+            .display()
+            .to_string();
         match file.extension().and_then(|e| e.to_str()) {
             Some("rs") if !name.starts_with("xtask") => check_rust(&name, &text, &mut findings),
             Some("md") => check_links(&file, &name, &text, &mut findings),
@@ -66,7 +76,10 @@ fn check_rust(name: &str, text: &str, findings: &mut Vec<String>) {
         let lower = line.to_lowercase();
         for word in BANNED {
             if lower.contains(word) {
-                findings.push(format!("{name}:{}: \"{word}\" is not our word for it", number + 1));
+                findings.push(format!(
+                    "{name}:{}: \"{word}\" is not our word for it",
+                    number + 1
+                ));
             }
         }
     }
@@ -85,7 +98,10 @@ fn check_links(file: &Path, name: &str, text: &str, findings: &mut Vec<String>) 
                 continue;
             }
             if !dir.join(target).exists() {
-                findings.push(format!("{name}:{}: link to {target} leads nowhere", number + 1));
+                findings.push(format!(
+                    "{name}:{}: link to {target} leads nowhere",
+                    number + 1
+                ));
             }
         }
     }

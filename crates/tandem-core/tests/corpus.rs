@@ -8,11 +8,18 @@ use tandem_core::journal::{Journal, JournalError};
 use tandem_core::statement::{Statement, StatementError};
 
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus")
+        .join(name);
     let mut files: Vec<_> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap()))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                fs::read(path).unwrap(),
+            )
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", dir.display());
@@ -41,16 +48,25 @@ fn journals() {
         assert_eq!(whole.is_ok(), name.starts_with("good"), "{name}: {whole:?}");
         if let Ok(journal) = whole {
             good += 1;
-            assert_eq!(Journal::decode(&journal.encode(), &host, "orders"), Ok(journal));
+            assert_eq!(
+                Journal::decode(&journal.encode(), &host, "orders"),
+                Ok(journal)
+            );
         }
         if name.starts_with("foreign") {
             let error = Journal::decode(&bytes, &host, "orders");
-            assert!(matches!(error, Err(JournalError::Foreign { .. })), "{name}: {error:?}");
+            assert!(
+                matches!(error, Err(JournalError::Foreign { .. })),
+                "{name}: {error:?}"
+            );
         }
         for variant in damaged(&bytes) {
             let result = Journal::decode(&variant, &host, "orders");
             // The last byte is a line feed that may be missing; anything else counts.
-            assert!(result.is_err() || variant.len() + 1 == bytes.len(), "{name}");
+            assert!(
+                result.is_err() || variant.len() + 1 == bytes.len(),
+                "{name}"
+            );
         }
     }
     assert!(good > 0);
@@ -68,7 +84,10 @@ fn statements() {
         }
         if name.starts_with("format") {
             let error = Statement::decode(&bytes);
-            assert!(matches!(error, Err(StatementError::Format(_))), "{name}: {error:?}");
+            assert!(
+                matches!(error, Err(StatementError::Format(_))),
+                "{name}: {error:?}"
+            );
         }
         for variant in damaged(&bytes) {
             // Damage inside a string is for the session's authentication to find; here it must not panic.

@@ -110,6 +110,7 @@ pub struct Keeper {
     claimed_at: Option<Instant>,
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
+    news: bool,
     published: Option<(Statement, Instant)>,
     version: u64,
     marked_at: Option<Instant>,
@@ -174,6 +175,7 @@ impl Keeper {
             claimed_at: None,
             handing: None,
             closing_silent: None,
+            news: true,
             published: None,
             version: 0,
             marked_at: None,
@@ -238,6 +240,14 @@ impl Keeper {
     }
 
     fn observe(&mut self, input: Input, now: Instant) {
+        // Answers and ticks are most of what comes in and change nothing by themselves; a statement
+        // is only compared with the last one when something may have changed.
+        self.news |= !matches!(
+            input,
+            Input::Tick
+                | Input::Server(ServerEvent::Answer(_))
+                | Input::Vrrp(VrrpEvent::PeerAdvert)
+        );
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
@@ -353,6 +363,7 @@ impl Keeper {
     // --- small common things -------------------------------------------------------------------
 
     fn set_phase(&mut self, phase: Phase, now: Instant) {
+        self.news = true;
         if self.phase.name() != phase.name() {
             self.last_change = Some((phase.name().word().to_owned(), now));
         }
@@ -449,6 +460,7 @@ impl Keeper {
             VrrpEvent::GiveUpAddresses => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = false;
+                self.front.given_up_at = Some(now);
             }
             VrrpEvent::PeerAdvert => self.peer.advert_at = Some(now),
             VrrpEvent::Stranger(text) => {

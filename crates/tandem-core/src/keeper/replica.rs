@@ -108,6 +108,10 @@ impl Keeper {
                 peer.host, released.kind, released.epoch
             ),
         )];
+        if self.journal.paused && !released.exact {
+            let why = "an operator paused automatic failover here: tandem resume ends it";
+            rulings.push(Ruling::no("takeover.paused", why));
+        }
         rulings.extend(self.eligibility());
         self.rulings = rulings;
         if self.no_takeover_until.is_some_and(|until| now < until) {

@@ -121,7 +121,9 @@ async fn refused(server: &Server, error: &LinkError, reporter: &Reporter) {
                 && process.check_now().is_ok_and(|life| life.is_over())
             {
                 *lock(&server.process) = None;
-                reporter.send(ServerEvent::Dead(DeathProof::RefusedAndGone)).await;
+                reporter
+                    .send(ServerEvent::Dead(DeathProof::RefusedAndGone))
+                    .await;
             }
         }
         LinkError::Auth(_) => reporter.send(ServerEvent::Answer(AnswerKind::Auth)).await,
@@ -150,12 +152,7 @@ impl Reporter {
 }
 
 /// Asks over one connection until it ends or the process dies.
-async fn attend(
-    server: &Server,
-    link: &Link,
-    down_after: Duration,
-    reporter: &Reporter,
-) -> Ended {
+async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &Reporter) -> Ended {
     let ping_every = (down_after / 10).max(Duration::from_millis(2));
     let mut ping_at = Instant::now();
     let mut info_at = Instant::now();
@@ -164,7 +161,10 @@ async fn attend(
     let mut ping: Option<Asking> = None;
     let mut info: Option<Asking> = None;
     if let Ok(Value::Array(pair)) = link
-        .call(&["CONFIG", "GET", "stop-writes-on-bgsave-error"], Instant::now() + CONNECT_WITHIN)
+        .call(
+            &["CONFIG", "GET", "stop-writes-on-bgsave-error"],
+            Instant::now() + CONNECT_WITHIN,
+        )
         .await
     {
         stop_writes = pair.get(1).and_then(Value::as_bytes) != Some(b"no");
@@ -238,7 +238,9 @@ async fn attend(
 
 /// The connection ended: dead if the process is, else only a reason to ask again.
 async fn closed(server: &Server, reporter: &Reporter) -> Ended {
-    let over = server.process().is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
+    let over = server
+        .process()
+        .is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
     if over {
         reporter.send(ServerEvent::Dead(DeathProof::Exited)).await;
         Ended::Died
@@ -259,9 +261,15 @@ impl Asking {
         let now = Instant::now();
         let answer = Box::pin(async move {
             let values = link.pipeline(&[command], now + ANSWER_WITHIN).await?;
-            values.into_iter().next().ok_or(LinkError::Closed { sent: true })
+            values
+                .into_iter()
+                .next()
+                .ok_or(LinkError::Closed { sent: true })
         });
-        Self { answer, look_at: now + LATE_AFTER }
+        Self {
+            answer,
+            look_at: now + LATE_AFTER,
+        }
     }
 }
 
