@@ -111,6 +111,9 @@ pub struct Keeper {
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
     news: bool,
+    /// The journal's intent as far as it is durable.
+    intent: Option<Epoch>,
+    intending: Option<(StepId, Epoch)>,
     published: Option<(Statement, Instant)>,
     version: u64,
     marked_at: Option<Instant>,
@@ -176,6 +179,8 @@ impl Keeper {
             handing: None,
             closing_silent: None,
             news: true,
+            intent: None,
+            intending: None,
             published: None,
             version: 0,
             marked_at: None,
