@@ -156,6 +156,11 @@ impl Keeper {
             );
             return self.wait("boot.peer-server", &why, now);
         }
+        if peer.seen_incarnation != self.settings.incarnation || peer.seen < self.position_since {
+            // It has not heard where this host stands, and may place its own data by that.
+            let why = format!("{} has not heard this host yet", peer.host);
+            return self.wait("boot.peer-position", &why, now);
+        }
         let Some(theirs) = peer.position else {
             let why = format!("{} has not said where its data stands", peer.host);
             return self.wait("boot.peer-position", &why, now);
@@ -237,6 +242,13 @@ impl Keeper {
             .as_ref()
             .filter(|m| m.lineage == own.lineage)
             .and_then(|m| m.peer_offset);
+        // What came back is older than what the journal knows, and the peer had some of that.
+        let had_more = own.epoch < self.journal.data_epoch
+            && self
+                .journal
+                .mark
+                .as_ref()
+                .is_some_and(|m| m.peer_offset.is_some());
         // Without a journal only a server that ran before the daemon came is evidence enough.
         let running = own.serving && view.uptime_s >= self.settings.boot_wait.as_secs();
         let verdict = if self.journal.data_epoch == Epoch::zero() && !running && own.keys > 0 {
@@ -249,6 +261,12 @@ impl Keeper {
             Err("is empty and the other host is unknown; start it, or type \
                  tandem failover --accept-loss"
                 .to_owned())
+        } else if had_more {
+            Err(
+                "came back with older data than the other host was known to have; start it, or \
+                 type tandem failover --accept-loss"
+                    .to_owned(),
+            )
         } else {
             alone(&own, was_primary, peer_offset)
         };

@@ -101,6 +101,8 @@ pub struct Keeper {
     /// It serves on without a daemon or not; since when it wants to leave.
     leaving: Option<(bool, Instant)>,
     stop_failed: bool,
+    /// The version of our statement from which on our position is stated.
+    position_since: u64,
     /// The local server is being detached from a primary that is gone.
     detaching: Option<StepId>,
     exited: bool,
@@ -170,6 +172,7 @@ impl Keeper {
             stopping: None,
             leaving: None,
             stop_failed: false,
+            position_since: 0,
             detaching: None,
             exited: false,
             rulings: Vec::new(),

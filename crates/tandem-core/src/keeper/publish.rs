@@ -6,6 +6,7 @@ use crate::journal::Mark;
 use crate::keeper::Keeper;
 use crate::keeper::io::Output;
 use crate::keeper::phase::{Phase, RejoinStage};
+use crate::rules::boot::Position;
 use crate::statement::{PhaseName, STATEMENT_FORMAT, Statement};
 
 /// Marks are made this often.
@@ -80,6 +81,7 @@ impl Keeper {
             paused: self.journal.paused,
             wants_switchover: self.wants_switchover.map(|(id, _)| id),
             seen: self.peer.statement.as_ref().map_or(0, |p| p.version),
+            seen_incarnation: self.peer.statement.as_ref().map_or(0, |p| p.incarnation),
             server_address: self.settings.server_address.clone(),
         }
     }
@@ -115,6 +117,14 @@ impl Keeper {
         }
         self.version += 1;
         let statement = self.statement(now);
+        let stated = self
+            .published
+            .as_ref()
+            .and_then(|(s, _)| s.position.as_ref());
+        let lineage = |p: &Position| (p.lineage.clone(), p.epoch.clone());
+        if stated.map(lineage) != statement.position.as_ref().map(lineage) {
+            self.position_since = self.version;
+        }
         self.published = Some((statement.clone(), now));
         self.out.push(Output::Publish(Box::new(statement)));
     }
