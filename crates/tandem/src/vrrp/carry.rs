@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use tandem_config::keepalived::{Notify, Script};
 use tandem_vrrp::garp::{Round, RoundKind};
-use tandem_vrrp::machine::{AdvertToSend, Event, Input, Machine, Output, State};
+use tandem_vrrp::machine::{
+    AdvertToSend, ClaimReason, Event, Input, Machine, Output, Reason, State,
+};
 use tandem_vrrp::packet::Dialect;
 use tandem_vrrp::settings::Auth;
 use tandem_vrrp::{Family, Version};
@@ -20,6 +22,7 @@ use super::daemon::{Daemon, Router};
 use super::fifo;
 use super::scripts::Job;
 use super::scripts::notify::{Batch, Lane};
+use super::status;
 use super::wires::WireId;
 use crate::linux::addr::{Change, Entry, Vip};
 use crate::linux::raw::{Carrier, Endpoint, Mode};
@@ -80,11 +83,15 @@ impl Daemon {
             }
             Output::SendAdvert(advert) => self.send_advert(index, advert),
             Output::Yield { to, reason } => {
-                debug!("({name}) gives its addresses up for {to}: {reason:?}");
+                debug!(
+                    "({name}) gives its addresses up for {to}: {}",
+                    words(reason)
+                );
                 self.drop_addresses(index);
             }
             Output::Became { state, reason } => {
-                info!("({name}) Entering {state} STATE: {reason:?}");
+                let faults = self.machine(index).map(status::faults).unwrap_or_default();
+                info!("({name}) Entering {state} STATE: {}{faults}", words(reason));
                 if state == State::Master {
                     self.install_addresses(index);
                 }
@@ -158,10 +165,10 @@ impl Daemon {
             }
             Event::Late(late) => warn!("({name}) this process was late by {late:?}"),
             Event::ReloadRefused => {
-                error!("({name}) the new settings cannot work; the old ones stay")
+                error!("({name}) the new settings cannot work; the old ones stay");
             }
             Event::TooManySenders => {
-                warn!("({name}) too many hosts speak this VRID to tell of each")
+                warn!("({name}) too many hosts speak this VRID to tell of each");
             }
         }
     }
@@ -233,7 +240,7 @@ impl Daemon {
             machine.settings(),
             own,
             advert.priority,
-            super::status::unix_time(),
+            status::unix_time(),
         );
         let mut problem = None;
         for transmission in &transmissions {
@@ -456,6 +463,7 @@ impl Daemon {
 
     fn notify(&mut self, notice: &Notice) {
         match *notice {
+            Notice::State(index, _) if self.routers[index].leaving => {}
             Notice::State(index, state) => self.tell_state(index, word(state), state),
             Notice::LowerMaster(index) => {
                 let router = &self.routers[index];
@@ -613,6 +621,36 @@ fn word(state: State) -> &'static str {
         State::Fault => "FAULT",
         State::Stopped => "STOP",
         State::Init | State::Claiming | State::Releasing => "INIT",
+    }
+}
+
+/// Why a state was entered, in words.
+fn words(reason: Reason) -> String {
+    match reason {
+        Reason::Started => "started".to_owned(),
+        Reason::Resumed => "resumed".to_owned(),
+        Reason::Granted(claim) => match claim {
+            ClaimReason::Owner => "owner of the addresses",
+            ClaimReason::Silence => "no master was heard",
+            ClaimReason::MasterLeft => "the master left",
+            ClaimReason::PeerReleased => "the master left and its service is gone",
+            ClaimReason::Preempt => "the master had lower priority",
+            ClaimReason::Asked => "asked to",
+        }
+        .to_owned(),
+        Reason::Denied => "denied".to_owned(),
+        Reason::HigherMaster { source, priority } => {
+            format!("{source} is master with priority {priority}")
+        }
+        Reason::Fault => "something tracked failed".to_owned(),
+        Reason::Recovered => "nothing is wrong any more".to_owned(),
+        Reason::Paused => {
+            "this process was stopped for so long that another may have taken over".to_owned()
+        }
+        Reason::Released => "handed over".to_owned(),
+        Reason::Withdrawn => "another member of the sync group".to_owned(),
+        Reason::Stopped => "stopped".to_owned(),
+        Reason::StaleGrant => "the wish was given up".to_owned(),
     }
 }
 

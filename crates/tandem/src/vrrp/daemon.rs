@@ -106,6 +106,8 @@ pub(super) struct Router {
     /// The last failure to send, so that each kind is logged once.
     pub(super) send_error: Option<io::ErrorKind>,
     pub(super) restored: u64,
+    /// On its way out of the file: its last word is told by the reload.
+    pub(super) leaving: bool,
 }
 
 /// A sync group, or a router alone.

@@ -154,6 +154,7 @@ impl Daemon {
                 rounds: Vec::new(),
                 send_error: None,
                 restored: 0,
+                leaving: false,
                 plan,
             });
             machines.push(machine);
@@ -306,10 +307,9 @@ impl Daemon {
             "({}) is no longer in the file",
             self.routers[index].plan.name
         );
-        let notify = std::mem::take(&mut self.routers[index].plan.notify);
+        self.routers[index].leaving = true;
         self.feed(index, Input::Stop);
-        let deleted = notify.deleted.is_some();
-        self.routers[index].plan.notify = notify;
+        let deleted = self.routers[index].plan.notify.deleted.is_some();
         let (word, state) = if deleted {
             ("DELETED", State::Stopped)
         } else {

@@ -267,6 +267,19 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&name, path)
 }
 
+/// What is wrong with a router, for the end of a log line.
+pub(super) fn faults(machine: &Machine) -> String {
+    let all: Vec<String> = machine
+        .faults()
+        .map(|(source, reason)| fault(source, reason))
+        .collect();
+    if all.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", all.join(", "))
+    }
+}
+
 fn fault(source: &FaultSource, reason: FaultReason) -> String {
     let what = match source {
         FaultSource::Interface(name) => format!("interface {name}"),

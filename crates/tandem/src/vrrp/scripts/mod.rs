@@ -152,3 +152,6 @@ fn describe(status: ExitStatus) -> String {
         (None, None) => "ended".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

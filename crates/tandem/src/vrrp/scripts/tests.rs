@@ -79,7 +79,11 @@ fn scripts_of_one_change_run_in_order_with_their_arguments() {
     on_runtime(async || {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let append = script(dir.path(), "append", &format!("echo \"$@\" >> {}", log.display()));
+        let append = script(
+            dir.path(),
+            "append",
+            &format!("echo \"$@\" >> {}", log.display()),
+        );
         let (lane, mut reports) = lane(BOUND);
         assert!(lane.push(state(
             "MASTER",
@@ -106,15 +110,25 @@ fn a_newer_state_ends_the_whole_process_group_before_it_begins() {
         let slow = script(
             dir.path(),
             "slow",
-            &format!("sleep 1000 &\necho $! > {0}.new; mv {0}.new {0}\nwait", pid.display()),
+            &format!(
+                "sleep 1000 &\necho $! > {0}.new; mv {0}.new {0}\nwait",
+                pid.display()
+            ),
         );
         let check = script(
             dir.path(),
             "check",
-            &format!("kill -0 $(cat {}) 2>/dev/null && echo alive > {d} || echo gone > {d}", pid.display(), d = done.display()),
+            &format!(
+                "kill -0 $(cat {}) 2>/dev/null && echo alive > {d} || echo gone > {d}",
+                pid.display(),
+                d = done.display()
+            ),
         );
         let (lane, mut reports) = lane(BOUND);
-        lane.push(state("MASTER", vec![job(&slow, &[]), job(&slow, &["never"])]));
+        lane.push(state(
+            "MASTER",
+            vec![job(&slow, &[]), job(&slow, &["never"])],
+        ));
         appears(&pid).await;
         let sleeper = fs::read_to_string(&pid).unwrap();
         lane.push(state("BACKUP", vec![job(&check, &[])]));
@@ -138,7 +152,11 @@ fn a_newer_state_ends_the_whole_process_group_before_it_begins() {
 fn a_script_that_ignores_sigterm_is_killed_when_its_time_is_up() {
     on_runtime(async || {
         let dir = tempfile::tempdir().unwrap();
-        let stubborn = script(dir.path(), "stubborn", "trap '' TERM\nwhile :; do sleep 0.05; done");
+        let stubborn = script(
+            dir.path(),
+            "stubborn",
+            "trap '' TERM\nwhile :; do sleep 0.05; done",
+        );
         let after = dir.path().join("after");
         let touch = script(dir.path(), "touch", &format!("touch {}", after.display()));
         let (lane, mut reports) = lane(Duration::from_millis(100));
@@ -169,7 +187,11 @@ fn what_is_no_state_waits_instead_of_superseding() {
                 log.display()
             ),
         );
-        let second = script(dir.path(), "second", &format!("echo second >> {}", log.display()));
+        let second = script(
+            dir.path(),
+            "second",
+            &format!("echo second >> {}", log.display()),
+        );
         let (lane, mut reports) = lane(BOUND);
         lane.push(state("MASTER", vec![job(&first, &[])]));
         appears(&begun).await;
@@ -180,7 +202,10 @@ fn what_is_no_state_waits_instead_of_superseding() {
         });
         fs::write(&go, "").unwrap();
         for _ in 0..2 {
-            assert!(matches!(finished(&mut reports).await.outcome, Outcome::Exited(_)));
+            assert!(matches!(
+                finished(&mut reports).await.outcome,
+                Outcome::Exited(_)
+            ));
         }
         assert_eq!(fs::read_to_string(&log).unwrap(), "first\nsecond\n");
     });
@@ -197,7 +222,10 @@ fn failures_are_told_and_the_last_scripts_are_waited_for() {
             vec![job(&dir.path().join("missing"), &[]), job(&bad, &[])],
         ));
         lane.finish().await.unwrap();
-        assert!(matches!(finished(&mut reports).await.outcome, Outcome::NotStarted(_)));
+        assert!(matches!(
+            finished(&mut reports).await.outcome,
+            Outcome::NotStarted(_)
+        ));
         assert_eq!(finished(&mut reports).await.words(), "exit code 7");
     });
 }
@@ -211,7 +239,7 @@ fn the_environment_is_keepaliveds() {
             dir.path(),
             "show",
             &format!(
-                "{{ readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2; cut -d' ' -f1,5 /proc/$$/stat; }} > {0}.new 2>/dev/null; mv {0}.new {0}",
+                "fds=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2)\nids=$(cut -d' ' -f1,5 /proc/$$/stat)\nprintf '%s\\n' \"$fds\" \"$ids\" > {0}",
                 out.display()
             ),
         );
