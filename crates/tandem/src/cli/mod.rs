@@ -2,14 +2,19 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety with the rule's name.
 
+mod archive;
 mod ask;
+mod history;
 mod load;
 mod status;
+mod table;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tandem_config::settings::{Group, Settings};
 
 pub(crate) use load::load;
 
@@ -99,6 +104,22 @@ enum Verb {
         #[command(flatten)]
         at: Where,
     },
+    /// What happened: one line per event.
+    History {
+        #[command(flatten)]
+        at: Where,
+        /// How many of the newest events.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        count: usize,
+        /// For machines: one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes that were acknowledged here and are not in the group's history any more.
+    Archive {
+        #[command(subcommand)]
+        verb: archive::ArchiveVerb,
+    },
 }
 
 /// Runs the command line.
@@ -125,7 +146,41 @@ pub(crate) fn main() -> ExitCode {
         Verb::Pause { at } => ask::command(&at, crate::run::control::Verb::Pause),
         Verb::Resume { at } => ask::command(&at, crate::run::control::Verb::Resume),
         Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
+        Verb::History { at, count, json } => history::history(&at, count, json),
+        Verb::Archive { verb } => archive::archive(verb),
     })
+}
+
+/// The settings, and the groups that are meant. The error is a report ready to be printed.
+fn groups_at(at: &Where) -> Result<(Settings, Vec<Group>), String> {
+    let settings = load(&at.config)?;
+    let mut groups = settings.groups.clone();
+    if let Some(name) = &at.group {
+        groups.retain(|group| group.name == *name);
+        if groups.is_empty() {
+            let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
+            return Err(format!(
+                "tandem: there is no group {name}; the file has: {}\n",
+                names.join(", ")
+            ));
+        }
+    }
+    Ok((settings, groups))
+}
+
+/// An error with the path it is about, and what to do where only root may look.
+fn at_path(path: &Path, error: &io::Error) -> io::Error {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        "; run this as root or as the daemon's user"
+    } else {
+        ""
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{hint}", path.display()))
+}
+
+/// Runs a command's own conversation with servers and peers.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
 
 fn run(config: PathBuf) -> u8 {

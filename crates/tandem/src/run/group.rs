@@ -102,7 +102,8 @@ fn random_u64() -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn credentials(group: &config::Group) -> Result<Option<Credentials>> {
+/// What the group's servers are sent to let us in: the user of the file and the password of its file.
+pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> {
     let Some(path) = &group.password_file else {
         return Ok(None);
     };
