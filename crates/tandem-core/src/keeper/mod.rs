@@ -48,7 +48,7 @@ pub use phase::Phase;
 pub use settings::Settings;
 
 /// How often a keeper wants to be ticked while nothing happens.
-pub const TICK_IDLE: Duration = Duration::from_millis(50);
+pub const TICK_IDLE: Duration = Duration::from_millis(100);
 /// How often while a change of role is under way.
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
@@ -228,6 +228,12 @@ impl Keeper {
             && silent > now
         {
             next = next.min(silent);
+        }
+        // The peer's server is asked as soon as the peer is quiet, or the answer comes too late.
+        if let Some(quiet) = self.quiet_at()
+            && quiet > now
+        {
+            next = next.min(quiet);
         }
         next
     }

@@ -54,6 +54,8 @@ enum Verb {
         #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
         config: PathBuf,
     },
+    /// In place of keepalived: the same file, the same scripts.
+    Vrrp(crate::vrrp::VrrpArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -134,6 +136,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
+        Verb::Vrrp(args) => return crate::vrrp::main(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),
@@ -180,12 +183,15 @@ fn at_path(path: &Path, error: &io::Error) -> io::Error {
 
 /// Runs a command's own conversation with servers and peers.
 fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
 }
 
 fn run(config: PathBuf) -> u8 {
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
