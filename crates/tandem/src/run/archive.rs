@@ -267,11 +267,7 @@ impl Archive {
             .expired_keys
             .saturating_add(info.evicted_keys)
             .min(lone.commands);
-        let by_expiry = if lone.commands == 0 {
-            0
-        } else {
-            lone.bytes / lone.commands * expired
-        };
+        let by_expiry = lone.bytes.checked_div(lone.commands).unwrap_or(0) * expired;
         Ok(tail.client_bytes.saturating_sub(by_expiry))
     }
 

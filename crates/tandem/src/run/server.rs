@@ -129,7 +129,7 @@ async fn refused(server: &Server, error: &LinkError, reporter: &Reporter) {
         LinkError::Auth(_) => reporter.send(ServerEvent::Answer(AnswerKind::Auth)).await,
         LinkError::TimedOut { .. }
         | LinkError::Closed { .. }
-        | LinkError::Unreachable { .. }
+        | LinkError::Unreachable
         | LinkError::Protocol(_)
         | LinkError::Local(_) => {}
     }
