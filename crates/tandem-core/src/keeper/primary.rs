@@ -60,6 +60,7 @@ impl Keeper {
             }
             Health::Unknown | Health::Fine | Health::Loading | Health::Busy => {}
         }
+        self.follow_own_lineage(now);
         if self.server().is_some_and(|view| !view.is_writable()) {
             return self.demoted_by_another_hand(now);
         }
@@ -92,6 +93,28 @@ impl Keeper {
             return self.begin_handover(HandCause::FailBack, now);
         }
         false
+    }
+
+    /// A primary renames its lineage by itself when its first replica attaches and it had no
+    /// backlog yet. The journal must know the name by which the replica will be recognised.
+    fn follow_own_lineage(&mut self, now: Instant) {
+        let Some(replid) = self
+            .server()
+            .filter(|view| view.is_writable() && !view.loading)
+            .map(|view| view.replid.clone())
+        else {
+            return;
+        };
+        if self.journal.primary_lineage.as_ref() == Some(&replid) {
+            return;
+        }
+        if let Some(fork) = self.journal.forks.last_mut()
+            && fork.epoch == self.journal.data_epoch
+        {
+            fork.lineage = replid.clone();
+        }
+        self.journal.primary_lineage = Some(replid);
+        self.save(now);
     }
 
     /// Goes on as primary at an epoch above both.
