@@ -244,8 +244,10 @@ impl Keeper {
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
-                if matches!(self.health(now), Health::Dead(_)) && !self.holds_role() {
-                    // Another process answers: what is known is its predecessor's.
+                let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
+                if outdated && !self.holds_role() {
+                    // Another process answers, or one that has slept and reads on where it
+                    // stopped: what is known is history until INFO is read again.
                     self.view = None;
                 }
                 self.detector.answered(kind, now);
