@@ -1,5 +1,7 @@
 //! `tandem.toml` as an operator writes it: what is read, and what is said about what is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
+
 use std::time::Duration;
 
 use tandem_config::settings::{
@@ -419,4 +421,20 @@ proptest::proptest! {
         proptest::prop_assert_eq!(settings.is_none(), report.has_errors());
         report.render(false);
     }
+}
+
+#[test]
+fn findings_serialise_with_their_places() {
+    let report = bad("[host]\nidd = \"a\"\n");
+    let json = serde_json::to_value(report.entries()).unwrap();
+    let unknown = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["code"] == "unknown-key")
+        .unwrap();
+    assert_eq!(unknown["severity"], "error");
+    assert_eq!(unknown["places"][0]["file"], "tandem.toml");
+    assert_eq!(unknown["places"][0]["line"], 2);
+    assert_eq!(unknown["places"][0]["text"], "did you mean `id`?");
 }

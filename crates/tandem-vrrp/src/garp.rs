@@ -185,3 +185,113 @@ fn after(now: Instant, delay: Duration) -> Option<Instant> {
 fn round(kind: RoundKind, repeat: u32) -> Option<Round> {
     (repeat > 0).then_some(Round { kind, repeat })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an arbitrary start; no decision depends on it"
+    )]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn frames_go_round_the_addresses_with_the_gap_between_any_two() {
+        let round = Round {
+            kind: RoundKind::Entry,
+            repeat: 2,
+        };
+        let frames: Vec<_> = round.frames(3, ms(10)).collect();
+        let expected = [(0, 0), (1, 10), (2, 20), (0, 30), (1, 40), (2, 50)];
+        assert_eq!(frames, expected.map(|(address, at)| (address, ms(at))));
+        assert_eq!(round.frames(0, ms(10)).count(), 0);
+    }
+
+    #[test]
+    fn defaults_announce_at_entry_and_five_seconds_later() {
+        let settings = Announcements::default();
+        let (mut schedule, start) = (Schedule::default(), origin());
+        let entry = schedule.enter(&settings, start);
+        assert_eq!(
+            entry,
+            Some(Round {
+                kind: RoundKind::Entry,
+                repeat: 5
+            })
+        );
+        let second = start + Duration::from_secs(5);
+        assert_eq!(schedule.next(), Some((second, RoundKind::EntryRepeat)));
+        assert_eq!(schedule.due(&settings, second - ms(1)), []);
+        assert_eq!(
+            schedule.due(&settings, second),
+            [Round {
+                kind: RoundKind::EntryRepeat,
+                repeat: 5
+            }]
+        );
+        assert_eq!(schedule.next(), None, "no refresh by default");
+    }
+
+    #[test]
+    fn the_minimum_is_one_frame() {
+        let settings = Announcements::minimal();
+        let (mut schedule, start) = (Schedule::default(), origin());
+        assert_eq!(
+            schedule.enter(&settings, start),
+            Some(Round {
+                kind: RoundKind::Entry,
+                repeat: 1
+            })
+        );
+        assert_eq!(schedule.next(), None);
+        assert_eq!(
+            schedule
+                .lower_priority(&settings, start)
+                .map(|round| round.repeat),
+            Some(1)
+        );
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn each_lower_master_puts_its_second_round_off() {
+        let settings = Announcements::default();
+        let (mut schedule, start) = (Schedule::default(), origin());
+        schedule.lower_priority(&settings, start);
+        schedule.lower_priority(&settings, start + ms(100));
+        let second = start + ms(5100);
+        assert_eq!(
+            schedule.next(),
+            Some((second, RoundKind::LowerPriorityRepeat))
+        );
+    }
+
+    #[test]
+    fn a_late_refresh_is_one_round() {
+        let settings = Announcements {
+            refresh: ms(100),
+            delay: Duration::ZERO,
+            ..Announcements::default()
+        };
+        let (mut schedule, start) = (Schedule::default(), origin());
+        schedule.enter(&settings, start);
+        assert_eq!(schedule.due(&settings, start + ms(1000)).len(), 1);
+        assert_eq!(
+            schedule.next(),
+            Some((start + ms(1100), RoundKind::Refresh))
+        );
+        let off = Announcements {
+            refresh: Duration::ZERO,
+            ..settings
+        };
+        schedule.reload(&off, start);
+        assert_eq!(schedule.next(), None);
+    }
+}

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod ndisc;
 pub mod packet;
 pub mod settings;
+pub mod sync;
 pub mod track;
 mod types;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::garp::Announcements;
-use crate::packet::{Dialect, HmacSettings, PassKey};
+use crate::packet::{AH_LEN, Dialect, HmacSettings, PassKey, TRAILER_LEN};
 use crate::types::{Family, Priority, Version, Vrid};
 
 /// Group of IPv4 adverts (RFC 9568 5.1.1.2).
@@ -187,6 +187,9 @@ pub enum SettingsError {
     /// D outside 1..=100.
     #[error("down_timer_adverts {0} is not within 1 to 100")]
     DownTimerAdverts(u8),
+    /// keepalived signs with one or the other, and a receiver could not tell the lengths apart.
+    #[error("AH and the HMAC trailer exclude each other")]
+    AhWithHmac,
     /// `preempt_delay` outside 0..=1000 s.
     #[error("preempt_delay {0:?} is longer than 1000 s")]
     PreemptDelay(Duration),
@@ -252,6 +255,24 @@ impl Settings {
         matches!(self.transport, Transport::Unicast { .. })
     }
 
+    /// How many addresses one advert can list on a link of `mtu` bytes, at most 255. keepalived
+    /// takes the 14 bytes of an Ethernet header off the MTU as well, so this does; what does not
+    /// fit belongs in the list that is installed but not advertised.
+    pub fn capacity(&self, mtu: usize) -> usize {
+        let ip = match self.family {
+            Family::Ipv4 => 20,
+            Family::Ipv6 => 40,
+        };
+        let auth = match (self.version, &self.auth) {
+            (Version::V3, _) => 0,
+            (Version::V2, Auth::None | Auth::Pass(_)) => 8,
+            (Version::V2, Auth::Ah(_)) => 8 + AH_LEN,
+        };
+        let trailer = if self.hmac.is_some() { TRAILER_LEN } else { 0 };
+        let room = mtu.saturating_sub(14 + ip + 8 + auth + trailer);
+        (room / self.family.address_len()).min(255)
+    }
+
     /// The first thing that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
         check_interval(self.version, self.advert_interval)?;
@@ -267,6 +288,9 @@ impl Settings {
             .find(|address| Family::of(address) != self.family)
         {
             return Err(SettingsError::AddressFamily(*other));
+        }
+        if matches!(self.auth, Auth::Ah(_)) && self.version == Version::V2 && self.hmac.is_some() {
+            return Err(SettingsError::AhWithHmac);
         }
         if !(1..=100).contains(&self.down_timer_adverts) {
             return Err(SettingsError::DownTimerAdverts(self.down_timer_adverts));
@@ -378,6 +402,18 @@ mod tests {
             group: "10.0.0.1".parse().unwrap(),
         };
         assert!(matches!(s.check(), Err(SettingsError::Destination(_))));
+    }
+
+    #[test]
+    fn capacity_of_a_link() {
+        let mut s = settings();
+        assert_eq!(s.capacity(1500), 255);
+        assert_eq!(s.capacity(576), (576 - 14 - 20 - 8 - 8) / 4);
+        s.auth = Auth::Ah(PassKey::new(b"k").unwrap());
+        assert_eq!(s.capacity(576), (576 - 14 - 20 - 8 - 8 - 24) / 4);
+        let six = Settings::new(Vrid::new(1).unwrap(), Family::Ipv6, Vec::new());
+        assert_eq!(six.capacity(1500), (1500 - 14 - 40 - 8) / 16);
+        assert_eq!(six.capacity(10), 0);
     }
 
     #[test]

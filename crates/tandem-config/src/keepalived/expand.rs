@@ -1,11 +1,11 @@
 //! From files to logical lines: comments, conditional lines, definitions, repetition, inclusion, braces.
 //!
-//! The order is keepalived's: include is recognised on the raw line, before conditions and substitution; then `@id`, `$NAME=`,
-//! `~SEQ` and `~LST`, `$NAME`, comments, braces. Everything that can grow is bounded, because a file may include itself
+//! The order is keepalived's: include is recognised on the raw line, before conditions and substitution; then `@id`, comments,
+//! `$NAME=`, `~SEQ` and `~LST`, `$NAME`, braces. Everything that can grow is bounded, because a file may include itself
 //! and a definition may use itself.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::tree::Line;
 use super::words::{Ch, chars, plain, trim};
@@ -21,6 +21,8 @@ const DEPTH_MAX: usize = 16;
 const LINES_MAX: usize = 50_000;
 /// How much text all lines together may have after expansion.
 const CHARS_MAX: usize = 2_000_000;
+/// How many files may be read, over and over ones included.
+const FILES_MAX: usize = 1_000;
 /// How much text one line may become by substitution.
 const EXPANDED_CHARS_MAX: usize = 16 * 1024;
 
@@ -38,6 +40,7 @@ pub(super) fn lines(
         definitions: BTreeMap::new(),
         draws: 0,
         turns: 0,
+        files_read: 0,
         chars: 0,
         out: Vec::new(),
         full: false,
@@ -60,6 +63,7 @@ struct Expander<'a> {
     definitions: BTreeMap<String, Vec<String>>,
     draws: u64,
     turns: usize,
+    files_read: usize,
     chars: usize,
     out: Vec<Line>,
     full: bool,
@@ -88,7 +92,8 @@ impl Expander<'_> {
                 continue;
             }
             if let Some((name, mut value)) = open.take() {
-                let (part, more) = continued(body);
+                let body = plain(&self.uncomment(&chars(body, file, start)));
+                let (part, more) = continued(&body);
                 value.push(part.trim().to_owned());
                 if more {
                     open = Some((name, value));
@@ -108,6 +113,11 @@ impl Expander<'_> {
             let Some(line) = self.condition(line) else {
                 continue;
             };
+            let line = self.uncomment(line);
+            let line = trim(&line);
+            if line.is_empty() {
+                continue;
+            }
             if let Some((name, value)) = definition(line) {
                 let (part, more) = continued(&value);
                 // The first line of a multi-line definition may be empty: `$X= \`.
@@ -124,7 +134,7 @@ impl Expander<'_> {
                 }
                 continue;
             }
-            let directory = path.parent().unwrap_or(Path::new("."));
+            let directory = path.parent().unwrap_or_else(|| Path::new("."));
             self.repeat(line, directory, 0);
         }
         if let Some((name, value)) = open {
@@ -145,13 +155,13 @@ impl Expander<'_> {
             "includea" => (true, true),
             _ => return false,
         };
-        let directory = from.parent().unwrap_or(Path::new("."));
+        let directory = from.parent().unwrap_or_else(|| Path::new("."));
         let target = directory.join(&pattern.text);
         let found = self.files.glob(&target).unwrap_or_default();
         if found.is_empty() {
             let diagnostic = Diagnostic::warning("missing-include", "no file matches this include")
                 .at(pattern.at, format!("looked for {}", target.display()));
-            if must_read || must_match {
+            if must_match {
                 self.findings.config_error(diagnostic);
             } else {
                 self.findings
@@ -164,7 +174,12 @@ impl Expander<'_> {
         true
     }
 
-    fn include_file(&mut self, file: &PathBuf, at: Span, must_read: bool, depth: usize) {
+    fn include_file(&mut self, file: &Path, at: Span, must_read: bool, depth: usize) {
+        self.files_read += 1;
+        if self.full || self.files_read > FILES_MAX {
+            self.overflow();
+            return;
+        }
         if depth + 1 >= DEPTH_MAX {
             self.findings.fatal(
                 Diagnostic::error("include-depth", "files include each other too deeply").at(
@@ -300,22 +315,28 @@ impl Expander<'_> {
         }
     }
 
-    /// Strips the comment and cuts the line at its braces.
-    fn braces(&mut self, line: &[Ch]) {
+    /// Strips the comment. Before substitution, so that `${_HASH}` and `${_BANG}` never begin one.
+    fn uncomment(&mut self, line: &[Ch]) -> Vec<Ch> {
         let mut unterminated = None;
         let line = strip_comment(line, &mut unterminated);
         if let Some(at) = unterminated {
             self.findings.config_error(
-                Diagnostic::warning("open-quote", "a double quote is not closed")
+                Diagnostic::error("open-quote", "a double quote is not closed")
                     .at(at, "opened here; the line ends without another"),
             );
         }
+        line
+    }
+
+    /// Cuts the line at its braces.
+    fn braces(&mut self, line: &[Ch]) {
         let mut part: Vec<Ch> = Vec::new();
         let mut quoted = false;
         let mut inside_reference = false;
         for (index, ch) in line.iter().enumerate() {
-            quoted ^= ch.c == '"';
-            let opens_reference = ch.c == '{' && index > 0 && line[index - 1].c == '$';
+            let before = index.checked_sub(1).map(|before| line[before].c);
+            quoted ^= ch.c == '"' && before != Some('\\');
+            let opens_reference = ch.c == '{' && before == Some('$');
             match ch.c {
                 // An undefined `${NAME}` stays verbatim, braces included.
                 '{' if !quoted && opens_reference => {
@@ -363,7 +384,7 @@ impl Expander<'_> {
             self.findings.fatal(Diagnostic::error(
                 "too-long",
                 format!(
-                    "after expansion the configuration has more than {LINES_MAX} lines or {CHARS_MAX} characters"
+                    "after expansion the configuration has more than {LINES_MAX} lines, {CHARS_MAX} characters or {FILES_MAX} files"
                 ),
             ));
         }
@@ -432,10 +453,15 @@ fn strip_comment(line: &[Ch], unterminated: &mut Option<Span>) -> Vec<Ch> {
                 };
                 out.push(ch);
             }
-            '\\' if quote.is_none() => match input.next_if(|next| matches!(next.c, '#' | '!')) {
-                Some(next) => out.push(next),
-                None => out.push(ch),
-            },
+            '\\' => {
+                let bare = quote.is_none();
+                match input.next_if(|next| next.c == '"' || (bare && matches!(next.c, '#' | '!'))) {
+                    // An escaped quote is left for the script lexer.
+                    Some(next) if next.c == '"' => out.extend([ch, next]),
+                    Some(next) => out.push(next),
+                    None => out.push(ch),
+                }
+            }
             '#' | '!' if quote.is_none() => break,
             _ => out.push(ch),
         }

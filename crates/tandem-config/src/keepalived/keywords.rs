@@ -325,3 +325,43 @@ pub(super) fn is_known_anywhere(word: &str) -> bool {
         || ["auth_type", "auth_pass", "key", "active_key", "mode"].contains(&word)
         || fate(word).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::keepalived::{Env, MapFiles, read};
+
+    /// A keyword that is offered as a suggestion is one that its block's reader acts on.
+    #[test]
+    fn lists_and_readers_agree() {
+        for (block, known) in [
+            ("global_defs", GLOBAL),
+            ("vrrp_script x", SCRIPT),
+            ("track_file x", TRACK_FILE),
+            ("vrrp_track_process x", TRACK_PROCESS),
+            ("vrrp_sync_group x", SYNC_GROUP),
+            ("vrrp_instance x", INSTANCE),
+        ] {
+            for keyword in known {
+                let text = format!("{block} {{\n{keyword}\n}}\n");
+                let files = MapFiles::new().with("/k", text);
+                let loaded = read(Path::new("/k"), &files, &Env::default());
+                let unacted = loaded.report.diagnostics.iter().find(|found| {
+                    matches!(found.code, "unknown-keyword" | "unsupported" | "ignored")
+                });
+                assert_eq!(unacted, None, "{keyword} in {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_cover_beginnings_and_ends() {
+        assert!(matches!(fate("smtp_server"), Some(Fate::Ignored(_))));
+        assert!(matches!(fate("vrrp_dump_file"), Some(Fate::Ignored(_))));
+        assert!(matches!(fate("use_vmac"), Some(Fate::Unsupported(_))));
+        assert!(matches!(fate("track_bfd"), Some(Fate::Refused(_))));
+        assert_eq!(fate("raise"), None);
+    }
+}

@@ -50,7 +50,8 @@ pub struct Env {
     pub has_script_user: bool,
 }
 
-/// How `keepalived -t` would have ended for the same file.
+/// How `keepalived -t` would have ended for the same file. One difference: a file that tandem refuses is never
+/// [`ExitClass::Ok`], although keepalived passes, for one, over a notify script that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitClass {
     /// Nothing to say.
@@ -134,7 +135,13 @@ pub fn read(path: &Path, files: &dyn Files, env: &Env) -> Loaded {
     resolve::resolve(&mut config, &mut findings);
     script::check(&config, files, env, &mut findings);
     lint::lint(&config, &mut findings);
-    let Findings { mut report, exit } = findings;
+    let Findings {
+        mut report,
+        mut exit,
+    } = findings;
+    if report.has_errors() {
+        exit = exit.max(ExitClass::ConfigErrors);
+    }
     report.sort();
     Loaded {
         config,

@@ -22,6 +22,7 @@ use serde::Serialize;
 pub use read::read;
 pub use reference::reference_markdown;
 pub use table::{KEYS, Key, Presence, SECTIONS, SectionInfo};
+pub(crate) use template::toml_text;
 pub use template::{InitFacts, init_template};
 
 use crate::value::{IpPrefix, Window};

@@ -46,6 +46,8 @@ impl Peer {
 pub(super) struct Front {
     /// VRRP says that the addresses belong here.
     pub(super) vrrp_master: bool,
+    /// VRRP gave them up at this instant.
+    pub(super) given_up_at: Option<Instant>,
     /// The addresses are on.
     pub(super) vip: bool,
     /// That was confirmed since the start; a predecessor may have left them.

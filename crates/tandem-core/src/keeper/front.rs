@@ -17,6 +17,8 @@ const OPEN_WITHIN: Duration = Duration::from_millis(500);
 const OPEN_AGAIN: Duration = Duration::from_millis(200);
 /// A restarted daemon that has not resumed by then does not.
 const RESUME_WITHIN: Duration = Duration::from_secs(1);
+/// Addresses that VRRP gave up stay this long for a peer that is about to announce them.
+const HOLD_FOR: Duration = Duration::from_millis(50);
 /// A daemon that leaves waits this long for the steps that it has begun.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -130,17 +132,21 @@ impl Keeper {
                 }
             }
         }
-        let wanted = self.front.vrrp_master
-            && match self.phase {
-                Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => true,
-                // Stepping back: the addresses stay until VRRP says that the peer has them, but
-                // they are never put on here.
-                Phase::Released { .. } | Phase::Rejoining(_) => self.front.vip,
-                Phase::Booting { .. }
-                | Phase::Waiting { .. }
-                | Phase::Replica { .. }
-                | Phase::TakingOver(_) => false,
-            };
+        let wanted = match self.phase {
+            Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => {
+                self.front.vrrp_master
+            }
+            // Stepping back: the addresses stay until the peer has them, but they are never put
+            // on here. Its advert comes before its announcements; dropping in between would
+            // swallow connects (rule 10).
+            Phase::Released { .. } | Phase::Rejoining(_) => {
+                self.front.vip && (self.front.vrrp_master || self.peer_takes_addresses(now))
+            }
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Replica { .. }
+            | Phase::TakingOver(_) => false,
+        };
         // A restarted daemon leaves its predecessor's addresses alone until it knows whether it
         // resumes, and then takes off what it does not want.
         let unknown = !self.front.known
@@ -153,5 +159,14 @@ impl Keeper {
         let step = if wanted { Step::AddVip } else { Step::DropVip };
         let id = self.start_background(step, Duration::from_millis(500), now);
         self.front.changing = Some((wanted, id));
+    }
+
+    /// VRRP has given the addresses up and the peer does not say yet that it carries them.
+    fn peer_takes_addresses(&self, now: Instant) -> bool {
+        let held = self
+            .front
+            .given_up_at
+            .is_some_and(|at| now.saturating_duration_since(at) < HOLD_FOR);
+        held && !self.live_peer(now).is_some_and(|peer| peer.vip)
     }
 }

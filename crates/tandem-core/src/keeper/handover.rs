@@ -23,6 +23,10 @@ impl Keeper {
     pub(super) fn begin_handover(&mut self, cause: HandCause, now: Instant) -> bool {
         let whole = self.settings.switchover_deadline;
         let id = self.start(Step::PauseWrites(whole), COMMAND_WITHIN, now);
+        // The intent has to be durable before the fence; the disk works while the peer reads.
+        let mut record = self.journal.clone();
+        record.role = JournalRole::Handing;
+        let journal = Some(self.start(Step::Journal(Box::new(record)), COMMAND_WITHIN, now));
         self.tell(
             "+switchover",
             Severity::Info,
@@ -33,6 +37,7 @@ impl Keeper {
             Phase::HandingOver(HandOver {
                 cause,
                 since: now,
+                journal,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Pausing(id),
             }),
@@ -75,10 +80,16 @@ impl Keeper {
                 }
                 None => false,
                 Some(Ok(_)) if self.peer_could_take_over(now).is_ok() => {
-                    let mut record = self.journal.clone();
-                    record.role = JournalRole::Handing;
-                    let step = Step::Journal(Box::new(record));
-                    state.stage = HandOverStage::Journaling(self.start(step, COMMAND_WITHIN, now));
+                    // Begun with the pause; usually long done.
+                    state.stage = match state.journal {
+                        Some(id) => HandOverStage::Journaling(id),
+                        None => HandOverStage::Closing(self.close_front(
+                            false,
+                            false,
+                            COMMAND_WITHIN,
+                            now,
+                        )),
+                    };
                     self.phase = Phase::HandingOver(state);
                     false
                 }
@@ -207,6 +218,7 @@ impl Keeper {
             Phase::HandingOver(HandOver {
                 cause: HandCause::Frozen,
                 since: now,
+                journal: None,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Fencing(id),
             }),
@@ -232,6 +244,7 @@ impl Keeper {
             Phase::HandingOver(HandOver {
                 cause: HandCause::FailedPromotion,
                 since: now,
+                journal: None,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Fencing(id),
             }),

@@ -112,6 +112,10 @@ pub struct Keeper {
     claimed_at: Option<Instant>,
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
+    news: bool,
+    /// The journal's intent as far as it is durable.
+    intent: Option<Epoch>,
+    intending: Option<(StepId, Epoch)>,
     published: Option<(Statement, Instant)>,
     version: u64,
     marked_at: Option<Instant>,
@@ -177,6 +181,9 @@ impl Keeper {
             claimed_at: None,
             handing: None,
             closing_silent: None,
+            news: true,
+            intent: None,
+            intending: None,
             published: None,
             version: 0,
             marked_at: None,
@@ -241,6 +248,14 @@ impl Keeper {
     }
 
     fn observe(&mut self, input: Input, now: Instant) {
+        // Answers and ticks are most of what comes in and change nothing by themselves; a statement
+        // is only compared with the last one when something may have changed.
+        self.news |= !matches!(
+            input,
+            Input::Tick
+                | Input::Server(ServerEvent::Answer(_))
+                | Input::Vrrp(VrrpEvent::PeerAdvert)
+        );
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
@@ -358,6 +373,7 @@ impl Keeper {
     // --- small common things -------------------------------------------------------------------
 
     fn set_phase(&mut self, phase: Phase, now: Instant) {
+        self.news = true;
         if self.phase.name() != phase.name() {
             self.last_change = Some((phase.name().word().to_owned(), now));
         }
@@ -477,6 +493,7 @@ impl Keeper {
             VrrpEvent::GiveUpAddresses => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = false;
+                self.front.given_up_at = Some(now);
             }
             VrrpEvent::PeerAdvert => self.peer.advert_at = Some(now),
             VrrpEvent::Stranger(text) => {

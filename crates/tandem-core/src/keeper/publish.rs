@@ -131,12 +131,15 @@ impl Keeper {
 
     /// Publishes after any change that the peer acts on, and as a sign of life.
     pub(super) fn publish_if_due(&mut self, now: Instant) {
+        let news = std::mem::take(&mut self.news);
         let due = match &self.published {
             None => true,
             Some((last, at)) => {
-                let pace = (self.settings.advert_interval / 2).min(REPEAT_AT_MOST);
+                let pace = self.settings.advert_interval.min(REPEAT_AT_MOST);
                 if now.saturating_duration_since(*at) >= pace {
                     true
+                } else if !news {
+                    false
                 } else {
                     let current = self.statement(now);
                     !same_for_the_peer(last, &current)

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::health::Health;
 use crate::journal::JournalRole;
-use crate::keeper::io::{Output, ProbeResult, Reply, Severity};
+use crate::keeper::io::{Output, ProbeResult, Reply, Severity, Step};
 use crate::keeper::phase::Cause;
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
 use crate::rules::{Ruling, Says, obstacle, together};
 use crate::statement::{PhaseName, Statement};
 
+/// Bound on writing an intent; without it a takeover writes first.
+const INTEND_WITHIN: Duration = Duration::from_secs(5);
 /// How long a switchover asked for here may take to begin on the primary.
 const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 
@@ -24,6 +26,7 @@ impl Keeper {
             return false;
         }
         self.probe_if_silent(now);
+        self.learn_intent();
         match self.health(now) {
             Health::Dead(_) => {
                 self.vrrp_set_fault("the local server is dead");
@@ -108,6 +111,10 @@ impl Keeper {
                 peer.host, released.kind, released.epoch
             ),
         )];
+        if self.journal.paused && !released.exact {
+            let why = "an operator paused automatic failover here: tandem resume ends it";
+            rulings.push(Ruling::no("takeover.paused", why));
+        }
         rulings.extend(self.eligibility());
         self.rulings = rulings;
         if self.no_takeover_until.is_some_and(|until| now < until) {
@@ -308,7 +315,30 @@ impl Keeper {
             self.journal.released = None;
             self.journal.declined = None;
             self.journal_role(JournalRole::Replica);
-            self.save(now);
+            self.intend(now);
+        }
+    }
+
+    /// Writes down ahead of time that this replica may take over at the next epoch, so that the
+    /// promotion itself does not wait for a disk that is busy with the servers' own files.
+    fn intend(&mut self, now: Instant) {
+        let epoch = self
+            .journal
+            .epoch
+            .after(&self.journal.epoch, &self.settings.host);
+        self.journal.intent = Some(epoch.clone());
+        let record = Box::new(self.journal.clone());
+        let id = self.start_background(Step::Journal(record), INTEND_WITHIN, now);
+        self.intending = Some((id, epoch));
+    }
+
+    /// The intent is durable once its record is.
+    pub(super) fn learn_intent(&mut self) {
+        if let Some((id, epoch)) = self.intending.clone()
+            && let Some(result) = self.result(id)
+        {
+            self.intending = None;
+            self.intent = result.is_ok().then_some(epoch);
         }
     }
 

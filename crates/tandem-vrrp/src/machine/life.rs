@@ -1,6 +1,7 @@
 //! The transitions that nobody else's advert causes: start, answers to a wish, faults, handing
 //! over, stop, reload.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::counters::Told;
@@ -298,12 +299,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn reject(
-        &mut self,
-        source: std::net::IpAddr,
-        error: DecodeError,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn reject(&mut self, source: IpAddr, error: DecodeError, out: &mut Vec<Output>) {
         let kind = error.counter();
         self.counters.drop_of(kind);
         self.tell(

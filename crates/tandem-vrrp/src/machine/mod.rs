@@ -327,19 +327,21 @@ impl Machine {
             return;
         };
         let silent = now.saturating_duration_since(sent_at);
-        let told = match input {
-            Input::PauseDetected(length) => *length,
+        // A pause may be one that `now` did not count, as of a suspended machine.
+        let lost = match input {
+            Input::PauseDetected(length) => silent.max(*length),
             _ if self.settings.yield_when_late => silent,
             _ => return,
         };
-        if told.max(silent) >= self.earliest_takeover() {
-            out.push(Output::Event(Event::Late(told.max(silent))));
+        if lost >= self.earliest_takeover() {
+            out.push(Output::Event(Event::Late(lost)));
             self.leave_master(State::Backup, Reason::Paused, out);
             self.enter_backup(Reason::Paused, now, out);
         }
     }
 
     /// The soonest after our last advert that a backup as keen as can be, priority 254, claims.
+    /// With D = 1 that is an interval and a hair, which an ordinary timer misses: two intervals then.
     fn earliest_takeover(&self) -> Duration {
         let Settings {
             version,
@@ -347,7 +349,8 @@ impl Machine {
             down_timer_adverts,
             ..
         } = self.settings;
-        master_down_interval(version, advert_interval, down_timer_adverts, 254)
+        let keenest = master_down_interval(version, advert_interval, down_timer_adverts, 254);
+        keenest.max(advert_interval * 2)
     }
 
     fn paused(&mut self, length: Duration, now: Instant, out: &mut Vec<Output>) {

@@ -1,7 +1,7 @@
 //! Adverts as bytes: encode, decode, authenticate, and judge on receipt.
 //!
-//! Layers, from the wire up: [`checksum`] and [`ipv4`] know numbers and headers; [`message`] is one
-//! VRRP message without context; [`auth`], [`ah`] and [`hmac`] are the three ways to authenticate one;
+//! Layers, from the wire up: `checksum` and `ipv4` know numbers and headers; `message` is one
+//! VRRP message without context; `auth`, `ah` and `hmac` are the three ways to authenticate one;
 //! [`Receiver`] applies a router's settings to a datagram in keepalived's order, and [`Sender`]
 //! makes the datagrams of one advert, one per destination. Nothing here knows the state machine.
 

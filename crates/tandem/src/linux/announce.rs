@@ -75,3 +75,65 @@ impl Announcer {
         (sent, first_error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::Duration;
+
+    use socket2::Protocol;
+
+    use super::super::addr::Addresses;
+    use super::super::testing::{in_namespace, run, veth_pair};
+    use super::*;
+
+    /// Not a protocol that the kernel itself sends: one for local experiments (IEEE 802).
+    const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+
+    fn frame(mark: u8) -> Vec<u8> {
+        let mut frame = vec![0xff; 6];
+        frame.extend_from_slice(&[2, 0, 0, 0, 0, 1]);
+        frame.extend_from_slice(&EXPERIMENT);
+        frame.resize(60, mark);
+        frame
+    }
+
+    #[test]
+    fn frames_leave_as_they_are() {
+        in_namespace("frames_leave_as_they_are", async || {
+            veth_pair("v0", "v1");
+            let protocol = Protocol::from(i32::from(u16::from_ne_bytes(EXPERIMENT)));
+            let mut far_end =
+                Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a packet socket");
+            far_end
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .expect("set");
+            let index = Addresses::open()
+                .expect("netlink")
+                .link("v0")
+                .expect("links")
+                .expect("v0")
+                .index;
+            let announcer = Announcer::open(index).expect("an announcer");
+            let frames = [frame(1), frame(2)];
+            let (sent, error) = announcer.send_all(frames.iter().map(Vec::as_slice));
+            assert!(sent == 2 && error.is_none(), "{sent} {error:?}");
+            for frame in &frames {
+                let mut received = [0; 128];
+                let length = far_end.read(&mut received).expect("a frame");
+                assert_eq!(&received[..length], frame);
+            }
+            assert_eq!(
+                announcer.send(&[0; 41]).expect_err("too short").kind(),
+                io::ErrorKind::InvalidInput
+            );
+            run(&["ip", "link", "set", "v0", "down"]);
+            let (sent, error) = announcer.send_all(frames.iter().map(Vec::as_slice));
+            assert_eq!(sent, 0);
+            assert_eq!(
+                error.and_then(|error| error.raw_os_error()),
+                Some(libc::ENETDOWN)
+            );
+        });
+    }
+}

@@ -27,3 +27,4 @@ pub(crate) mod sockdiag;
 mod sys;
 #[cfg(test)]
 mod testing;
+pub(crate) mod users;

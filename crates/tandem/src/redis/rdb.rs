@@ -2,7 +2,7 @@
 //!
 //! This is the archive when the divergent tail is gone. The server frames the snapshot in one of two ways: `$<length>`
 //! when it wrote a file first, `$EOF:<40 bytes>` when it streams from its child process; there the snapshot ends at
-//! the mark. As with a tail, the connection may be opened before a fence and read after it.
+//! the mark. As with a tail, the connection may be opened before a fence and read after it, except on Redis 6.2.
 
 use std::time::Instant;
 

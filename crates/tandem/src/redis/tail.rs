@@ -3,7 +3,8 @@
 //!
 //! A server answers `PSYNC <replid> <fork + 1>` with its history from there on, while it is a primary. Once it is a
 //! replica without a link it answers NOMASTERLINK, but a connection opened before goes on. So [`TailReader::open`] comes
-//! before the fence, and [`TailReader::save`] may come after it.
+//! before the fence, and [`TailReader::save`] may come after it. That holds from Redis 7.0 on and for Valkey: Redis 6.2 closes
+//! its replicas' connections when it becomes a replica, so there the tail is saved behind the pause, before the fence.
 //!
 //! Two costs to know. A server that no longer has the offset does not say so but starts a full resync, which forks:
 //! [`is_in_backlog`] asks first. And a connection that sent PSYNC counts as a good replica for

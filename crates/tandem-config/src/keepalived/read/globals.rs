@@ -165,7 +165,7 @@ pub(super) fn interface_delays(node: &Node, global: &mut GlobalDefs, reader: &mu
             Some([down, up]) => {
                 global
                     .interface_delays
-                    .push((line.keyword.text.clone(), *up, *down))
+                    .push((line.keyword.text.clone(), *up, *down));
             }
             Some([] | [_, _, _, ..]) | None => {
                 reader.invalid(line, "an interface with one or two times in seconds");

@@ -393,7 +393,7 @@ fn authentication(node: &Node, version: u8, reader: &mut Reader<'_>) -> Auth {
         return Auth::None;
     };
     let Some(pass) = pass.filter(|pass| !pass.text.is_empty()) else {
-        reader.findings.advice(
+        reader.findings.config_error(
             Diagnostic::warning("password-lost", "there is no password, so adverts are not authenticated")
                 .at(node.keyword.at, "auth_type is given, but no auth_pass was read")
                 .help("write auth_pass on a line of its own; both hosts must agree, so change them together"),

@@ -41,7 +41,7 @@ pub(super) fn config(nodes: &[Node], findings: &mut Findings) -> Config {
             "vrrp_script" => {
                 config
                     .scripts
-                    .extend(objects::script(node, &config.global, &mut reader))
+                    .extend(objects::script(node, &config.global, &mut reader));
             }
             "track_file" | "vrrp_track_file" => config
                 .track_files
@@ -52,12 +52,12 @@ pub(super) fn config(nodes: &[Node], findings: &mut Findings) -> Config {
             "vrrp_sync_group" => {
                 config
                     .sync_groups
-                    .extend(objects::sync_group(node, &config.global, &mut reader))
+                    .extend(objects::sync_group(node, &config.global, &mut reader));
             }
             "vrrp_instance" => {
                 config
                     .instances
-                    .extend(instance::read(node, &config.global, &mut reader))
+                    .extend(instance::read(node, &config.global, &mut reader));
             }
             // A brace without a keyword was reported when the blocks were built.
             "" => {}

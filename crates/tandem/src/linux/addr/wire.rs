@@ -122,7 +122,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
             libc::IFLA_IFNAME => {
                 name = CStr::from_bytes_until_nul(value)
                     .ok()
-                    .and_then(|name| name.to_str().ok())
+                    .and_then(|name| name.to_str().ok());
             }
             libc::IFLA_ADDRESS => mac = value.try_into().ok(),
             _ => {}

@@ -1,4 +1,4 @@
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use super::super::testing::{eventually, in_namespace, output, run};
@@ -70,7 +70,7 @@ fn a_closed_front_resets_new_and_old_clients_and_opens_again() {
                     Some(ErrorKind::ConnectionRefused),
                     "{front}"
                 );
-                std::io::Write::write_all(&mut old, b"PING\r\n").expect("sent");
+                old.write_all(b"PING\r\n").expect("sent");
                 assert_eq!(
                     old.read(&mut [0]).expect_err("reset").kind(),
                     ErrorKind::ConnectionReset,

@@ -96,7 +96,7 @@ impl Watch {
             match self.suspicious_until {
                 None => self.wait().await?,
                 Some(until) if Instant::now() + (SUSPICION - EAGER) < until => {
-                    tokio::task::yield_now().await
+                    tokio::task::yield_now().await;
                 }
                 Some(until) if Instant::now() < until => {
                     // The outcome does not matter: both mean another look.

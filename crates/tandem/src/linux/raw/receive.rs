@@ -185,10 +185,10 @@ fn read_ipv6(
     for item in control::items(control) {
         match (item.level, item.kind) {
             (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                ttl = i32_at(item.data, 0).and_then(|hops| hops.try_into().ok())
+                ttl = i32_at(item.data, 0).and_then(|hops| hops.try_into().ok());
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                destination = item.data.first_chunk::<16>().copied()
+                destination = item.data.first_chunk::<16>().copied();
             }
             _ => {}
         }

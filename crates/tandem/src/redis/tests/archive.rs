@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 
+use tandem_core::info::Version;
 use tandem_resp::Value;
 use tandem_resp::stream::summarize;
 
@@ -242,8 +243,11 @@ async fn a_snapshot_of_either_framing_can_be_loaded() {
 async fn a_snapshot_asked_for_before_the_fence_comes_after_it() {
     let server = filled("yes").await;
     let reader = RdbReader::open(&server.target(), soon()).await.unwrap();
-    ops::fence(&server.link().await, soon()).await.unwrap();
-    snapshot_loads(&server, reader).await;
+    let fenced = ops::fence(&server.link().await, soon()).await.unwrap();
+    // Redis 6.2 throws its replicas out when it becomes one: there the snapshot is saved before the fence.
+    if fenced.redis_version >= Version::parse("7.0") {
+        snapshot_loads(&server, reader).await;
+    }
     let late = RdbReader::open(&server.target(), soon()).await;
     assert_eq!(late.unwrap_err(), TailError::NoMasterLink);
 }

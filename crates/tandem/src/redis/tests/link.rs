@@ -110,7 +110,9 @@ async fn death_is_seen_at_once_and_told_apart_from_being_thrown_out() {
     let refused = loop {
         match Link::connect(&server.target(), end).await {
             Err(error) => break error,
-            Ok(short) => drop(short.closed().await),
+            Ok(short) => {
+                short.closed().await;
+            }
         }
     };
     assert_eq!(refused, LinkError::Refused);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tandem_core::answer::AnswerClass;
-use tandem_core::info::Role;
+use tandem_core::info::{Role, Version};
 use tandem_resp::Value;
 
 use super::super::error::LinkError;
@@ -32,7 +32,9 @@ async fn a_fence_is_read_only_at_once_and_keeps_lineage_data_and_replicas() {
     assert_eq!(write_class(&pair.to_a).await, AnswerClass::ReadOnly);
     assert_eq!(run(&pair.to_a, "GET k").await, Value::Bulk(b"v".to_vec()));
     let replica = ops::info(&pair.to_b, soon()).await.unwrap();
-    assert_eq!(replica.master_link_up, Some(true));
+    // Redis 6.2 throws its replicas out when it becomes one; later servers keep them.
+    let kept = before.redis_version >= Version::parse("7.0");
+    assert!(replica.master_link_up == Some(true) || !kept);
 
     // The switchover's second half: the other becomes primary, and the fenced one follows it without a full sync.
     let promoted = ops::promote(&pair.to_b, soon()).await.unwrap();
@@ -189,13 +191,11 @@ async fn a_busy_server_cannot_be_fenced_by_commands() {
     let endless = "redis.call('set','k','v') while true do end";
     let running = tokio::spawn(async move { script.call(&["EVAL", endless, "0"], soon()).await });
     // Until the limit has passed the server is silent, and then it answers.
-    let busy = loop {
-        match ops::fence(&keeper, soon()).await {
-            Err(error) => break error,
-            // The script had not begun.
-            Ok(_) => drop(ops::promote(&keeper, soon()).await),
-        }
-    };
+    let end = soon();
+    while run(&keeper, "PING").await.as_error().is_none() {
+        assert!(Instant::now() < end && !running.is_finished());
+    }
+    let busy = ops::fence(&keeper, end).await.unwrap_err();
     assert!(
         matches!(
             busy,

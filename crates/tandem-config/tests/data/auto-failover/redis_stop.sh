@@ -1,0 +1,3 @@
+#!/bin/sh
+LOG=/var/log/keepalived-redis.log
+echo "`date +%F_%T` $$ stop" >> $LOG

@@ -1,0 +1,3 @@
+#!/bin/bash
+LOGFILE="/var/log/keepalived-redis-state.log"
+echo "[fault] $(date)" >> $LOGFILE

@@ -1,0 +1,206 @@
+//! The outcome of one run, and the file in which outcomes are kept: JSON, one line each.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::Cell;
+
+/// What one run showed. Times are in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The arrangement's name.
+    pub contestant: String,
+    /// The server's name and line.
+    pub flavour: String,
+    /// Data in the servers.
+    pub gib: u64,
+    /// Which run of the cell, from 0.
+    pub run: u32,
+    /// Why the run could not be carried through, if it could not. Then nothing below counts.
+    pub failure: Option<String>,
+    /// The longest time without an acknowledgement, impatient client.
+    pub gap_ms: f64,
+    /// The same for the client with time-outs of 10 s.
+    pub patient_gap_ms: f64,
+    /// Errors that the impatient client met.
+    pub errors: u64,
+    /// Writes acknowledged to all clients.
+    pub acknowledged: u64,
+    /// Acknowledged writes that the primary lacked once clients could write again; after the heal for a cut.
+    pub lost: u64,
+    /// Acknowledged writes that the primary lacked after everything was repaired and archives do not hold either.
+    pub gone: u64,
+    /// Acknowledged writes that an archive holds and the primary does not.
+    pub archived: u64,
+    /// For how long both hosts had the VIP and a primary behind it.
+    pub two_writable_ms: f64,
+    /// Whether all was well again after the repair, without a hand.
+    pub settled: bool,
+    /// What numbers do not say.
+    pub note: String,
+}
+
+impl Outcome {
+    /// An outcome of a cell, with nothing in it yet.
+    #[must_use]
+    pub fn of(cell: &Cell, run: u32) -> Self {
+        Self {
+            scenario: cell.scenario.to_string(),
+            contestant: cell.contestant.name().to_owned(),
+            flavour: cell.flavour.name().to_owned(),
+            gib: cell.gib,
+            run,
+            ..Self::default()
+        }
+    }
+
+    /// One line for the person who watches.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        if let Some(failure) = &self.failure {
+            return format!("FAILED: {failure}");
+        }
+        format!(
+            "gap {:.1} ms (patient {:.1}), {} errors, {} acknowledged, lost {}, gone {}, archived {}, two writable \
+             {:.0} ms{}{}{}",
+            self.gap_ms,
+            self.patient_gap_ms,
+            self.errors,
+            self.acknowledged,
+            self.lost,
+            self.gone,
+            self.archived,
+            self.two_writable_ms,
+            if self.settled { "" } else { ", NEEDS A HAND" },
+            if self.note.is_empty() { "" } else { ": " },
+            self.note,
+        )
+    }
+
+    fn is_of(&self, cell: &Cell) -> bool {
+        self.scenario == cell.scenario.to_string()
+            && self.contestant == cell.contestant.name()
+            && self.flavour == cell.flavour.name()
+            && self.gib == cell.gib
+    }
+}
+
+/// All outcomes, those of earlier invocations included.
+#[derive(Debug)]
+pub struct Results {
+    file: File,
+    outcomes: Vec<Outcome>,
+}
+
+impl Results {
+    /// Opens the file, or begins it.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or a line in it is no outcome; the line is named.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let text = if path.exists() {
+            std::fs::read_to_string(path)?
+        } else {
+            String::new()
+        };
+        // A run that was cut off in the middle of its line left no newline: that run is to be repeated.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let outcomes = text[..whole]
+            .lines()
+            .enumerate()
+            .map(|(index, line)| {
+                serde_json::from_str(line)
+                    .with_context(|| format!("{}, line {}", path.display(), index + 1))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let file = File::options().create(true).append(true).open(path)?;
+        file.set_len(whole as u64)?;
+        Ok(Self { file, outcomes })
+    }
+
+    /// How many runs of a cell succeeded.
+    #[must_use]
+    pub fn count(&self, cell: &Cell) -> u32 {
+        let runs = self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.is_of(cell) && outcome.failure.is_none())
+            .count();
+        u32::try_from(runs).unwrap_or(u32::MAX)
+    }
+
+    /// Adds one and writes it down.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        let mut line = serde_json::to_string(&outcome)?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes())?;
+        self.outcomes.push(outcome);
+        Ok(())
+    }
+
+    /// All of them, in the order in which they were made.
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Contestant, Scenario};
+    use crate::server::Flavour;
+
+    #[test]
+    fn results_survive_an_interruption_and_the_torn_line_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results");
+        let cell = Cell {
+            scenario: Scenario::Alternating,
+            contestant: Contestant::Tandem,
+            gib: 4,
+            flavour: Flavour::Redis70,
+        };
+        let mut results = Results::open(&path).unwrap();
+        results.add(Outcome::of(&cell, 0)).unwrap();
+        results
+            .add(Outcome {
+                failure: Some("dark".to_owned()),
+                ..Outcome::of(&cell, 1)
+            })
+            .unwrap();
+        drop(results);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("{\"scenario\":\"alt");
+        std::fs::write(&path, text).unwrap();
+
+        let mut results = Results::open(&path).unwrap();
+        assert_eq!(results.outcomes().len(), 2);
+        assert_eq!(results.count(&cell), 1, "a failed run does not count");
+        assert_eq!(results.count(&Cell { gib: 0, ..cell }), 0);
+        results.add(Outcome::of(&cell, 1)).unwrap();
+        assert_eq!(Results::open(&path).unwrap().count(&cell), 2);
+    }
+
+    #[test]
+    fn a_line_that_is_no_outcome_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results");
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(
+            Results::open(&path)
+                .unwrap_err()
+                .to_string()
+                .ends_with("results, line 1")
+        );
+    }
+}

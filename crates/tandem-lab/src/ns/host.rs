@@ -1,0 +1,225 @@
+//! One host: a network namespace with an interface `eth0`, in which processes are started and sockets opened.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::names;
+use crate::process::Process;
+
+/// A host of the lab. Cheap to borrow, and usable from any thread.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    netns: String,
+    handle: File,
+    address: IpAddr,
+    prefix: u8,
+    dir: PathBuf,
+}
+
+/// The interface of every host.
+pub const INTERFACE: &str = "eth0";
+
+impl Host {
+    /// Makes the namespace. Its interface comes from the lab.
+    pub(super) fn create(
+        name: &str,
+        netns: String,
+        address: (IpAddr, u8),
+        dir: PathBuf,
+    ) -> anyhow::Result<Self> {
+        super::command("ip", &["netns", "add", &netns])?;
+        std::fs::create_dir_all(&dir)?;
+        let handle = File::open(names::path(&netns))
+            .with_context(|| format!("opening namespace {netns}"))?;
+        let (address, prefix) = address;
+        Ok(Self {
+            name: name.to_owned(),
+            netns,
+            handle,
+            address,
+            prefix,
+            dir,
+        })
+    }
+
+    /// The name it was given, `a` for example.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address it was given; further ones, such as a VIP, are in [`Host::addresses`].
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Its own directory, for configuration, logs and data. It survives a power-off, as a disk does.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The name under which `ip netns exec` knows it.
+    #[must_use]
+    pub fn netns(&self) -> &str {
+        &self.netns
+    }
+
+    /// Runs `work` on a thread that is inside this host's network.
+    ///
+    /// Sockets opened there stay in that network, and so do processes started there.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.move_in()?;
+                Ok(work())
+            });
+            match inside.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Moves the calling thread into this host's network, for good.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn move_in(&self) -> io::Result<()> {
+        Ok(move_into_link_name_space(
+            self.handle.as_fd(),
+            Some(LinkNameSpaceType::Network),
+        )?)
+    }
+
+    /// Starts a process on this host. Its output goes to `NAME.log` in the host's directory, appended.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(&self, name: &str, command: &mut Command) -> anyhow::Result<Process> {
+        let path = self.dir.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&path)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .current_dir(&self.dir);
+        // A child is born in the network of the thread that forks it, so no code has to run between fork and exec.
+        let child = self
+            .enter(|| command.spawn())
+            .and_then(|spawned| spawned)
+            .with_context(|| {
+                format!(
+                    "starting {name} on host {}: {:?}",
+                    self.name,
+                    command.get_program()
+                )
+            })?;
+        Ok(Process::new(
+            child,
+            format!("{name} on host {}", self.name),
+            path,
+        ))
+    }
+
+    /// Runs a command on this host to its end and returns what it wrote.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails; its standard error is in the message.
+    pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(program);
+        command.args(args);
+        let output = self
+            .enter(|| command.output())
+            .and_then(|ran| ran)
+            .with_context(|| format!("running {program} on host {}", self.name))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "`{program} {}` on host {}: {}: {}",
+                args.join(" "),
+                self.name,
+                output.status,
+                said.trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Opens a TCP connection from this host.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_timeout`].
+    pub fn connect(&self, to: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        self.enter(|| TcpStream::connect_timeout(&to, timeout))?
+    }
+
+    /// The addresses on the interface now, without loopback and link-local ones.
+    ///
+    /// # Errors
+    /// When `ip` cannot tell.
+    pub fn addresses(&self) -> anyhow::Result<Vec<IpAddr>> {
+        let text = super::command(
+            "ip",
+            &["-n", &self.netns, "-j", "addr", "show", "dev", INTERFACE],
+        )?;
+        let links: serde_json::Value =
+            serde_json::from_str(&text).context("output of `ip -j addr`")?;
+        let infos = links
+            .get(0)
+            .and_then(|link| link.get("addr_info")?.as_array())
+            .ok_or_else(|| anyhow!("`ip -j addr` describes no interface: {text}"))?;
+        Ok(infos
+            .iter()
+            .filter(|info| info.get("scope").and_then(|scope| scope.as_str()) == Some("global"))
+            .filter_map(|info| info.get("local")?.as_str()?.parse().ok())
+            .collect())
+    }
+
+    /// Whether the address, a VIP for example, is on this host now.
+    ///
+    /// # Errors
+    /// As [`Host::addresses`].
+    pub fn has_address(&self, address: IpAddr) -> anyhow::Result<bool> {
+        Ok(self.addresses()?.contains(&address))
+    }
+
+    /// The processes that run in this host's network.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        names::members(&self.netns)
+    }
+
+    /// Brings the interface up with the host's own address and nothing else, as after a boot.
+    pub(super) fn reset_addresses(&self) -> anyhow::Result<()> {
+        let ip =
+            |args: &[&str]| super::command("ip", &[&["-n", self.netns.as_str()], args].concat());
+        ip(&["link", "set", "lo", "up"])?;
+        ip(&["addr", "flush", "dev", INTERFACE, "scope", "global"])?;
+        let own = format!("{}/{}", self.address, self.prefix);
+        let add: &[&str] = &["addr", "add", &own, "dev", INTERFACE];
+        // Duplicate address detection would keep an IPv6 address unusable for its first second.
+        if self.address.is_ipv6() {
+            ip(&[add, &["nodad"]].concat())?
+        } else {
+            ip(add)?
+        };
+        ip(&["link", "set", INTERFACE, "up"])?;
+        // Whatever the last boot left in the packet filter is gone too.
+        self.run("nft", &["flush", "ruleset"])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! The command line: parse, choose, run, exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety with the rule's name.
+
+mod archive;
+mod ask;
+mod history;
+mod load;
+mod status;
+mod table;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tandem_config::settings::{Group, Settings};
+
+pub(crate) use load::load;
+
+/// Done.
+const DONE: u8 = 0;
+/// Tried and failed.
+const FAILED: u8 = 1;
+/// Usage or configuration.
+const USAGE: u8 = 2;
+/// Refused for safety.
+const REFUSED: u8 = 3;
+
+/// Keeps Redis and Valkey behind one address that stays up.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+/// Which configuration, and which of its groups.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Where {
+    /// The configuration of this host.
+    #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
+    config: PathBuf,
+    /// One group of several.
+    #[arg(short, long)]
+    group: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The daemon of this host.
+    Run {
+        /// The configuration of this host.
+        #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
+        config: PathBuf,
+    },
+    /// How the group stands, what it promises, and what would happen if a member died now.
+    Status {
+        #[command(flatten)]
+        at: Where,
+        /// For machines; this form is stable.
+        #[arg(long)]
+        json: bool,
+        /// Again and again, every second.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Why there was or was no failover: rule by rule, with the evidence and its age.
+    Explain {
+        #[command(flatten)]
+        at: Where,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand the role to the other host, in order and without loss.
+    Switchover {
+        #[command(flatten)]
+        at: Where,
+        /// The host that is to be primary.
+        #[arg(long)]
+        to: Option<String>,
+    },
+    /// Make this host primary although the rules forbid it.
+    Failover {
+        #[command(flatten)]
+        at: Where,
+        /// The word for it: what only the other host has is lost, or archived when it returns.
+        #[arg(long, required = true)]
+        accept_loss: bool,
+    },
+    /// No automatic failover on this host until `tandem resume`.
+    Pause {
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Automatic failover again.
+    Resume {
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Begin the resync that waits for a person.
+    Resync {
+        #[command(flatten)]
+        at: Where,
+    },
+    /// What happened: one line per event.
+    History {
+        #[command(flatten)]
+        at: Where,
+        /// How many of the newest events.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        count: usize,
+        /// For machines: one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes that were acknowledged here and are not in the group's history any more.
+    Archive {
+        #[command(subcommand)]
+        verb: archive::ArchiveVerb,
+    },
+}
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors of a kind to clap; they are no failure.
+            let code = if error.use_stderr() { USAGE } else { DONE };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    ExitCode::from(match cli.command {
+        Verb::Run { config } => run(config),
+        Verb::Status { at, json, watch } => status::status(&at, json, watch),
+        Verb::Explain { at, json } => status::explain(&at, json),
+        Verb::Switchover { at, to } => {
+            ask::command(&at, crate::run::control::Verb::Switchover { to })
+        }
+        Verb::Failover { at, accept_loss: _ } => {
+            ask::command(&at, crate::run::control::Verb::FailoverAcceptLoss)
+        }
+        Verb::Pause { at } => ask::command(&at, crate::run::control::Verb::Pause),
+        Verb::Resume { at } => ask::command(&at, crate::run::control::Verb::Resume),
+        Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
+        Verb::History { at, count, json } => history::history(&at, count, json),
+        Verb::Archive { verb } => archive::archive(verb),
+    })
+}
+
+/// The settings, and the groups that are meant. The error is a report ready to be printed.
+fn groups_at(at: &Where) -> Result<(Settings, Vec<Group>), String> {
+    let settings = load(&at.config)?;
+    let mut groups = settings.groups.clone();
+    if let Some(name) = &at.group {
+        groups.retain(|group| group.name == *name);
+        if groups.is_empty() {
+            let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
+            return Err(format!(
+                "tandem: there is no group {name}; the file has: {}\n",
+                names.join(", ")
+            ));
+        }
+    }
+    Ok((settings, groups))
+}
+
+/// An error with the path it is about, and what to do where only root may look.
+fn at_path(path: &Path, error: &io::Error) -> io::Error {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        "; run this as root or as the daemon's user"
+    } else {
+        ""
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{hint}", path.display()))
+}
+
+/// Runs a command's own conversation with servers and peers.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+fn run(config: PathBuf) -> u8 {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let settings = match load(&config) {
+        Ok(settings) => settings,
+        Err(report) => {
+            eprint!("{report}");
+            return USAGE;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tandem: {error}");
+            return FAILED;
+        }
+    };
+    match runtime.block_on(crate::run::run(settings, config)) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("tandem: {error:#}");
+            FAILED
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The control socket: one line of JSON in, one line of JSON out, for the command line on this host.
+//!
+//! Whoever may open the socket's file may command the daemon; it is readable by its owner only.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tandem_core::ids::HostId;
+use tandem_core::keeper::view::GroupStatus;
+use tandem_core::keeper::{Command, Reply};
+use tandem_core::rules::Ruling;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::group::Event;
+
+/// A request line is short.
+const LINE_MAX: u64 = 4096;
+/// A switchover answers within its own deadlines; beyond this something is broken.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Commands at a time.
+const CONNECTIONS_MAX: usize = 16;
+
+/// A line from the command line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Line {
+    /// The group; every group when it is not given.
+    pub(crate) group: Option<String>,
+    /// What.
+    pub(crate) verb: Verb,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verb {
+    /// How things are.
+    Status,
+    /// Why they are so.
+    Explain,
+    /// Hand the role over.
+    Switchover {
+        /// To this host.
+        to: Option<String>,
+    },
+    /// Make this host primary, whatever is lost.
+    FailoverAcceptLoss,
+    /// No automatic failover.
+    Pause,
+    /// Automatic failover.
+    Resume,
+    /// Begin the resync that waits.
+    Resync,
+}
+
+/// For a group's loop.
+pub(crate) enum Request {
+    /// Look.
+    Status,
+    /// Explain.
+    Explain,
+    /// Do.
+    Command(Command),
+}
+
+/// A group's answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// How it is.
+    Status(Box<GroupStatus>),
+    /// Why.
+    Explain(Vec<Ruling>),
+    /// What became of a command.
+    Reply(ReplyLine),
+}
+
+/// The outcome of a command, as the command line reads it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ReplyLine {
+    /// `done`, `refused` or `failed`.
+    pub(crate) outcome: String,
+    /// The rule that refused.
+    pub(crate) rule: Option<String>,
+    /// In words.
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The answer for a keeper's reply.
+    pub(crate) fn of(reply: &Reply) -> Self {
+        Self::Reply(match reply {
+            Reply::Done(text) => ReplyLine {
+                outcome: "done".to_owned(),
+                rule: None,
+                text: text.clone(),
+            },
+            Reply::Refused { rule, why } => ReplyLine {
+                outcome: "refused".to_owned(),
+                rule: Some(rule.clone()),
+                text: why.clone(),
+            },
+            Reply::Failed(text) => ReplyLine {
+                outcome: "failed".to_owned(),
+                rule: None,
+                text: text.clone(),
+            },
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let value = match self {
+            Self::Status(status) => serde_json::to_value(status),
+            Self::Explain(rulings) => serde_json::to_value(rulings),
+            Self::Reply(line) => serde_json::to_value(line),
+        };
+        value.unwrap_or(serde_json::Value::Null)
+    }
+}
+
+type Groups = Vec<(String, mpsc::Sender<Event>)>;
+
+/// Serves until the returned guard is dropped with the daemon.
+pub(crate) fn serve(path: &Path, groups: Groups) -> io::Result<tokio::task::AbortHandle> {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let task = tokio::spawn(async move {
+        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = room.clone().acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let groups = groups.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = answer(stream, &groups).await {
+                            tracing::debug!("control: {error}");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("control: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(task.abort_handle())
+}
+
+async fn answer(stream: UnixStream, groups: &Groups) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read.take(LINE_MAX));
+    timeout(Duration::from_secs(5), reader.read_line(&mut line)).await??;
+    let request: Line = serde_json::from_str(&line)?;
+    let mut answers = serde_json::Map::new();
+    for (name, sender) in groups {
+        if request.group.as_ref().is_some_and(|group| group != name) {
+            continue;
+        }
+        let (answer, answered) = oneshot::channel();
+        let event = Event::Control(request_of(&request.verb), answer);
+        let value = match sender.send(event).await {
+            Ok(()) => match timeout(ANSWER_WITHIN, answered).await {
+                Ok(Ok(answer)) => answer.json(),
+                Ok(Err(_)) => failed("the group's loop gave no answer"),
+                Err(_) => failed("no answer in time; see tandem status"),
+            },
+            Err(_) => failed("the group has stopped"),
+        };
+        answers.insert(name.clone(), value);
+    }
+    let mut text = serde_json::to_vec(&serde_json::Value::Object(answers))?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+fn failed(text: &str) -> serde_json::Value {
+    let line = ReplyLine {
+        outcome: "failed".to_owned(),
+        rule: None,
+        text: text.to_owned(),
+    };
+    serde_json::to_value(line).unwrap_or(serde_json::Value::Null)
+}
+
+fn request_of(verb: &Verb) -> Request {
+    match verb {
+        Verb::Status => Request::Status,
+        Verb::Explain => Request::Explain,
+        Verb::Switchover { to } => Request::Command(Command::Switchover {
+            to: to.as_ref().map(HostId::new),
+        }),
+        Verb::FailoverAcceptLoss => Request::Command(Command::FailoverAcceptLoss),
+        Verb::Pause => Request::Command(Command::Pause),
+        Verb::Resume => Request::Command(Command::Resume),
+        Verb::Resync => Request::Command(Command::Resync),
+    }
+}

@@ -1,0 +1,169 @@
+//! `tandem run`: the shell around the keepers of a host's groups.
+//!
+//! One thread, one runtime. Each group is a loop ([`group`]) around a [`tandem_core::pair::Pair`]; what
+//! the pair orders is carried out by [`steps`], [`front`] and [`vrrp_io`], and every result goes back in as
+//! an input. [`server`] watches the local Redis, [`peer`] talks with the other daemon, [`control`] with the
+//! command line. Nothing here decides who is primary.
+
+pub(crate) mod archive;
+mod checks;
+pub(crate) mod control;
+pub(crate) mod events;
+mod front;
+mod group;
+mod hooks;
+mod journal_file;
+mod peer;
+mod server;
+mod spawn;
+mod steps;
+mod vrrp_io;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tandem_config::settings::Settings;
+use tandem_core::keeper::Input;
+use tandem_core::session::Secret;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+pub(crate) use group::credentials;
+use group::{Event, Group};
+
+/// How long a daemon that was told to stop may take to hand its roles over.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The folder of one group below `state_dir`.
+pub(crate) fn group_dir(settings: &Settings, group: &str) -> PathBuf {
+    settings.host.state_dir.join(group)
+}
+
+/// The control socket below `state_dir`.
+pub(crate) fn control_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
+}
+
+/// Runs until TERM or INT, or until a group cannot go on.
+pub(crate) async fn run(settings: Settings, config_path: PathBuf) -> Result<()> {
+    prepare_state(&settings)?;
+    let secret = read_secret(&settings)?;
+    let (peers, mut heard) = peer::Peers::start(&settings, secret.clone()).await?;
+    let mut groups: Vec<(String, mpsc::Sender<Event>)> = Vec::new();
+    let mut running = tokio::task::JoinSet::new();
+    for group in &settings.groups {
+        let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
+        let shell = Group::open(
+            &settings,
+            group,
+            secret.as_ref(),
+            peers.clone(),
+            sender.clone(),
+            receiver,
+        )
+        .await
+        .with_context(|| format!("group {}", group.name))?;
+        running.spawn(shell.run());
+        groups.push((group.name.clone(), sender));
+    }
+    let control_path = control_path(&settings.host.state_dir);
+    let _control = control::serve(&control_path, groups.clone())
+        .with_context(|| format!("control socket {}", control_path.display()))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop_by: Option<Instant> = None;
+    loop {
+        let give_up = async {
+            match stop_by {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some((group, input)) = heard.recv() => {
+                if let Some((_, sender)) = groups.iter().find(|(name, _)| *name == group) {
+                    // A group that is behind loses a statement; the next one says everything again.
+                    let _ = sender.try_send(Event::Input(input));
+                }
+            }
+            ended = running.join_next() => match ended {
+                None => break,
+                Some(Ok(Ok(()))) if running.is_empty() => break,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => return Err(error),
+                // A half-alive owner of an address is the worst state: the process ends at once and the
+                // kernel's lifetime takes the address down.
+                Some(Err(error)) => bail!("a group's loop ended by itself: {error}"),
+            },
+            _ = terminate.recv() => stop_by = Some(stop(&groups, stop_by)),
+            _ = interrupt.recv() => stop_by = Some(stop(&groups, stop_by)),
+            _ = hangup.recv() => reload(&settings, &config_path, &groups),
+            () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
+        }
+    }
+    let _ = std::fs::remove_file(&control_path);
+    Ok(())
+}
+
+fn stop(groups: &[(String, mpsc::Sender<Event>)], already: Option<Instant>) -> Instant {
+    for (_, sender) in groups {
+        let _ = sender.try_send(Event::Input(Input::Stop));
+    }
+    already.unwrap_or_else(|| Instant::now() + STOP_WITHIN)
+}
+
+/// HUP: reads the file again. What would move anything is only told; what is safe is taken over.
+fn reload(settings: &Settings, path: &Path, groups: &[(String, mpsc::Sender<Event>)]) {
+    let new = match crate::cli::load(path) {
+        Ok(new) => new,
+        Err(report) => {
+            tracing::error!("reload refused, the old settings stay: {report}");
+            return;
+        }
+    };
+    let moved = group::needs_restart(settings, &new);
+    if !moved.is_empty() {
+        tracing::warn!(
+            "reload: {} can only change by a restart of the daemon (tandem switchover first); \
+             everything else is taken over",
+            moved.join(", ")
+        );
+    }
+    for (name, sender) in groups {
+        if let Some(group) = new.groups.iter().find(|group| group.name == *name) {
+            let _ = sender.try_send(Event::Reload(Box::new(group.clone())));
+        }
+    }
+}
+
+fn prepare_state(settings: &Settings) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    for group in &settings.groups {
+        let dir = group_dir(settings, &group.name);
+        std::fs::create_dir_all(dir.join("archive"))
+            .with_context(|| format!("state folder {}", dir.display()))?;
+        // The archive holds data, and the journal decides who is primary: nobody else's business.
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("state folder {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// The secret that the hosts share, without the line end of its file.
+pub(crate) fn read_secret(settings: &Settings) -> Result<Option<Secret>> {
+    let Some(path) = &settings.host.secret_file else {
+        return Ok(None);
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("secret_file {}", path.display()))?;
+    let secret = bytes.trim_ascii();
+    if secret.len() < 16 {
+        bail!(
+            "secret_file {}: {} bytes are too few for a secret, 16 or more are needed",
+            path.display(),
+            secret.len()
+        );
+    }
+    Ok(Some(Secret::new(secret.to_vec())))
+}
