@@ -76,6 +76,14 @@ const FIXED: &[(u64, &str)] = &[
         "the lineage that a primary renames at its first replica was not recognised",
     ),
     (
+        2047,
+        "a release was durable but not remembered, and was stated after the next start",
+    ),
+    (
+        3806,
+        "a thawed server was compared by its reading from before its freeze",
+    ),
+    (
         5123,
         "a host that came back empty went on alone though the other had had data",
     ),

@@ -260,7 +260,7 @@ impl Keeper {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
                 let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
-                if outdated && !self.holds_role() {
+                if outdated && !self.holds_role() && self.closing_silent.is_none() {
                     // Another process answers, or one that has slept and reads on where it
                     // stopped: what is known is history until INFO is read again.
                     self.view = None;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::health::Health;
+use crate::ids::{Offset, ReplId};
 use crate::journal::JournalRole;
 use crate::keeper::io::{Hook, Output, Severity, VrrpCommand};
 use crate::keeper::phase::{HandCause, Phase, Rejoin, RejoinStage};
@@ -168,7 +169,11 @@ impl Keeper {
     pub(super) fn release(&mut self, kind: ReleaseKind, now: Instant) -> bool {
         let (lineage, offset) = match self.server() {
             Some(view) => (view.replid.clone(), view.offset),
-            None => return false,
+            // Not read since it changed: the mark is the newest that is known.
+            None => match &self.journal.mark {
+                Some(mark) => (mark.lineage.clone(), mark.offset),
+                None => (ReplId(String::new()), Offset(0)),
+            },
         };
         self.journal.released = Some(Released {
             // The epoch that it was primary of, not the newest it has heard of.

@@ -180,7 +180,10 @@ fn at_path(path: &Path, error: &io::Error) -> io::Error {
 
 /// Runs a command's own conversation with servers and peers.
 fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
 }
 
 fn run(config: PathBuf) -> u8 {

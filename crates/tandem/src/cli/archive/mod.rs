@@ -89,9 +89,14 @@ pub(crate) fn archive(verb: ArchiveVerb) -> u8 {
     let done = match verb {
         ArchiveVerb::Ls { at, json } => ls(&at, json),
         ArchiveVerb::Show { name, at, limit } => show(&at, &name, limit),
-        ArchiveVerb::Replay { name, at, only_missing: _, dry_run, to, db } => {
-            replay(&at, &name, dry_run, to, db)
-        }
+        ArchiveVerb::Replay {
+            name,
+            at,
+            only_missing: _,
+            dry_run,
+            to,
+            db,
+        } => replay(&at, &name, dry_run, to, db),
         ArchiveVerb::Discard { name, at, yes } => discard(&at, &name, yes),
     };
     done.unwrap_or_else(|(code, text)| {
@@ -135,14 +140,27 @@ fn entries(at: &Where) -> Result<(Settings, Vec<Found>), Failure> {
 
 fn entry(at: &Where, name: &str) -> Result<Found, Failure> {
     let (_, found) = entries(at)?;
-    let names: Vec<String> = found.iter().map(|found| found.receipt.name.clone()).collect();
-    found.into_iter().find(|found| found.receipt.name == name).ok_or_else(|| {
-        failed(if names.is_empty() {
-            format!("there is no entry {}: the archive on this host is empty", printable(name))
-        } else {
-            format!("there is no entry {}; there are: {}", printable(name), names.join(", "))
+    let names: Vec<String> = found
+        .iter()
+        .map(|found| found.receipt.name.clone())
+        .collect();
+    found
+        .into_iter()
+        .find(|found| found.receipt.name == name)
+        .ok_or_else(|| {
+            failed(if names.is_empty() {
+                format!(
+                    "there is no entry {}: the archive on this host is empty",
+                    printable(name)
+                )
+            } else {
+                format!(
+                    "there is no entry {}; there are: {}",
+                    printable(name),
+                    names.join(", ")
+                )
+            })
         })
-    })
 }
 
 fn ls(at: &Where, as_json: bool) -> Result<u8, Failure> {
@@ -170,7 +188,10 @@ fn ls(at: &Where, as_json: bool) -> Result<u8, Failure> {
             receipt.why.clone(),
         ]
     });
-    print!("{}", table(&["NAME", "GROUP", "HOST", "EPOCH", "CONTENT", "WHY"], rows));
+    print!(
+        "{}",
+        table(&["NAME", "GROUP", "HOST", "EPOCH", "CONTENT", "WHY"], rows)
+    );
     Ok(DONE)
 }
 
@@ -185,7 +206,10 @@ fn show(at: &Where, name: &str, limit: u64) -> Result<u8, Failure> {
         ("data of host", receipt.host.clone()),
         ("epoch", receipt.epoch.to_string()),
         ("lineage", receipt.lineage.clone()),
-        ("offsets", format!("after {} up to {}", receipt.from, receipt.to)),
+        (
+            "offsets",
+            format!("after {} up to {}", receipt.from, receipt.to),
+        ),
         ("folder", found.dir.display().to_string()),
     ];
     for (what, value) in rows {
@@ -204,11 +228,16 @@ fn show(at: &Where, name: &str, limit: u64) -> Result<u8, Failure> {
             return Ok(DONE);
         }
         Kind::Tail => {
-            let _ =
-                writeln!(out, "\n{} commands, {}:", receipt.commands, bytes(receipt.bytes));
+            let _ = writeln!(
+                out,
+                "\n{} commands, {}:",
+                receipt.commands,
+                bytes(receipt.bytes)
+            );
         }
     }
-    let mut tail = TailFile::open(&found.dir.join("tail.resp"), receipt.first_db).map_err(failed)?;
+    let mut tail =
+        TailFile::open(&found.dir.join("tail.resp"), receipt.first_db).map_err(failed)?;
     let mut db = None;
     let (mut shown, mut hidden) = (0_u64, 0_u64);
     while let Some(command) = tail.next().map_err(failed)? {
@@ -286,11 +315,19 @@ fn primary(at: &Where, group: &str) -> Result<SocketAddr, Failure> {
         Ok(answers) => answers,
         Err(error) => {
             let code = error.report();
-            return Err((code, "tandem: --to HOST:PORT names the primary without a daemon\n".to_owned()));
+            return Err((
+                code,
+                "tandem: --to HOST:PORT names the primary without a daemon\n".to_owned(),
+            ));
         }
     };
-    let hosts = answers.get(group).and_then(|status| status.get("hosts")?.as_array());
-    let row = hosts.into_iter().flatten().find(|row| row["phase"] == "primary");
+    let hosts = answers
+        .get(group)
+        .and_then(|status| status.get("hosts")?.as_array());
+    let row = hosts
+        .into_iter()
+        .flatten()
+        .find(|row| row["phase"] == "primary");
     row.and_then(|row| row["address"].as_str()?.parse().ok()).ok_or_else(|| {
         failed(format!("{group} has no primary now, as far as the daemon on this host knows; see tandem status"))
     })
@@ -311,15 +348,39 @@ fn report(outcome: &Outcome, left: &plan::Left, to: SocketAddr, dry_run: bool) -
             format!("{sent} to {to}"),
         ]),
         pair(outcome.present, "left alone: a key exists there"),
-        pair(outcome.appeared, "left alone: a key appeared there meanwhile"),
-        pair(outcome.unknown, "left alone: with a command whose keys tandem does not know"),
-        pair(outcome.too_large, "left alone: too large for one transaction"),
-        lone(left.without_key, "not sent: without a key (PUBLISH, scripts)"),
-        lone(left.wiped, "not sent: FLUSHALL or FLUSHDB, and what it undid"),
-        lone(left.unknown_db, "not sent: in a database that is not known; --db names it"),
-        lone(left.unfinished, "not sent: a transaction that was never finished"),
+        pair(
+            outcome.appeared,
+            "left alone: a key appeared there meanwhile",
+        ),
+        pair(
+            outcome.unknown,
+            "left alone: with a command whose keys tandem does not know",
+        ),
+        pair(
+            outcome.too_large,
+            "left alone: too large for one transaction",
+        ),
+        lone(
+            left.without_key,
+            "not sent: without a key (PUBLISH, scripts)",
+        ),
+        lone(
+            left.wiped,
+            "not sent: FLUSHALL or FLUSHDB, and what it undid",
+        ),
+        lone(
+            left.unknown_db,
+            "not sent: in a database that is not known; --db names it",
+        ),
+        lone(
+            left.unfinished,
+            "not sent: a transaction that was never finished",
+        ),
     ];
-    let mut out = table(&["KEYS", "COMMANDS", "WHAT BECAME OF THEM"], rows.into_iter().flatten());
+    let mut out = table(
+        &["KEYS", "COMMANDS", "WHAT BECAME OF THEM"],
+        rows.into_iter().flatten(),
+    );
     if !outcome.present_named.is_empty() {
         let named: Vec<String> = outcome
             .present_named
@@ -329,7 +390,9 @@ fn report(outcome: &Outcome, left: &plan::Left, to: SocketAddr, dry_run: bool) -
         out.push_str(&format!("exist there, for one: {}\n", named.join(" ")));
     }
     if let (errors @ 1.., Some(first)) = &outcome.errors {
-        out.push_str(&format!("the server answered {errors} of them with an error, first: {first}\n"));
+        out.push_str(&format!(
+            "the server answered {errors} of them with an error, first: {first}\n"
+        ));
     }
     out
 }
@@ -342,7 +405,10 @@ fn discard(at: &Where, name: &str, yes: bool) -> Result<u8, Failure> {
             found.receipt.name
         );
         let mut typed = String::new();
-        std::io::stdin().lock().read_line(&mut typed).map_err(failed)?;
+        std::io::stdin()
+            .lock()
+            .read_line(&mut typed)
+            .map_err(failed)?;
         if typed.trim() != found.receipt.name {
             return Err(failed("that is another name; nothing was removed"));
         }
