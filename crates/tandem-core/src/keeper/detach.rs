@@ -14,6 +14,8 @@ use crate::server::ServerRole;
 
 /// Bound on the command.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
+/// A reading older than this does not count: INFO is read every 100 ms.
+const FRESH: Duration = Duration::from_millis(150);
 
 impl Keeper {
     /// Detaches when that is due, and takes note of the result.
@@ -43,7 +45,13 @@ impl Keeper {
         let served = self
             .live_peer(now)
             .is_some_and(|peer| peer.phase.holds_primary() && peer.healthy);
-        let orphaned = self.server().is_some_and(|view| {
+        // An old reading says nothing: the stream may have come up since, and what it has brought
+        // into the server's socket would be thrown away.
+        let fresh = self
+            .view
+            .as_ref()
+            .filter(|(_, at)| now.saturating_duration_since(*at) < FRESH);
+        let orphaned = fresh.is_some_and(|(view, _)| {
             !view.is_fenced()
                 && matches!(
                     view.role,

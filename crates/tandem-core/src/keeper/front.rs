@@ -126,6 +126,8 @@ impl Keeper {
                 }
                 Some(Err(_)) => {
                     self.front.changing = None;
+                    // It may have taken effect all the same.
+                    self.front.known = false;
                     self.front.retry_at = Some(now + Duration::from_millis(200));
                 }
             }

@@ -265,8 +265,10 @@ impl Keeper {
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
-                if matches!(self.health(now), Health::Dead(_)) && !self.holds_role() {
-                    // Another process answers: what is known is its predecessor's.
+                let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
+                if outdated && !self.holds_role() && self.closing_silent.is_none() {
+                    // Another process answers, or one that has slept and reads on where it
+                    // stopped: what is known is history until INFO is read again.
                     self.view = None;
                 }
                 self.detector.answered(kind, now);
@@ -455,7 +457,30 @@ impl Keeper {
             self.starting = None;
             self.start_backoff = (0, None);
         }
+        self.note_resync(&view, now);
         self.view = Some((view, now));
+    }
+
+    /// The same process has changed its lineage while it followed the peer: it was resynced, and
+    /// holds the history of the epoch in which the peer is primary.
+    fn note_resync(&mut self, view: &ServerView, now: Instant) {
+        let resynced = self.server().is_some_and(|old| {
+            old.run_id == view.run_id && old.replid != view.replid && !old.is_writable()
+        });
+        let epoch = self
+            .peer
+            .statement
+            .as_ref()
+            .filter(|p| p.phase.holds_primary() && view.follows(&p.server_address))
+            .map(|p| p.epoch.clone());
+        if let (true, Some(epoch)) = (resynced, epoch)
+            && epoch > self.journal.data_epoch
+        {
+            self.journal.epoch = self.journal.epoch.clone().max(epoch.clone());
+            self.journal.data_epoch = epoch;
+            self.journal.primary_lineage = Some(view.replid.clone());
+            self.save(now);
+        }
     }
 
     /// The local server may be accepting writes by right.
