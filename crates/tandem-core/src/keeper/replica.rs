@@ -58,6 +58,10 @@ impl Keeper {
 
         if let Some(peer) = self.live_peer(now).cloned() {
             if peer.phase.holds_primary() {
+                if self.vrrp_want {
+                    // Only the adverts are missing: nothing moves, and the cause is named.
+                    self.consider_silence(now);
+                }
                 return self.follow(&view, &peer, now);
             }
             if let Some(changed) = self.place_offered(&peer, now) {
