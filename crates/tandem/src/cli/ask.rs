@@ -47,11 +47,21 @@ pub(crate) fn ask(at: &Where, verb: Verb) -> Result<Answers, NoAnswer> {
         && !settings.groups.iter().any(|g| g.name == *group)
     {
         let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
-        let text = format!("there is no group {group}; the file has: {}\n", names.join(", "));
+        let text = format!(
+            "there is no group {group}; the file has: {}\n",
+            names.join(", ")
+        );
         return Err(NoAnswer::Configuration(format!("tandem: {text}")));
     }
     let path = control_path(&settings.host.state_dir);
-    exchange(&path, &Line { group: at.group.clone(), verb }).map_err(|error| {
+    exchange(
+        &path,
+        &Line {
+            group: at.group.clone(),
+            verb,
+        },
+    )
+    .map_err(|error| {
         NoAnswer::Daemon(format!(
             "no daemon answers at {}: {error}; is tandem run active on this host?",
             path.display()

@@ -2,14 +2,19 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 refused for safety with the rule's name.
 
+mod archive;
 mod ask;
+mod history;
 mod load;
 mod status;
+mod table;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tandem_config::settings::{Group, Settings};
 
 pub(crate) use load::load;
 
@@ -49,6 +54,8 @@ enum Verb {
         #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
         config: PathBuf,
     },
+    /// In place of keepalived: the same file, the same scripts.
+    Vrrp(crate::vrrp::VrrpArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -99,6 +106,22 @@ enum Verb {
         #[command(flatten)]
         at: Where,
     },
+    /// What happened: one line per event.
+    History {
+        #[command(flatten)]
+        at: Where,
+        /// How many of the newest events.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        count: usize,
+        /// For machines: one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes that were acknowledged here and are not in the group's history any more.
+    Archive {
+        #[command(subcommand)]
+        verb: archive::ArchiveVerb,
+    },
 }
 
 /// Runs the command line.
@@ -113,6 +136,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
+        Verb::Vrrp(args) => return crate::vrrp::main(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),
@@ -125,12 +149,49 @@ pub(crate) fn main() -> ExitCode {
         Verb::Pause { at } => ask::command(&at, crate::run::control::Verb::Pause),
         Verb::Resume { at } => ask::command(&at, crate::run::control::Verb::Resume),
         Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
+        Verb::History { at, count, json } => history::history(&at, count, json),
+        Verb::Archive { verb } => archive::archive(verb),
     })
+}
+
+/// The settings, and the groups that are meant. The error is a report ready to be printed.
+fn groups_at(at: &Where) -> Result<(Settings, Vec<Group>), String> {
+    let settings = load(&at.config)?;
+    let mut groups = settings.groups.clone();
+    if let Some(name) = &at.group {
+        groups.retain(|group| group.name == *name);
+        if groups.is_empty() {
+            let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
+            return Err(format!(
+                "tandem: there is no group {name}; the file has: {}\n",
+                names.join(", ")
+            ));
+        }
+    }
+    Ok((settings, groups))
+}
+
+/// An error with the path it is about, and what to do where only root may look.
+fn at_path(path: &Path, error: &io::Error) -> io::Error {
+    let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+        "; run this as root or as the daemon's user"
+    } else {
+        ""
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{hint}", path.display()))
+}
+
+/// Runs a command's own conversation with servers and peers.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
 }
 
 fn run(config: PathBuf) -> u8 {
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
@@ -142,7 +203,10 @@ fn run(config: PathBuf) -> u8 {
             return USAGE;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tandem: {error}");

@@ -25,4 +25,4 @@ pub(crate) mod sink;
 pub(crate) mod tail;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -85,6 +85,7 @@ pub(crate) struct Group {
     next_reply: u64,
     peer_quiet_since: Instant,
     leaving: Option<bool>,
+    closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
     vrrp_interface: String,
 }
@@ -101,14 +102,17 @@ fn random_u64() -> Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn credentials(group: &config::Group) -> Result<Option<Credentials>> {
+/// What the group's servers are sent to let us in: the user of the file and the password of its file.
+pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> {
     let Some(path) = &group.password_file else {
         return Ok(None);
     };
-    let bytes =
-        std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
     Ok(Some(Credentials {
-        user: group.username.as_ref().map(|user| user.clone().into_bytes()),
+        user: group
+            .username
+            .as_ref()
+            .map(|user| user.clone().into_bytes()),
         password: bytes.trim_ascii_end().to_vec(),
     }))
 }
@@ -174,7 +178,10 @@ pub(crate) fn needs_restart(old: &config::Settings, new: &config::Settings) -> V
                     || group.vrrp != other.vrrp
                     || group.down_after != other.down_after;
                 if moved {
-                    out.push(format!("group {} (server, manage, down_after, vip or vrrp)", group.name));
+                    out.push(format!(
+                        "group {} (server, manage, down_after, vip or vrrp)",
+                        group.name
+                    ));
                 }
             }
         }
@@ -233,7 +240,11 @@ impl Group {
             credentials: credentials.clone(),
         };
         let server = Server::new(target);
-        tokio::spawn(server::watch(server.clone(), group.down_after, events_out.clone()));
+        tokio::spawn(server::watch(
+            server.clone(),
+            group.down_after,
+            events_out.clone(),
+        ));
         tokio::spawn(monitor(events_out.clone()));
         for check in &group.vrrp.track_script {
             tokio::spawn(super::checks::run(check.clone(), events_out.clone()));
@@ -265,6 +276,7 @@ impl Group {
             next_reply: 1,
             peer_quiet_since: Instant::now(),
             leaving: None,
+            closing: Vec::new(),
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
             vrrp_interface: interface,
             settings: group.clone(),
@@ -296,6 +308,7 @@ impl Group {
                     self.feed(PairInput::Keeper(Input::Tick), now);
                 }
             }
+            self.close_when_said(now).await;
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());
@@ -314,7 +327,9 @@ impl Group {
 
     /// Standing still is told before anything else is looked at.
     fn tell_lateness(&mut self, suspend: &mut SuspendWatch, deadline: Instant, now: Instant) {
-        let slept = suspend.look(now, crate::linux::clock::boot_time()).unwrap_or_default();
+        let slept = suspend
+            .look(now, crate::linux::clock::boot_time())
+            .unwrap_or_default();
         let late = now.saturating_duration_since(deadline).max(slept);
         if late < LATE {
             return;
@@ -353,13 +368,20 @@ impl Group {
             Event::Check { name, good, weight } => {
                 let input = if weight == 0 {
                     let source = FaultSource::Script(name);
-                    if good { PairInput::FaultCleared(source) } else { PairInput::Fault(source) }
+                    if good {
+                        PairInput::FaultCleared(source)
+                    } else {
+                        PairInput::Fault(source)
+                    }
                 } else {
                     let delta = match (weight > 0, good) {
                         (true, true) | (false, false) => i32::from(weight),
                         (true, false) | (false, true) => 0,
                     };
-                    PairInput::Weight { source: name, delta }
+                    PairInput::Weight {
+                        source: name,
+                        delta,
+                    }
                 };
                 self.feed(input, now);
             }
@@ -401,7 +423,8 @@ impl Group {
                 self.events.tell(&event);
                 if let Some(hook) = event.hook {
                     let epoch = event.epoch.to_string();
-                    self.hooks.fire(hook, &self.name, &epoch, &event.text, event.severity);
+                    self.hooks
+                        .fire(hook, &self.name, &epoch, &event.text, event.severity);
                 }
             }
             Output::Reply { id, reply } => {
@@ -433,7 +456,8 @@ impl Group {
                 return;
             }
             Step::CloseFront { direct, listener } => {
-                self.front.close(direct, listener).map_err(|e| any_error(&e))
+                self.closing.push((id, direct, listener));
+                return;
             }
             Step::OpenFront => self.front.reopen().map_err(|e| any_error(&e)),
             Step::AddVip => self.front.add(now).map_err(|e| kernel_error(&e)),
@@ -449,9 +473,29 @@ impl Group {
             }
         };
         // Back in as an input of its own, after the outputs that follow this step.
-        let done = Input::Done { id, result: result.map(|()| Outcome::Done) };
+        let done = Input::Done {
+            id,
+            result: result.map(|()| Outcome::Done),
+        };
         if let Err(error) = self.events_out.try_send(Event::Input(done)) {
             tracing::error!("{}: the loop's queue is full: {error}", self.name);
+        }
+    }
+
+    /// Closing the front walks the kernel's sockets, which takes milliseconds; what was published before it
+    /// is on its way to the peer by then.
+    async fn close_when_said(&mut self, now: Instant) {
+        if self.closing.is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+        for (id, direct, listener) in std::mem::take(&mut self.closing) {
+            let result = self
+                .front
+                .close(direct, listener)
+                .map(|()| Outcome::Done)
+                .map_err(|e| any_error(&e));
+            self.feed(PairInput::Keeper(Input::Done { id, result }), now);
         }
     }
 
@@ -516,20 +560,22 @@ fn keeper(settings: core::Settings, journal: Journal) -> Keeper {
     Keeper::new(settings, journal, Instant::now())
 }
 
-async fn report(
-    events: &mpsc::Sender<Event>,
-    id: StepId,
-    result: Result<Outcome, StepError>,
-) {
+async fn report(events: &mpsc::Sender<Event>, id: StepId, result: Result<Outcome, StepError>) {
     let _ = events.send(Event::Input(Input::Done { id, result })).await;
 }
 
 fn kernel_error(error: &std::io::Error) -> StepError {
-    StepError { kind: StepErrorKind::Refused, text: error.to_string() }
+    StepError {
+        kind: StepErrorKind::Refused,
+        text: error.to_string(),
+    }
 }
 
 fn any_error(error: &anyhow::Error) -> StepError {
-    StepError { kind: StepErrorKind::Refused, text: format!("{error:#}") }
+    StepError {
+        kind: StepErrorKind::Refused,
+        text: format!("{error:#}"),
+    }
 }
 
 /// Passes the kernel's news on. A broken monitor is opened anew and counts as an overrun.

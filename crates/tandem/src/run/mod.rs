@@ -29,6 +29,7 @@ use tandem_core::session::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+pub(crate) use group::credentials;
 use group::{Event, Group};
 
 /// How long a daemon that was told to stop may take to hand its roles over.
@@ -150,12 +151,12 @@ fn prepare_state(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn read_secret(settings: &Settings) -> Result<Option<Secret>> {
+/// The secret that the hosts share, without the line end of its file.
+pub(crate) fn read_secret(settings: &Settings) -> Result<Option<Secret>> {
     let Some(path) = &settings.host.secret_file else {
         return Ok(None);
     };
-    let bytes =
-        std::fs::read(path).with_context(|| format!("secret_file {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("secret_file {}", path.display()))?;
     let secret = bytes.trim_ascii();
     if secret.len() < 16 {
         bail!(

@@ -3,4 +3,4 @@
 mod archive;
 mod link;
 mod roles;
-mod server;
+pub(crate) mod server;

@@ -18,23 +18,23 @@ use super::super::raw::{Credentials, Target};
 const BINARY: &str = "TANDEM_TEST_REDIS_SERVER";
 
 /// A bound that only a broken program reaches.
-pub(super) fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: TempDir,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     credentials: Option<Credentials>,
 }
 
 impl Server {
-    pub(super) async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), settings, None).await
     }
 
-    pub(super) async fn start_in(
+    pub(crate) async fn start_in(
         dir: TempDir,
         settings: &[(&str, &str)],
         credentials: Option<Credentials>,
@@ -81,21 +81,21 @@ impl Server {
         panic!("redis-server did not answer");
     }
 
-    pub(super) fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         let mut target = Target::new(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
         target.credentials.clone_from(&self.credentials);
         target
     }
 
-    pub(super) async fn link(&self) -> Link {
+    pub(crate) async fn link(&self) -> Link {
         Link::connect(&self.target(), soon()).await.unwrap()
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
     }
@@ -129,19 +129,19 @@ fn spawn(port: u16, dir: &Path, settings: &[(&str, &str)]) -> Child {
 }
 
 /// Runs a command given as words.
-pub(super) async fn run(link: &Link, words: &str) -> Value {
+pub(crate) async fn run(link: &Link, words: &str) -> Value {
     let args: Vec<&str> = words.split(' ').collect();
     link.call(&args, soon()).await.unwrap()
 }
 
 /// As [`run`], for a command that must be answered OK.
-pub(super) async fn ok(link: &Link, words: &str) {
+pub(crate) async fn ok(link: &Link, words: &str) {
     let value = run(link, words).await;
     assert!(value.is_ok(), "{words}: {value:?}");
 }
 
 /// Polls INFO until it is as wanted.
-pub(super) async fn until(
+pub(crate) async fn until(
     link: &Link,
     what: &str,
     wanted: impl Fn(&ServerInfo) -> bool,
@@ -158,7 +158,7 @@ pub(super) async fn until(
 }
 
 /// A number of INFO that the product does not read.
-pub(super) async fn stat(link: &Link, name: &str) -> u64 {
+pub(crate) async fn stat(link: &Link, name: &str) -> u64 {
     let text = run(link, "INFO stats").await;
     let line = text.as_str().unwrap().lines().find_map(|line| {
         line.strip_prefix(name)?
@@ -171,19 +171,19 @@ pub(super) async fn stat(link: &Link, name: &str) -> u64 {
 }
 
 /// A primary with its replica in step, and a link to each.
-pub(super) struct Pair {
-    pub(super) a: Server,
-    pub(super) b: Server,
-    pub(super) to_a: Link,
-    pub(super) to_b: Link,
+pub(crate) struct Pair {
+    pub(crate) a: Server,
+    pub(crate) b: Server,
+    pub(crate) to_a: Link,
+    pub(crate) to_b: Link,
 }
 
 impl Pair {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    pub(super) async fn with(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let a = Server::start(settings).await;
         let b = Server::start(settings).await;
         let (to_a, to_b) = (a.link().await, b.link().await);
@@ -199,7 +199,7 @@ impl Pair {
     }
 
     /// Waits until the replica has what the primary wrote.
-    pub(super) async fn settle(&self) -> u64 {
+    pub(crate) async fn settle(&self) -> u64 {
         let written = ops::read_offsets(&self.to_a, soon()).await.unwrap().offset;
         ops::wait_equal_offset(&self.to_b, written, soon())
             .await
