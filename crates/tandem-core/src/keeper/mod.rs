@@ -491,7 +491,11 @@ impl Keeper {
     fn vrrp_event(&mut self, event: VrrpEvent, now: Instant) {
         match event {
             VrrpEvent::WantMaster => self.vrrp_want = true,
-            VrrpEvent::WishWithdrawn => self.vrrp_want = false,
+            VrrpEvent::WishWithdrawn => {
+                self.vrrp_want = false;
+                // Adverts are back; should they go missing again, that is news.
+                self.said.remove("-failover-abort");
+            }
             VrrpEvent::BecameMaster => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = true;
