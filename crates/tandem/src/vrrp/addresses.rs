@@ -89,7 +89,7 @@ impl Daemon {
         !missing.is_empty()
     }
 
-    pub(super) fn install(&mut self, index: usize, vip: Vip) {
+    fn install(&mut self, index: usize, vip: Vip) {
         // Held from here on: one that could not be installed is tried again.
         self.vips.insert(vip, index);
         match self.netlink.install(&vip, self.lifetime()) {

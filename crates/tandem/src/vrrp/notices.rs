@@ -132,13 +132,13 @@ impl Daemon {
         self.write_fifos(&line);
     }
 
-    pub(super) fn priority(&self, index: usize) -> u8 {
+    fn priority(&self, index: usize) -> u8 {
         self.machine(index)
             .map_or(0, |machine| machine.effective_priority())
     }
 
     /// The specific script, then the generic one with its four more arguments.
-    pub(super) fn jobs(
+    fn jobs(
         &self,
         specific: Option<&Script>,
         generic: Option<&Script>,
@@ -169,7 +169,7 @@ impl Daemon {
             .collect()
     }
 
-    pub(super) fn write_fifos(&mut self, line: &str) {
+    fn write_fifos(&mut self, line: &str) {
         for fifo in &mut self.fifos {
             fifo.write(line);
         }

@@ -142,7 +142,7 @@ impl Daemon {
     }
 
     /// Notes what is known of something tracked, and tells the routers that follow it.
-    pub(super) fn set_standing(&mut self, watched: Watched, standing: Standing) {
+    fn set_standing(&mut self, watched: Watched, standing: Standing) {
         if self.standings.insert(watched.clone(), standing) == Some(standing) || !self.started {
             return;
         }
@@ -172,7 +172,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn apply_tracking_of(&mut self, router: usize, watched: &Watched) {
+    fn apply_tracking_of(&mut self, router: usize, watched: &Watched) {
         let Some(tracking) = self.routers[router]
             .plan
             .tracking
