@@ -253,7 +253,7 @@ fn a_file_that_cannot_work_is_refused_with_keepaliveds_codes() {
     let (code, said) = run(false);
     assert_eq!(code, 2, "{said}");
     assert!(
-        said.contains("keepalived.conf:14:") && said.contains("does not exist"),
+        said.contains("keepalived.conf:13:") && said.contains("does not exist"),
         "{said}"
     );
     assert_eq!(run(true).0, 5);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tandem_vrrp::Family;
 use tandem_vrrp::garp::{Round, RoundKind};
-use tandem_vrrp::machine::{ClaimReason, Event, Input, Output, Reason, State};
+use tandem_vrrp::machine::{ClaimReason, Event, Input, Machine, Output, Reason, State};
 use tandem_vrrp::packet::Dialect;
 use tracing::{debug, error, info, warn};
 
@@ -25,7 +25,10 @@ impl Daemon {
         let mut notices = Vec::new();
         while let Some((router, input)) = queue.pop_front() {
             let (unit, member) = (self.routers[router].unit, self.routers[router].member);
+            let master = |daemon: &Self| daemon.machine(router).and_then(Machine::master);
+            let followed = master(self);
             let outputs = self.units[unit].group.handle(member, input, now);
+            self.dirty |= master(self) != followed;
             for (member, output) in outputs {
                 self.dirty = true;
                 let router = self.units[unit].members[member];
