@@ -16,6 +16,8 @@
 //! | [`plan`] | the file as the settings of routers, groups and tracked things; no system calls |
 //! | [`daemon`] | the loop; everything that happens enters here |
 //! | [`carry`] | carries out what the machines want, in order |
+//! | [`adverts`], [`addresses`], [`notices`] | the parts of that: what goes over the wire, onto interfaces, to scripts and FIFOs |
+//! | [`track`] | what is tracked and what it does to routers |
 //! | [`reload`] | the difference between two files, applied while running |
 //! | [`host`] | links and addresses as the kernel reports them |
 //! | [`wires`] | VRRP sockets and their readers |
@@ -25,16 +27,20 @@
 //! | [`fifo`] | state lines for readers of a FIFO |
 //! | [`status`] | what is going on, as JSON |
 
+mod addresses;
+mod adverts;
 mod announce;
 mod carry;
 mod daemon;
 mod fifo;
 mod host;
 mod load;
+mod notices;
 mod plan;
 mod reload;
 mod scripts;
 mod status;
+mod track;
 mod watch;
 mod wires;
 
