@@ -238,6 +238,19 @@ impl Keeper {
         next
     }
 
+    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
+    /// hosts are, where the server is and how VRRP speaks stay as they were.
+    pub fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
+    }
+
     /// The journal as it stands.
     pub fn journal(&self) -> &Journal {
         &self.journal
