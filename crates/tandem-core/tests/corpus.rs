@@ -1,5 +1,7 @@
 //! The fuzzers' corpora, replayed: bytes of strangers and of damaged disks are refused by name and never panic.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
 use std::fs;
 use std::path::Path;
 
