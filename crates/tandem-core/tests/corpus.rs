@@ -108,7 +108,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
             syncing: false,
         },
         loading: false,
-        replid: lineage.clone(),
+        replid: lineage,
         replid2: ReplId("0".repeat(40)),
         second_offset: Offset(0),
         offset: Offset(1000),
