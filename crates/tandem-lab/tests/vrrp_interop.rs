@@ -334,3 +334,37 @@ fn a_sync_group_of_both_families_moves_as_one_between_the_two() {
         || words(b).last().map(String::as_str) == Some("MASTER 0"),
     );
 }
+
+#[test]
+fn a_stranger_with_our_vrid_is_named_and_does_not_silence_us() {
+    if !can_run_as_root("a_stranger_with_our_vrid_is_named_and_does_not_silence_us") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("a", "10.0.0.1/24")
+        .host("b", "10.0.0.2/24")
+        .build()
+        .unwrap();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    write_config(a, 100, &[VIP]);
+    // Another cluster: the same VRID, version 2, a password, its own address.
+    write_config(b, 254, &["10.0.0.200"]);
+    let file = b.dir().join("keepalived.conf");
+    let theirs = std::fs::read_to_string(&file).unwrap().replace(
+        "version 3\n advert_int 0.1",
+        "version 2\n advert_int 1\n authentication {\n auth_type PASS\n auth_pass other\n }",
+    );
+    std::fs::write(&file, theirs).unwrap();
+    let _tandem = start(a);
+    has(a, VIP, true);
+    let _keepalived = interop::start_keepalived(b, &file).unwrap();
+    let log = a.dir().join("tandem.log");
+    eventually("the stranger's address in the log", || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("10.0.0.2 speaks VRID 51 and is not understood")
+    });
+    assert!(b.has_address("10.0.0.200".parse().unwrap()).unwrap());
+    has(a, VIP, true);
+    assert_eq!(state(a, "/instances/0/counters/release_master"), 0);
+}
