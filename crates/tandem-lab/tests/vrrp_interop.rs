@@ -264,3 +264,107 @@ fn a_file_that_cannot_work_is_refused_with_keepaliveds_codes() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(run(true).0, 4);
 }
+
+/// A group of an IPv4 and an IPv6 instance, steered by a file, its states told to a script.
+fn write_group(host: &Host, priority: u8) {
+    write_config(host, priority, &[VIP]);
+    let dir = host.dir().display();
+    let instance = |name: &str, addresses: &str| {
+        format!(
+            "vrrp_instance {name} {{\n interface eth0\n version 3\n advert_int 0.1\n virtual_router_id 51\n priority {priority}\n virtual_ipaddress {{\n {addresses}\n }}\n}}\n"
+        )
+    };
+    let text = format!(
+        "global_defs {{\n script_user root\n}}\ntrack_file steer {{\n file {dir}/steer\n weight 1\n init_file 0\n}}\nvrrp_sync_group G {{\n group {{\n V4\n V6\n }}\n sync_group_tracking_weight\n track_file {{\n steer\n }}\n notify {dir}/notify.sh\n}}\n{}{}",
+        instance("V4", VIP),
+        instance("V6", "fe80::100\n 2001:db8::100"),
+    );
+    std::fs::write(host.dir().join("keepalived.conf"), text).unwrap();
+}
+
+#[test]
+fn a_sync_group_of_both_families_moves_as_one_between_the_two() {
+    if !can_run_as_root("a_sync_group_of_both_families_moves_as_one_between_the_two") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("a", "10.0.0.1/24")
+        .host("b", "10.0.0.2/24")
+        .build()
+        .unwrap();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    write_group(a, 150);
+    write_group(b, 100);
+    let mut tandem = start(a);
+    let _keepalived = interop::start_keepalived(b, &b.dir().join("keepalived.conf")).unwrap();
+    let both_on = |host: &Host, other: &Host| {
+        for address in [VIP, "2001:db8::100"] {
+            has(host, address, true);
+            has(other, address, false);
+        }
+    };
+    let steer = |value: &str| std::fs::write(a.dir().join("steer"), value).unwrap();
+    both_on(a, b);
+    steer("-100");
+    both_on(b, a);
+    steer("0");
+    both_on(a, b);
+    assert!(tandem.terminate(Duration::from_secs(20)).unwrap().success());
+    both_on(b, a);
+    let words = |host: &Host| -> Vec<String> {
+        let lines = told(host);
+        lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("GROUP G "))
+            .map(str::to_owned)
+            .collect()
+    };
+    // What a start looks like depends on duplicate address detection; from the first mastership on it is certain.
+    let from_master = |host: &Host| {
+        let words = words(host);
+        let first = words.iter().position(|word| word == "MASTER 0");
+        words[first.unwrap()..].to_vec()
+    };
+    assert_eq!(
+        from_master(a),
+        ["MASTER 0", "BACKUP 0", "MASTER 0", "STOP 0"]
+    );
+    eventually(
+        "keepalived's script to be told of its last mastership",
+        || words(b).last().map(String::as_str) == Some("MASTER 0"),
+    );
+}
+
+#[test]
+fn a_stranger_with_our_vrid_is_named_and_does_not_silence_us() {
+    if !can_run_as_root("a_stranger_with_our_vrid_is_named_and_does_not_silence_us") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("a", "10.0.0.1/24")
+        .host("b", "10.0.0.2/24")
+        .build()
+        .unwrap();
+    let (a, b) = (lab.host("a"), lab.host("b"));
+    write_config(a, 100, &[VIP]);
+    // Another cluster: the same VRID, version 2, a password, its own address.
+    write_config(b, 254, &["10.0.0.200"]);
+    let file = b.dir().join("keepalived.conf");
+    let theirs = std::fs::read_to_string(&file).unwrap().replace(
+        "version 3\n advert_int 0.1",
+        "version 2\n advert_int 1\n authentication {\n auth_type PASS\n auth_pass other\n }",
+    );
+    std::fs::write(&file, theirs).unwrap();
+    let _tandem = start(a);
+    has(a, VIP, true);
+    let _keepalived = interop::start_keepalived(b, &file).unwrap();
+    let log = a.dir().join("tandem.log");
+    eventually("the stranger's address in the log", || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("10.0.0.2 speaks VRID 51 and is not understood")
+    });
+    assert!(b.has_address("10.0.0.200".parse().unwrap()).unwrap());
+    has(a, VIP, true);
+    assert_eq!(state(a, "/instances/0/counters/release_master"), 0);
+}

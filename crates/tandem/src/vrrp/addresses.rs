@@ -14,12 +14,12 @@ use crate::linux::addr::{Change, Entry, Lifetime, Vip};
 impl Daemon {
     /// What an earlier process left: only addresses that the file names (keepalived does the same first).
     pub(super) fn remove_leftovers(&mut self) {
-        for address in self
-            .plan
-            .routers
-            .iter()
-            .flat_map(|router| &router.addresses)
-        {
+        let routers = self.plan.routers.iter();
+        let named = routers.flat_map(|router| {
+            let own = self.host.own_address(router);
+            router.addresses.iter().map(move |address| (own, address))
+        });
+        for (own, address) in named {
             let Some(link) = self.host.link(&address.interface) else {
                 continue;
             };
@@ -27,6 +27,10 @@ impl Daemon {
                 entry.vip.interface_index == link.index && entry.vip.address == address.address
             });
             let Some(left) = left else { continue };
+            // An address owner's own address is no leftover; without it the host would be mute.
+            if own == Some(left.vip.address) && !left.ours {
+                continue;
+            }
             match self.netlink.remove(&left.vip) {
                 Ok(_) => info!("removed {}, left by an earlier process", address.address),
                 Err(error) => error!("removing {}: {error}", address.address),

@@ -48,6 +48,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tandem_config::diagnostic::Severity;
+use tandem_config::keepalived::ExitClass;
 use tracing::error;
 
 /// The configuration cannot be used, or the command line.
@@ -111,9 +113,16 @@ impl VrrpArgs {
 pub(crate) fn main(args: VrrpArgs) -> ExitCode {
     let loaded = load::load(&args);
     let report = loaded.report.render(false);
+    let plan = plan::Plan::new(&loaded.config);
     if args.check {
         eprint!("{report}");
-        return ExitCode::from(loaded.exit.code());
+        let mut class = loaded.exit;
+        // What the file's errors explain already needs no second word.
+        if let (Err(problem), false) = (&plan, loaded.report.has_errors()) {
+            eprintln!("error: {problem}");
+            class = class.max(ExitClass::ConfigErrors);
+        }
+        return ExitCode::from(class.code());
     }
     status::start_log(args.log_detail);
     eprint!("{report}");
@@ -121,13 +130,11 @@ pub(crate) fn main(args: VrrpArgs) -> ExitCode {
         error!(
             "{} is refused: {} errors; nothing was started",
             args.file.display(),
-            loaded
-                .report
-                .count(tandem_config::diagnostic::Severity::Error)
+            loaded.report.count(Severity::Error)
         );
         return ExitCode::from(EXIT_CONFIG);
     }
-    let plan = match plan::Plan::new(&loaded.config) {
+    let plan = match plan {
         Ok(plan) => plan,
         Err(problem) => {
             error!("{problem}; nothing was started");

@@ -30,11 +30,21 @@ impl Daemon {
     pub(super) fn group_notice(&mut self, index: usize, notices: &mut Vec<Notice>) {
         let unit = &mut self.units[index];
         let state = unit.group.state();
+        // While members stop one after another the group has no state to tell.
+        let members = 0..unit.group.len();
+        let stopping = members
+            .filter_map(|member| unit.group.member(member))
+            .any(|machine| machine.state() == State::Stopped);
         let Some(named) = &mut unit.named else { return };
         let told = match state {
-            State::Backup | State::Master | State::Fault => named.told.replace(state),
-            // Groups are not told of a stop; the others are no states to tell.
-            State::Init | State::Claiming | State::Releasing | State::Stopped => return,
+            State::Stopped => named.told.replace(state),
+            State::Backup | State::Master | State::Fault if !stopping => named.told.replace(state),
+            State::Backup
+            | State::Master
+            | State::Fault
+            | State::Init
+            | State::Claiming
+            | State::Releasing => return,
         };
         if told != Some(state) {
             notices.push(Notice::Group(index, state));
