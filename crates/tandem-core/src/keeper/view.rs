@@ -213,9 +213,9 @@ impl Keeper {
                 .peer_could_take_over(now)
                 .map_err(|(rule, why)| format!("{why} ({rule})")),
             PhaseName::Replica => match self.ineligible_reason() {
-                _ if !self
+                _ if self
                     .live_peer(now)
-                    .is_some_and(|p| p.phase == PhaseName::Primary) =>
+                    .is_none_or(|p| p.phase != PhaseName::Primary) =>
                 {
                     Err("the primary's daemon is not heard".to_owned())
                 }
