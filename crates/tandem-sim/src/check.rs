@@ -124,7 +124,7 @@ impl World {
             && host.vip_until > self.now
             && !host.gate
             && !host.gate_direct
-            && !(proc.paused_until > self.now)
+            && proc.paused_until <= self.now
     }
 
     /// Two servers never acknowledge in one epoch.
