@@ -84,6 +84,14 @@ const FIXED: &[(u64, &str)] = &[
         "a thawed server was compared by its reading from before its freeze",
     ),
     (
+        7921,
+        "a host that was stepping back put addresses on whose state was unknown",
+    ),
+    (
+        9860,
+        "a promotion that hung took the journal back behind a newer epoch heard meanwhile",
+    ),
+    (
         5123,
         "a host that came back empty went on alone though the other had had data",
     ),

@@ -156,6 +156,10 @@ impl Keeper {
         {
             return;
         }
+        if wanted && !self.phase.name().holds_primary() {
+            // Held for a moment, never put on.
+            return;
+        }
         let step = if wanted { Step::AddVip } else { Step::DropVip };
         let id = self.start_background(step, Duration::from_millis(500), now);
         self.front.changing = Some((wanted, id));
