@@ -18,6 +18,7 @@ use tandem_core::server::FENCE_ADDRESS;
 
 use crate::cli::check::Links;
 use crate::cli::{DONE, FAILED, USAGE, at_path, block_on};
+use crate::linux::users;
 use crate::redis::client::Link;
 use crate::redis::error::LinkError;
 use crate::redis::ops::{self, OpError};
@@ -25,6 +26,8 @@ use crate::redis::raw::{Credentials, Target};
 
 /// Where the template puts the secret.
 const TEMPLATE_SECRET: &str = "\"/etc/tandem/secret\"";
+/// The user of packaging/tandem.service.
+const DAEMON_USER: &str = "tandem";
 const SECRET_BYTES: usize = 32;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -233,12 +236,23 @@ fn write(paths: &Paths, toml: &str, force: bool) -> Result<String, Failure> {
         out.push_str(&format!("kept  {}\n", paths.secret.display()));
     } else {
         write_new(&paths.secret, &new_secret().map_err(failed)?, 0o600, false).map_err(failed)?;
+        let owner = give_to_daemon(&paths.secret);
         out.push_str(&format!(
-            "wrote {} (new, for root only)\n",
+            "wrote {} (new, for {owner} only)
+",
             paths.secret.display()
         ));
     }
     Ok(out)
+}
+
+/// The daemon's user reads the secret, where there is such a user. Gives the owner's name.
+fn give_to_daemon(path: &Path) -> &'static str {
+    let given = users::find(DAEMON_USER)
+        .ok()
+        .flatten()
+        .is_some_and(|user| std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).is_ok());
+    if given { DAEMON_USER } else { "its owner" }
 }
 
 /// The include of rule 18.
@@ -353,7 +367,7 @@ fn told(facts: &InitFacts, paths: &Paths, seen: &Result<ServerInfo, String>) -> 
          \nWhat to do now:\n\
          \x20 1. Add this as the last line of redis.conf, on both hosts; it counts from the next start on:\n\
          \x20      include {fence}\n\
-         \x20 2. Copy {secret} to {other}, same path, mode 600.\n\
+         \x20 2. Copy {secret} to {other}, same path, same owner, mode 600.\n\
          \x20 3. On {other}:\n\
          \x20      tandem init --id {other} --peer {own}={own_address} --vip {vip} --group {group} \\\n\
          \x20        --router-id {router_id} --priority {other_priority}\n\

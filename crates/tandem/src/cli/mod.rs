@@ -9,6 +9,8 @@ mod history;
 mod import;
 mod init;
 mod load;
+#[cfg(test)]
+mod reference;
 mod status;
 mod table;
 

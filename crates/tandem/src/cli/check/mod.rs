@@ -172,7 +172,8 @@ fn show(findings: &[Finding]) -> String {
     };
     out.push_str(&match (count(Verdict::Refused), count(Verdict::Fails), count(Verdict::Warning)) {
         (0, 0, 0) => "\nReady: tandem run may be started.\n".to_owned(),
-        (0, 0, warnings) => format!("\nReady, with {warnings} warnings.\n"),
+        (0, 0, 1) => "\nReady, with one warning.\n".to_owned(),
+            (0, 0, warnings) => format!("\nReady, with {warnings} warnings.\n"),
         (0, fails, _) => format!("\nNot ready: {fails} to be put right first.\n"),
         (refused, fails, _) => format!(
             "\nNot safe: {refused} of the rules that keep data safe would be broken, {fails} more would fail.\n"
@@ -331,7 +332,7 @@ mod tests {
             (
                 vec![fine.clone(), warning.clone()],
                 DONE,
-                "Ready, with 1 warnings.",
+                "Ready, with one warning.",
             ),
             (
                 vec![fails.clone(), warning],

@@ -232,6 +232,28 @@ UnitFileState=
     }
 
     #[test]
+    fn the_drop_in_that_is_shipped_is_what_is_looked_for() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../packaging/redis-server.service.d/tandem.conf"
+        );
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text
+            .lines()
+            .rfind(|line| line.starts_with("ExecStart=/"))
+            .unwrap();
+        let shown = format!(
+            "ExecStart={{ path=x ; argv[]={} ; pid=0 }}",
+            &line["ExecStart=".len()..]
+        );
+        let unit = parse(&shown);
+        let conf = std::path::Path::new("/etc/redis/redis.conf");
+        let files = tandem_config::keepalived::MapFiles::new().with(conf, "port 6379\n");
+        let after = super::super::fence::after_restart(&files, Some(conf), &unit.arguments);
+        assert_eq!(after, AfterRestart::Fenced("the command line".to_owned()));
+    }
+
+    #[test]
     fn an_adopted_server_is_best_effort_until_it_comes_up_fenced() {
         let unit = parse(DEBIAN);
         let open = judge_adopted(Some(&unit), &AfterRestart::Writable);
