@@ -77,6 +77,10 @@ pub struct Journal {
     pub synced: Option<(RunId, ReplId)>,
     /// Lineage of the group's primary when last known.
     pub primary_lineage: Option<ReplId>,
+    /// A replica's standing intent: it may promote its server at this epoch without writing first. An
+    /// epoch that was intended is never used for another promotion after a restart.
+    #[serde(default)]
+    pub intent: Option<Epoch>,
     /// Fork points of this host's promotions, newest last, at most [`FORKS_KEPT`].
     pub forks: Vec<Fork>,
     /// A promise that still binds.
@@ -144,6 +148,7 @@ impl Journal {
             run_id: None,
             synced: None,
             primary_lineage: None,
+            intent: None,
             forks: Vec::new(),
             released: None,
             declined: None,

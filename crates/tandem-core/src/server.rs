@@ -65,6 +65,11 @@ impl ServerView {
         self.role == ServerRole::Primary
     }
 
+    /// It follows somebody, or nobody by our own order.
+    pub fn is_replica(&self) -> bool {
+        !self.is_writable()
+    }
+
     /// It follows nobody by our own order.
     pub fn is_fenced(&self) -> bool {
         matches!(&self.role, ServerRole::Replica { of, .. } if of == FENCE_ADDRESS)

@@ -155,6 +155,9 @@ pub struct Statement {
     pub wants_switchover: Option<u64>,
     /// The version of the peer's statement that the sender has seen last.
     pub seen: u64,
+    /// The start of the peer's daemon that `seen` counts in; 0 when it was not heard.
+    #[serde(default)]
+    pub seen_incarnation: u64,
     /// Address of the sender's server as the peer reaches it.
     pub server_address: String,
 }

@@ -7,6 +7,7 @@
 //! - [`server`]: redis-server and its relatives, with their identity asserted after every start;
 //! - [`client`]: the measuring client, and the comparison of what it was promised with what a server holds;
 //! - [`arrangement`]: the same pair of servers kept available by tandem, by keepalived or by Sentinel;
+//! - [`interop`]: `tandem vrrp` beside the real keepalived;
 //! - [`bench`]: runs each fault on each arrangement and prints the comparison.
 //!
 //! It starts the `tandem` binary by path and shares no code with it, so a defect in the product cannot hide in the
@@ -17,6 +18,7 @@
 pub mod arrangement;
 pub mod bench;
 pub mod client;
+pub mod interop;
 pub mod ns;
 pub mod poll;
 pub mod process;

@@ -1,1 +1,76 @@
 //! Deterministic simulator: a pair on a virtual clock with faults and checkers.
+//!
+//! The product's own keeper and VRRP machine run here, unchanged, against simulated servers, a
+//! simulated network and simulated people. A seed draws a plan ([`plan::Plan`]), the run inflicts its
+//! faults and checks the invariants of the pair at each step; then everything is mended, and the
+//! group has to become one primary and one replica in sync with every acknowledged write accounted
+//! for. What it leaves to the lab: real sockets, real Redis, real time.
+//!
+//! ```text
+//!  chance -> plan -> world { hosts { redis, daemon { pair } }, network, clients } -> violation?
+//! ```
+
+pub mod chance;
+mod check;
+mod clients;
+mod course;
+pub mod data;
+mod faults;
+pub mod plan;
+pub mod redis;
+mod replication;
+mod shell;
+mod steps;
+pub mod world;
+
+use std::panic::AssertUnwindSafe;
+
+pub use world::{Violation, World};
+
+/// Runs one seed. A panic of the machines is a violation like any other.
+pub fn run_seed(seed: u64, trace: bool) -> Option<Violation> {
+    let run = std::panic::catch_unwind(AssertUnwindSafe(|| World::new(seed, trace).run()));
+    run.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_default();
+        Some(Violation {
+            rule: "panic",
+            at: 0,
+            text,
+        })
+    })
+}
+
+/// Runs a range of seeds on this many threads; failures in the order of their seeds.
+pub fn run_range(
+    seeds: std::ops::Range<u64>,
+    threads: u64,
+    progress: impl Fn(u64) + Sync,
+) -> Vec<(u64, Violation)> {
+    let mut failures: Vec<(u64, Violation)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|worker| {
+                let (seeds, progress) = (seeds.clone(), &progress);
+                scope.spawn(move || {
+                    let mut found = Vec::new();
+                    for seed in seeds.filter(|seed| seed % threads == worker) {
+                        if let Some(violation) = run_seed(seed, false) {
+                            found.push((seed, violation));
+                        }
+                        progress(seed);
+                    }
+                    found
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a worker catches its panics"))
+            .collect()
+    });
+    failures.sort_by_key(|(seed, _)| *seed);
+    failures
+}

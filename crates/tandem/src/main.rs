@@ -1,7 +1,8 @@
 //! Keeps Redis and Valkey behind one address that stays up.
 //!
-//! The binary is the shell around cores that do no IO: [`run`] for the daemon of a pair, [`cli`] for people,
-//! [`linux`] and [`redis`] for the outside world. Where to begin reading: `tandem_core::keeper`.
+//! The binary is the shell around cores that do no IO: [`run`] for the daemon of a pair, [`vrrp`] in place of
+//! keepalived, [`cli`] for people, [`linux`] and [`redis`] for the outside world. Where to begin reading:
+//! `tandem_core::keeper`.
 
 mod cli;
 mod files;
@@ -10,6 +11,7 @@ mod linux;
 #[allow(dead_code)]
 mod redis;
 mod run;
+mod vrrp;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -156,6 +156,11 @@ impl Keeper {
             );
             return self.wait("boot.peer-server", &why, now);
         }
+        if peer.seen_incarnation != self.settings.incarnation || peer.seen < self.position_since {
+            // It has not heard where this host stands, and may place its own data by that.
+            let why = format!("{} has not heard this host yet", peer.host);
+            return self.wait("boot.peer-position", &why, now);
+        }
         let Some(theirs) = peer.position else {
             let why = format!("{} has not said where its data stands", peer.host);
             return self.wait("boot.peer-position", &why, now);
@@ -237,6 +242,13 @@ impl Keeper {
             .as_ref()
             .filter(|m| m.lineage == own.lineage)
             .and_then(|m| m.peer_offset);
+        // What came back is older than what the journal knows, and the peer had some of that.
+        let had_more = own.epoch < self.journal.data_epoch
+            && self
+                .journal
+                .mark
+                .as_ref()
+                .is_some_and(|m| m.peer_offset.is_some());
         // Without a journal only a server that ran before the daemon came is evidence enough.
         let running = own.serving && view.uptime_s >= self.settings.boot_wait.as_secs();
         let verdict = if self.journal.data_epoch == Epoch::zero() && !running && own.keys > 0 {
@@ -249,6 +261,12 @@ impl Keeper {
             Err("is empty and the other host is unknown; start it, or type \
                  tandem failover --accept-loss"
                 .to_owned())
+        } else if had_more {
+            Err(
+                "came back with older data than the other host was known to have; start it, or \
+                 type tandem failover --accept-loss"
+                    .to_owned(),
+            )
         } else {
             alone(&own, was_primary, peer_offset)
         };
@@ -266,8 +284,21 @@ impl Keeper {
         }
     }
 
-    /// Where the local data stands (rule 16).
+    /// Where the local data stands (rule 16), at the epoch whose lineage it is: a server goes on
+    /// replicating while its daemon is away, so its data may be newer than the journal.
     pub(super) fn position(&self) -> Option<Position> {
+        let mut position = self.own_position()?;
+        if let Some(fork) = self.peer.statement.as_ref().and_then(|p| p.fork.as_ref())
+            && fork.lineage == position.lineage
+            && fork.epoch > position.epoch
+        {
+            position.epoch = fork.epoch.clone();
+            position.was_primary = false;
+        }
+        Some(position)
+    }
+
+    fn own_position(&self) -> Option<Position> {
         let view = self.server()?;
         if view.loading {
             return None;
@@ -301,6 +332,10 @@ impl Keeper {
         if mark.run_id == view.run_id {
             return Some(position);
         }
+        if view.is_replica() && journal.primary_lineage.as_ref() == Some(&view.replid) {
+            // Restarted since the mark, and resynced since its restart: its own word counts.
+            return Some(position);
+        }
         // The process is another one than the mark's: what did it load?
         position.serving = false;
         if view.replid == mark.lineage {
@@ -310,6 +345,16 @@ impl Keeper {
             position.basis = Basis::LoadedRdb;
             position.lineage = mark.lineage.clone();
             position.offset = view.fork_offset().unwrap_or(view.offset);
+        } else if !view.aof {
+            // An RDB of another lineage than the last one: an older snapshot, such as the file that
+            // a full resync leaves behind. What the journal says of the newer data is not here.
+            position.basis = Basis::LoadedRdb;
+            position.epoch = Epoch::zero();
+            position.was_primary = false;
+            if let Some(offset) = view.fork_offset() {
+                position.lineage = view.replid2.clone();
+                position.offset = offset;
+            }
         } else {
             // AOF: the name is new and the offset is 0. The journal knows better; what fsync may
             // have missed counts off only when the page cache was lost with the host.

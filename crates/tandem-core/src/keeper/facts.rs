@@ -19,8 +19,10 @@ pub(super) struct Peer {
     pub(super) lost: bool,
     /// Where its server is.
     pub(super) server_address: Option<String>,
-    /// The statement came after the last freeze of our own.
+    /// The statement was made after the last freeze of our own.
     pub(super) fresh: bool,
+    /// The version of our own statement that the peer must have seen for that.
+    pub(super) fresh_from: u64,
 }
 
 impl Peer {
@@ -31,9 +33,11 @@ impl Peer {
         }
     }
 
-    /// After a freeze of our own, what we hold is history until it is heard again.
-    pub(super) fn forget_freshness(&mut self) {
+    /// After a freeze of our own, what we hold is history, and so is what waits in the sockets:
+    /// only an answer to something that we say from now on is news.
+    pub(super) fn forget_freshness(&mut self, next_version: u64) {
         self.fresh = false;
+        self.fresh_from = next_version;
     }
 }
 
@@ -42,12 +46,14 @@ impl Peer {
 pub(super) struct Front {
     /// VRRP says that the addresses belong here.
     pub(super) vrrp_master: bool,
+    /// VRRP gave them up at this instant.
+    pub(super) given_up_at: Option<Instant>,
     /// The addresses are on.
     pub(super) vip: bool,
+    /// That was confirmed since the start; a predecessor may have left them.
+    pub(super) known: bool,
     /// An addition or removal under way.
     pub(super) changing: Option<(bool, StepId)>,
-    /// The gate rejects.
-    pub(super) closed: bool,
     /// Not again before this, after a failure.
     pub(super) retry_at: Option<Instant>,
 }
@@ -105,7 +111,7 @@ impl Keeper {
         }
         self.peer.heard_at = Some(now);
         self.peer.lost = false;
-        self.peer.fresh = true;
+        self.peer.fresh |= statement.seen >= self.peer.fresh_from;
         self.peer.server_address = Some(statement.server_address.clone());
         if statement.phase == PhaseName::Primary || statement.phase == PhaseName::HandingOver {
             self.learn_primary(&statement);
@@ -114,6 +120,17 @@ impl Keeper {
             self.journal.epoch = statement.epoch.clone();
         }
         self.peer.statement = Some(statement);
+    }
+
+    /// Silence that is longer than any that the advert interval explains.
+    fn quiet_after(&self) -> Duration {
+        self.settings.advert_interval * 3 / 2
+    }
+
+    /// When the peer will have been quiet for long enough to ask its server.
+    pub(super) fn quiet_at(&self) -> Option<Instant> {
+        let last = self.peer.heard_at.max(self.peer.advert_at)?;
+        Some(last + self.quiet_after())
     }
 
     /// Asks the peer's server directly while the peer is silent, so that the answer is there when
@@ -132,8 +149,7 @@ impl Keeper {
                 }
             }
         }
-        let quiet_after = self.settings.advert_interval * 3 / 2;
-        if self.peer_silence(now) < quiet_after {
+        if self.peer_silence(now) < self.quiet_after() {
             self.probe.last = None;
             return;
         }

@@ -23,6 +23,10 @@ impl Keeper {
     pub(super) fn begin_handover(&mut self, cause: HandCause, now: Instant) -> bool {
         let whole = self.settings.switchover_deadline;
         let id = self.start(Step::PauseWrites(whole), COMMAND_WITHIN, now);
+        // The intent has to be durable before the fence; the disk works while the peer reads.
+        let mut record = self.journal.clone();
+        record.role = JournalRole::Handing;
+        let journal = Some(self.start(Step::Journal(Box::new(record)), COMMAND_WITHIN, now));
         self.tell(
             "+switchover",
             Severity::Info,
@@ -33,6 +37,7 @@ impl Keeper {
             Phase::HandingOver(HandOver {
                 cause,
                 since: now,
+                journal,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Pausing(id),
             }),
@@ -75,10 +80,16 @@ impl Keeper {
                 }
                 None => false,
                 Some(Ok(_)) if self.peer_could_take_over(now).is_ok() => {
-                    let mut record = self.journal.clone();
-                    record.role = JournalRole::Handing;
-                    let step = Step::Journal(Box::new(record));
-                    state.stage = HandOverStage::Journaling(self.start(step, COMMAND_WITHIN, now));
+                    // Begun with the pause; usually long done.
+                    state.stage = match state.journal {
+                        Some(id) => HandOverStage::Journaling(id),
+                        None => HandOverStage::Closing(self.close_front(
+                            false,
+                            false,
+                            COMMAND_WITHIN,
+                            now,
+                        )),
+                    };
                     self.phase = Phase::HandingOver(state);
                     false
                 }
@@ -90,12 +101,8 @@ impl Keeper {
             HandOverStage::Journaling(id) => match self.result(id) {
                 None => false,
                 Some(Ok(_)) => {
-                    let step = Step::CloseFront {
-                        direct: false,
-                        listener: false,
-                    };
-                    self.front.closed = true;
-                    state.stage = HandOverStage::Closing(self.start(step, COMMAND_WITHIN, now));
+                    let id = self.close_front(false, false, COMMAND_WITHIN, now);
+                    state.stage = HandOverStage::Closing(id);
                     self.phase = Phase::HandingOver(state);
                     false
                 }
@@ -147,10 +154,6 @@ impl Keeper {
     /// Undoes a hand-over before its fence: same epoch, clients go on.
     fn abort_handover(&mut self, state: &HandOver, why: &str, now: Instant) -> bool {
         self.start_background(Step::Unpause, COMMAND_WITHIN, now);
-        if self.front.closed {
-            self.front.closed = false;
-            self.start_background(Step::OpenFront, COMMAND_WITHIN, now);
-        }
         if self.journal.role != JournalRole::Primary {
             self.journal_role(JournalRole::Primary);
         }
@@ -163,11 +166,7 @@ impl Keeper {
             format!("goes on as primary in the same epoch: {why}"),
         );
         self.answer_handover(state.cause, Err(why.to_owned()));
-        if state.cause == HandCause::Stopping {
-            self.set_phase(Phase::Primary { since: now }, now);
-            self.leave(true);
-            return false;
-        }
+        self.stop_failed |= state.cause == HandCause::Stopping;
         self.set_phase(Phase::Primary { since: now }, now);
         // Looked at again with the next input: the reason may still hold.
         false
@@ -203,12 +202,7 @@ impl Keeper {
     /// The server does not answer: its front is closed, which is the fence for a server that cannot
     /// obey (rule 12). Stated only once it is done and durable.
     pub(super) fn begin_close_silent(&mut self, now: Instant) -> bool {
-        self.front.closed = true;
-        let step = Step::CloseFront {
-            direct: true,
-            listener: false,
-        };
-        let id = self.start(step, Duration::from_millis(500), now);
+        let id = self.close_front(true, false, Duration::from_millis(500), now);
         self.closing_silent = Some((id, None));
         self.set_phase(Phase::Released { since: now }, now);
         false
@@ -218,17 +212,13 @@ impl Keeper {
     pub(super) fn begin_self_fence(&mut self, now: Instant) {
         self.out.push(Output::Vrrp(VrrpCommand::Release));
         self.vrrp_set_fault("was frozen; looks around first");
-        self.front.closed = true;
-        let close = Step::CloseFront {
-            direct: false,
-            listener: false,
-        };
-        self.start_background(close, COMMAND_WITHIN, now);
+        self.close_front(false, false, COMMAND_WITHIN, now);
         let id = self.start(Step::Fence, COMMAND_WITHIN, now);
         self.set_phase(
             Phase::HandingOver(HandOver {
                 cause: HandCause::Frozen,
                 since: now,
+                journal: None,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Fencing(id),
             }),
@@ -247,13 +237,15 @@ impl Keeper {
                 state.epoch
             ),
         );
-        self.journal.epoch = state.epoch.clone();
+        // A newer epoch may have been heard of while the promotion hung.
+        self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
         self.journal.data_epoch = state.epoch.clone();
         let id = self.start(Step::Fence, COMMAND_WITHIN, now);
         self.set_phase(
             Phase::HandingOver(HandOver {
                 cause: HandCause::FailedPromotion,
                 since: now,
+                journal: None,
                 offset: crate::ids::Offset(0),
                 stage: HandOverStage::Fencing(id),
             }),

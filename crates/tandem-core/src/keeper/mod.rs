@@ -10,7 +10,9 @@
 //! piece of evidence among others, and it stays without an advert until the keeper grants it.
 
 mod boot;
+mod detach;
 mod facts;
+mod front;
 mod handover;
 pub mod io;
 pub mod phase;
@@ -37,6 +39,7 @@ use crate::server::ServerView;
 use crate::statement::Statement;
 
 use facts::{Front, Peer, Probe};
+use front::Gate;
 pub use io::{
     Command, Event, Hook, Input, Outcome, Output, PeerEvent, ProbeResult, Reply, ServerEvent,
     Severity, Step, StepError, StepErrorKind, StepId, VrrpCommand, VrrpEvent,
@@ -45,7 +48,7 @@ pub use phase::Phase;
 pub use settings::Settings;
 
 /// How often a keeper wants to be ticked while nothing happens.
-pub const TICK_IDLE: Duration = Duration::from_millis(50);
+pub const TICK_IDLE: Duration = Duration::from_millis(100);
 /// How often while a change of role is under way.
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
@@ -76,6 +79,7 @@ pub struct Keeper {
     last_primary: Option<LastPrimary>,
     peer: Peer,
     front: Front,
+    gate: Gate,
     probe: Probe,
     vrrp_want: bool,
     vrrp_fault: Option<String>,
@@ -94,6 +98,13 @@ pub struct Keeper {
     resync_approved: bool,
     accept_loss: bool,
     stopping: Option<Instant>,
+    /// It serves on without a daemon or not; since when it wants to leave.
+    leaving: Option<(bool, Instant)>,
+    stop_failed: bool,
+    /// The version of our statement from which on our position is stated.
+    position_since: u64,
+    /// The local server is being detached from a primary that is gone.
+    detaching: Option<StepId>,
     exited: bool,
     rulings: Vec<Ruling>,
     last_change: Option<(String, Instant)>,
@@ -101,6 +112,10 @@ pub struct Keeper {
     claimed_at: Option<Instant>,
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
+    news: bool,
+    /// The journal's intent as far as it is durable.
+    intent: Option<Epoch>,
+    intending: Option<(StepId, Epoch)>,
     published: Option<(Statement, Instant)>,
     version: u64,
     marked_at: Option<Instant>,
@@ -136,6 +151,7 @@ impl Keeper {
             last_primary,
             peer: Peer::new(peer_address),
             front: Front::default(),
+            gate: Gate::default(),
             probe: Probe::default(),
             vrrp_want: false,
             vrrp_fault: None,
@@ -154,6 +170,10 @@ impl Keeper {
             resync_approved: false,
             accept_loss: false,
             stopping: None,
+            leaving: None,
+            stop_failed: false,
+            position_since: 0,
+            detaching: None,
             exited: false,
             rulings: Vec::new(),
             last_change: None,
@@ -161,6 +181,9 @@ impl Keeper {
             claimed_at: None,
             handing: None,
             closing_silent: None,
+            news: true,
+            intent: None,
+            intending: None,
             published: None,
             version: 0,
             marked_at: None,
@@ -179,14 +202,17 @@ impl Keeper {
         self.observe(input, now);
         self.give_up_late_steps(now);
         for _ in 0..ADVANCES_MAX {
-            if !self.advance(now) {
+            if self.leaving.is_some() || !self.advance(now) {
                 break;
             }
         }
+        self.detach_if_orphaned(now);
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
+        self.keep_gate_in_step(now);
         self.mark_if_due(now);
         self.publish_if_due(now);
+        self.leave_if_due(now);
         std::mem::take(&mut self.out)
     }
 
@@ -203,7 +229,26 @@ impl Keeper {
         {
             next = next.min(silent);
         }
+        // The peer's server is asked as soon as the peer is quiet, or the answer comes too late.
+        if let Some(quiet) = self.quiet_at()
+            && quiet > now
+        {
+            next = next.min(quiet);
+        }
         next
+    }
+
+    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
+    /// hosts are, where the server is and how VRRP speaks stay as they were.
+    pub fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
     }
 
     /// The journal as it stands.
@@ -222,9 +267,25 @@ impl Keeper {
     }
 
     fn observe(&mut self, input: Input, now: Instant) {
+        // Answers and ticks are most of what comes in and change nothing by themselves; a statement
+        // is only compared with the last one when something may have changed.
+        self.news |= !matches!(
+            input,
+            Input::Tick
+                | Input::Server(ServerEvent::Answer(_))
+                | Input::Vrrp(VrrpEvent::PeerAdvert)
+        );
         match input {
             Input::Tick => {}
-            Input::Server(ServerEvent::Answer(kind)) => self.detector.answered(kind, now),
+            Input::Server(ServerEvent::Answer(kind)) => {
+                let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
+                if outdated && !self.holds_role() && self.closing_silent.is_none() {
+                    // Another process answers, or one that has slept and reads on where it
+                    // stopped: what is known is history until INFO is read again.
+                    self.view = None;
+                }
+                self.detector.answered(kind, now);
+            }
             Input::Server(ServerEvent::Dead(proof)) => self.server_died(proof, now),
             Input::Server(ServerEvent::View(view)) => self.server_viewed(*view, now),
             Input::Peer(PeerEvent::Heard(statement)) => self.peer_heard(*statement, now),
@@ -331,6 +392,7 @@ impl Keeper {
     // --- small common things -------------------------------------------------------------------
 
     fn set_phase(&mut self, phase: Phase, now: Instant) {
+        self.news = true;
         if self.phase.name() != phase.name() {
             self.last_change = Some((phase.name().word().to_owned(), now));
         }
@@ -339,7 +401,8 @@ impl Keeper {
 
     /// Tells an event, but the same words under the same name only once in a row.
     fn tell(&mut self, name: &'static str, severity: Severity, hook: Option<Hook>, text: String) {
-        if self.said.get(name) == Some(&text) && hook.is_none() {
+        let repeats = matches!(hook, None | Some(Hook::Fault));
+        if repeats && self.said.get(name) == Some(&text) {
             return;
         }
         self.said.insert(name, text.clone());
@@ -407,7 +470,30 @@ impl Keeper {
             self.starting = None;
             self.start_backoff = (0, None);
         }
+        self.note_resync(&view, now);
         self.view = Some((view, now));
+    }
+
+    /// The same process has changed its lineage while it followed the peer: it was resynced, and
+    /// holds the history of the epoch in which the peer is primary.
+    fn note_resync(&mut self, view: &ServerView, now: Instant) {
+        let resynced = self.server().is_some_and(|old| {
+            old.run_id == view.run_id && old.replid != view.replid && !old.is_writable()
+        });
+        let epoch = self
+            .peer
+            .statement
+            .as_ref()
+            .filter(|p| p.phase.holds_primary() && view.follows(&p.server_address))
+            .map(|p| p.epoch.clone());
+        if let (true, Some(epoch)) = (resynced, epoch)
+            && epoch > self.journal.data_epoch
+        {
+            self.journal.epoch = self.journal.epoch.clone().max(epoch.clone());
+            self.journal.data_epoch = epoch;
+            self.journal.primary_lineage = Some(view.replid.clone());
+            self.save(now);
+        }
     }
 
     /// The local server may be accepting writes by right.
@@ -418,7 +504,11 @@ impl Keeper {
     fn vrrp_event(&mut self, event: VrrpEvent, now: Instant) {
         match event {
             VrrpEvent::WantMaster => self.vrrp_want = true,
-            VrrpEvent::WishWithdrawn => self.vrrp_want = false,
+            VrrpEvent::WishWithdrawn => {
+                self.vrrp_want = false;
+                // Adverts are back; should they go missing again, that is news.
+                self.said.remove("-failover-abort");
+            }
             VrrpEvent::BecameMaster => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = true;
@@ -426,6 +516,7 @@ impl Keeper {
             VrrpEvent::GiveUpAddresses => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = false;
+                self.front.given_up_at = Some(now);
             }
             VrrpEvent::PeerAdvert => self.peer.advert_at = Some(now),
             VrrpEvent::Stranger(text) => {
@@ -452,10 +543,14 @@ impl Keeper {
             None,
             format!("this daemon stood still for {} ms", for_.as_millis()),
         );
+        if !was_primary {
+            // The server went on without us: what it holds has to be read again.
+            self.view = None;
+        }
+        self.peer.forget_freshness(self.version + 1);
         if for_ < self.settings.master_down || !was_primary {
             return;
         }
-        self.peer.forget_freshness();
         self.probe = Probe::default();
         self.begin_self_fence(now);
     }

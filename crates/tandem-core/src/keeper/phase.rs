@@ -186,6 +186,8 @@ pub struct HandOver {
     pub cause: HandCause,
     /// When it began.
     pub since: Instant,
+    /// The durable intent, begun with the pause; `None` where nothing is handed over in order.
+    pub journal: Option<StepId>,
     /// The paused offset.
     pub offset: Offset,
     /// What is being waited for.

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::health::Health;
+use crate::ids::{Offset, ReplId};
 use crate::journal::JournalRole;
-use crate::keeper::io::{Hook, Output, Severity, Step, VrrpCommand};
+use crate::keeper::io::{Hook, Output, Severity, VrrpCommand};
 use crate::keeper::phase::{HandCause, Phase, Rejoin, RejoinStage};
 use crate::keeper::settings::Preempt;
 use crate::keeper::{Keeper, Reply};
@@ -60,12 +61,23 @@ impl Keeper {
             }
             Health::Unknown | Health::Fine | Health::Loading | Health::Busy => {}
         }
+        self.follow_own_lineage(now);
         if self.server().is_some_and(|view| !view.is_writable()) {
             return self.demoted_by_another_hand(now);
         }
         if let Some(peer) = self.live_peer(now) {
             if peer.phase.holds_primary() {
                 return self.begin_split(now);
+            }
+            if let Some(released) = &peer.released
+                && peer.phase == PhaseName::Released
+                && released.epoch > self.journal.data_epoch
+            {
+                // Both took the same number through a cut, and the other side has stepped back
+                // since: nothing is left to judge, only an epoch above both to agree on.
+                let theirs = released.epoch.clone();
+                self.rise_above(&theirs, now);
+                return true;
             }
             if self.evidence.is_some() && peer.phase == PhaseName::Replica {
                 self.evidence = None;
@@ -82,6 +94,43 @@ impl Keeper {
             return self.begin_handover(HandCause::FailBack, now);
         }
         false
+    }
+
+    /// A primary renames its lineage by itself when its first replica attaches and it had no
+    /// backlog yet. The journal must know the name by which the replica will be recognised.
+    fn follow_own_lineage(&mut self, now: Instant) {
+        let Some(replid) = self
+            .server()
+            .filter(|view| view.is_writable() && !view.loading)
+            .map(|view| view.replid.clone())
+        else {
+            return;
+        };
+        if self.journal.primary_lineage.as_ref() == Some(&replid) {
+            return;
+        }
+        if let Some(fork) = self.journal.forks.last_mut()
+            && fork.epoch == self.journal.data_epoch
+        {
+            fork.lineage = replid.clone();
+        }
+        self.journal.primary_lineage = Some(replid);
+        self.save(now);
+    }
+
+    /// Goes on as primary at an epoch above both.
+    fn rise_above(&mut self, theirs: &crate::ids::Epoch, now: Instant) {
+        let epoch = self.journal.epoch.after(theirs, &self.settings.host);
+        self.tell(
+            "+epoch",
+            Severity::Warning,
+            None,
+            format!("goes on at epoch {epoch}: the other side stepped back from {theirs}"),
+        );
+        self.journal.epoch = epoch.clone();
+        self.journal.data_epoch = epoch;
+        self.save(now);
+        self.publish(now);
     }
 
     /// The addresses belong to the primary: wish for them again while the peer is heard not to be
@@ -120,10 +169,15 @@ impl Keeper {
     pub(super) fn release(&mut self, kind: ReleaseKind, now: Instant) -> bool {
         let (lineage, offset) = match self.server() {
             Some(view) => (view.replid.clone(), view.offset),
-            None => return false,
+            // Not read since it changed: the mark is the newest that is known.
+            None => match &self.journal.mark {
+                Some(mark) => (mark.lineage.clone(), mark.offset),
+                None => (ReplId(String::new()), Offset(0)),
+            },
         };
         self.journal.released = Some(Released {
-            epoch: self.journal.epoch.clone(),
+            // The epoch that it was primary of, not the newest it has heard of.
+            epoch: self.journal.data_epoch.clone(),
             kind,
             lineage,
             offset,
@@ -135,12 +189,7 @@ impl Keeper {
         self.set_phase(Phase::Released { since: now }, now);
         self.publish(now);
         if kind == ReleaseKind::Dead {
-            self.front.closed = true;
-            let step = Step::CloseFront {
-                direct: false,
-                listener: true,
-            };
-            self.start_background(step, Duration::from_millis(500), now);
+            self.close_front(false, true, Duration::from_millis(500), now);
         }
         self.out.push(Output::Vrrp(VrrpCommand::Release));
         self.vrrp_set_fault("stepped back from being primary");
@@ -221,7 +270,11 @@ impl Keeper {
     /// TERM is a switchover if the peer is eligible; otherwise the server goes on serving.
     fn stop_as_primary(&mut self, stop_at: Instant, now: Instant) -> bool {
         match self.peer_could_take_over(now) {
-            Ok(()) => self.begin_handover(HandCause::Stopping, now),
+            Ok(()) if !self.stop_failed => self.begin_handover(HandCause::Stopping, now),
+            Ok(()) => {
+                self.leave(true, now);
+                false
+            }
             Err((_, why)) => {
                 if self.settings.peer.is_some()
                     && now.saturating_duration_since(stop_at) < STOP_PATIENCE
@@ -234,18 +287,10 @@ impl Keeper {
                     None,
                     format!("leaves while its server goes on as primary: {why}"),
                 );
-                self.leave(true);
+                self.leave(true, now);
                 false
             }
         }
-    }
-
-    pub(super) fn leave(&mut self, serving: bool) {
-        if !serving {
-            self.out.push(Output::Vrrp(VrrpCommand::Stop));
-        }
-        self.out.push(Output::Exit { serving });
-        self.exited = true;
     }
 
     fn should_fail_back(&self, since: Instant, now: Instant) -> bool {

@@ -6,6 +6,7 @@ use crate::journal::Mark;
 use crate::keeper::Keeper;
 use crate::keeper::io::Output;
 use crate::keeper::phase::{Phase, RejoinStage};
+use crate::rules::boot::Position;
 use crate::statement::{PhaseName, STATEMENT_FORMAT, Statement};
 
 /// Marks are made this often.
@@ -80,6 +81,7 @@ impl Keeper {
             paused: self.journal.paused,
             wants_switchover: self.wants_switchover.map(|(id, _)| id),
             seen: self.peer.statement.as_ref().map_or(0, |p| p.version),
+            seen_incarnation: self.peer.statement.as_ref().map_or(0, |p| p.incarnation),
             server_address: self.settings.server_address.clone(),
         }
     }
@@ -115,18 +117,29 @@ impl Keeper {
         }
         self.version += 1;
         let statement = self.statement(now);
+        let stated = self
+            .published
+            .as_ref()
+            .and_then(|(s, _)| s.position.as_ref());
+        let lineage = |p: &Position| (p.lineage.clone(), p.epoch.clone());
+        if stated.map(lineage) != statement.position.as_ref().map(lineage) {
+            self.position_since = self.version;
+        }
         self.published = Some((statement.clone(), now));
         self.out.push(Output::Publish(Box::new(statement)));
     }
 
     /// Publishes after any change that the peer acts on, and as a sign of life.
     pub(super) fn publish_if_due(&mut self, now: Instant) {
+        let news = std::mem::take(&mut self.news);
         let due = match &self.published {
             None => true,
             Some((last, at)) => {
-                let pace = (self.settings.advert_interval / 2).min(REPEAT_AT_MOST);
+                let pace = self.settings.advert_interval.min(REPEAT_AT_MOST);
                 if now.saturating_duration_since(*at) >= pace {
                     true
+                } else if !news {
+                    false
                 } else {
                     let current = self.statement(now);
                     !same_for_the_peer(last, &current)

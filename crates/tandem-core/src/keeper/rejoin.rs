@@ -23,6 +23,8 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(2);
 const TAIL_WITHIN: Duration = Duration::from_secs(60);
 /// Bound on saving everything.
 const RDB_WITHIN: Duration = Duration::from_secs(3600);
+/// A host that leaves waits this long for its sync.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A failed step is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,10 @@ impl Keeper {
         let Some(view) = self.server().cloned() else {
             return false;
         };
+        if self.followed_stepped_back(&state, now) {
+            self.become_undecided(now);
+            return true;
+        }
         if let Some(changed) = self.second_choice(&state, now) {
             return changed;
         }
@@ -94,15 +100,36 @@ impl Keeper {
         self.rejoin_stage(state, RejoinStage::RetryAt(now + RETRY_AFTER))
     }
 
+    /// The primary that was to be followed is none any more, and nobody is becoming one.
+    fn followed_stepped_back(&self, state: &Rejoin, now: Instant) -> bool {
+        let idle = match state.stage {
+            RejoinStage::Syncing | RejoinStage::Asking { .. } => true,
+            RejoinStage::Assess
+            | RejoinStage::Closing(_)
+            | RejoinStage::Archiving(_)
+            | RejoinStage::Fencing(_)
+            | RejoinStage::Attaching(_)
+            | RejoinStage::RetryAt(_) => false,
+        };
+        idle && now.saturating_duration_since(state.since) > RETRY_AFTER
+            && self.live_peer(now).is_some_and(|peer| {
+                !peer.phase.holds_primary() && peer.phase != PhaseName::TakingOver
+            })
+    }
+
     /// Looks at both servers and takes the next step: archive, fence, ask or attach.
     fn assess(&mut self, state: Rejoin, view: &ServerView, now: Instant) -> bool {
         let Some(peer) = self.live_peer(now).cloned() else {
             return false;
         };
         let (Some(theirs), true) = (&peer.server, peer.phase.holds_primary()) else {
+            let patience = if state.lost_verdict {
+                3 * RETRY_AFTER
+            } else {
+                RETRY_AFTER
+            };
             if !matches!(peer.phase, PhaseName::Primary | PhaseName::TakingOver)
-                && now.saturating_duration_since(state.since) > RETRY_AFTER
-                && !state.lost_verdict
+                && now.saturating_duration_since(state.since) > patience
             {
                 // The primary that was to be followed is none any more.
                 self.become_undecided(now);
@@ -316,7 +343,7 @@ impl Keeper {
     fn syncing(&mut self, state: Rejoin, view: &ServerView, now: Instant) -> bool {
         let Some(peer) = self.live_peer(now).cloned() else {
             if self.stopping.is_some() {
-                self.leave(false);
+                self.leave(false, now);
             }
             return false;
         };
@@ -327,25 +354,24 @@ impl Keeper {
             }
             return false;
         }
-        if self.stopping.is_some() {
-            self.leave(false);
-            return false;
-        }
         let same = peer
             .server
             .as_ref()
             .is_some_and(|theirs| theirs.replid == view.replid);
         if !(view.in_sync() && same && peer.phase.holds_primary()) {
+            // A host that leaves first writes down whose data it has, within reason.
+            if self
+                .stopping
+                .is_some_and(|at| now.saturating_duration_since(at) > STOP_WITHIN)
+            {
+                self.leave(false, now);
+            }
             return false;
         }
         self.resync_approved = false;
         self.journal.released = None;
         self.journal.declined = None;
         self.evidence = None;
-        if self.front.closed {
-            self.front.closed = false;
-            self.start_background(Step::OpenFront, COMMAND_WITHIN, now);
-        }
         self.start_background(Step::Unpause, COMMAND_WITHIN, now);
         self.tell(
             "+slave",
@@ -397,13 +423,11 @@ impl Keeper {
                 ),
             );
         };
-        let contained = if mark.lineage == theirs.replid {
-            mark.offset <= theirs.offset
-        } else if mark.lineage == theirs.replid2 {
-            theirs.fork_offset().is_some_and(|fork| mark.offset <= fork)
-        } else {
-            false
-        };
+        // A mark says how far it surely came, never how far at most. Only what was read from this
+        // very lineage as a replica is a prefix of it for certain.
+        let contained = self.journal.role == JournalRole::Replica
+            && mark.lineage == theirs.replid
+            && !own.is_writable();
         if contained && self.journal.data_epoch != Epoch::zero() {
             Keep::Nothing
         } else {
@@ -441,6 +465,7 @@ impl Keeper {
         if let Some(released) = &peer.released
             && released.epoch > self.journal.data_epoch
             && !released.exact
+            && self.peer.fresh
             && self.journal.declined.as_ref() != Some(&released.epoch)
         {
             return Some(self.begin_takeover(Cause::Statement, None, now));

@@ -16,6 +16,8 @@ use crate::statement::{PhaseName, ReleaseKind, Released};
 
 /// How long the peer has before it is asked to take the role or to decline.
 const RECALL_AFTER: Duration = Duration::from_secs(1);
+/// How long both may have stepped back before their data is compared as after a boot.
+const COMPARE_AFTER: Duration = Duration::from_secs(3);
 
 impl Keeper {
     pub(super) fn advance_released(&mut self, since: Instant, now: Instant) -> bool {
@@ -60,7 +62,17 @@ impl Keeper {
             {
                 return self.begin_takeover(Cause::Statement, None, now);
             }
-            if now.saturating_duration_since(since) >= RECALL_AFTER && self.server_usable(now) {
+            let waited = now.saturating_duration_since(since);
+            let undecided = matches!(
+                peer.phase,
+                PhaseName::Released | PhaseName::Booting | PhaseName::Waiting
+            );
+            if undecided && waited >= COMPARE_AFTER && self.server_usable(now) {
+                // Nobody is primary and nobody moves: the positions decide, promises kept.
+                self.become_undecided(now);
+                return true;
+            }
+            if waited >= RECALL_AFTER && self.server_usable(now) {
                 self.recall();
             }
             return false;
@@ -155,7 +167,7 @@ impl Keeper {
                 record.role = JournalRole::Released;
                 if let Some(view) = self.server() {
                     record.released = Some(Released {
-                        epoch: record.epoch.clone(),
+                        epoch: record.data_epoch.clone(),
                         kind: ReleaseKind::FrontClosed,
                         lineage: view.replid.clone(),
                         offset: view.offset,

@@ -5,22 +5,28 @@ use std::time::{Duration, Instant};
 use crate::health::Health;
 use crate::journal::JournalRole;
 use crate::keeper::io::{Output, ProbeResult, Reply, Severity, Step};
-use crate::keeper::phase::{Cause, Phase};
+use crate::keeper::phase::Cause;
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
 use crate::rules::{Ruling, Says, obstacle, together};
 use crate::statement::{PhaseName, Statement};
 
+/// Bound on writing an intent; without it a takeover writes first.
+const INTEND_WITHIN: Duration = Duration::from_secs(5);
 /// How long a switchover asked for here may take to begin on the primary.
 const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 
 impl Keeper {
     pub(super) fn advance_replica(&mut self, since: Instant, now: Instant) -> bool {
         if self.stopping.is_some() {
-            self.leave(false);
+            if let Some(view) = self.server().cloned() {
+                self.remember_sync(&view, now);
+            }
+            self.leave(false, now);
             return false;
         }
         self.probe_if_silent(now);
+        self.learn_intent();
         match self.health(now) {
             Health::Dead(_) => {
                 self.vrrp_set_fault("the local server is dead");
@@ -58,6 +64,14 @@ impl Keeper {
 
         if let Some(peer) = self.live_peer(now).cloned() {
             if peer.phase.holds_primary() {
+                // Only the adverts are missing: nothing moves, and the cause is named. A daemon that
+                // stops is silent everywhere a moment later, which is another story.
+                let filtered = self.peer.advert_at.is_none_or(|at| {
+                    now.saturating_duration_since(at) >= 2 * self.settings.master_down
+                });
+                if self.vrrp_want && filtered {
+                    self.consider_silence(now);
+                }
                 return self.follow(&view, &peer, now);
             }
             if let Some(changed) = self.place_offered(&peer, now) {
@@ -72,7 +86,8 @@ impl Keeper {
                 self.become_undecided(now);
                 return true;
             }
-        } else if let Some(peer) = self.peer.statement.clone()
+        } else if self.peer.fresh
+            && let Some(peer) = self.peer.statement.clone()
             && let Some(changed) = self.place_offered(&peer, now)
         {
             // A promise binds, even when its sender has fallen silent since.
@@ -104,6 +119,10 @@ impl Keeper {
                 peer.host, released.kind, released.epoch
             ),
         )];
+        if self.journal.paused && !released.exact {
+            let why = "an operator paused automatic failover here: tandem resume ends it";
+            rulings.push(Ruling::no("takeover.paused", why));
+        }
         rulings.extend(self.eligibility());
         self.rulings = rulings;
         if self.no_takeover_until.is_some_and(|until| now < until) {
@@ -304,7 +323,30 @@ impl Keeper {
             self.journal.released = None;
             self.journal.declined = None;
             self.journal_role(JournalRole::Replica);
-            self.save(now);
+            self.intend(now);
+        }
+    }
+
+    /// Writes down ahead of time that this replica may take over at the next epoch, so that the
+    /// promotion itself does not wait for a disk that is busy with the servers' own files.
+    fn intend(&mut self, now: Instant) {
+        let epoch = self
+            .journal
+            .epoch
+            .after(&self.journal.epoch, &self.settings.host);
+        self.journal.intent = Some(epoch.clone());
+        let record = Box::new(self.journal.clone());
+        let id = self.start_background(Step::Journal(record), INTEND_WITHIN, now);
+        self.intending = Some((id, epoch));
+    }
+
+    /// The intent is durable once its record is.
+    pub(super) fn learn_intent(&mut self) {
+        if let Some((id, epoch)) = self.intending.clone()
+            && let Some(result) = self.result(id)
+        {
+            self.intending = None;
+            self.intent = result.is_ok().then_some(epoch);
         }
     }
 
@@ -381,55 +423,5 @@ impl Keeper {
             }
             (Some(_), true) | (None, false) => {}
         }
-    }
-
-    /// The addresses follow VRRP while the phase allows them, and are tried again when that fails.
-    pub(super) fn keep_vip_in_step(&mut self, now: Instant) {
-        if !self.settings.has_vip {
-            return;
-        }
-        if let Some((adding, id)) = self.front.changing {
-            match self.result(id) {
-                None => return,
-                Some(Ok(_)) => {
-                    self.front.changing = None;
-                    self.front.vip = adding;
-                    self.front.retry_at = None;
-                    let (name, hook) = if adding {
-                        ("+vip", Some(super::Hook::VipUp))
-                    } else {
-                        ("-vip", None)
-                    };
-                    let text = if adding {
-                        "the addresses are here"
-                    } else {
-                        "the addresses left"
-                    };
-                    self.said.remove(name);
-                    self.tell(name, Severity::Info, hook, text.to_owned());
-                }
-                Some(Err(_)) => {
-                    self.front.changing = None;
-                    self.front.retry_at = Some(now + Duration::from_millis(200));
-                }
-            }
-        }
-        let wanted = self.front.vrrp_master
-            && match self.phase {
-                Phase::Primary { .. } | Phase::HandingOver(_) | Phase::Split(_) => true,
-                // Stepping back: the addresses stay until VRRP says that the peer has them, but
-                // they are never put on here.
-                Phase::Released { .. } | Phase::Rejoining(_) => self.front.vip,
-                Phase::Booting { .. }
-                | Phase::Waiting { .. }
-                | Phase::Replica { .. }
-                | Phase::TakingOver(_) => false,
-            };
-        if wanted == self.front.vip || self.front.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let step = if wanted { Step::AddVip } else { Step::DropVip };
-        let id = self.start_background(step, Duration::from_millis(500), now);
-        self.front.changing = Some((wanted, id));
     }
 }

@@ -143,12 +143,7 @@ impl Keeper {
         }
         self.journal.role = JournalRole::Loser;
         self.save(now);
-        self.front.closed = true;
-        let step = Step::CloseFront {
-            direct: true,
-            listener: false,
-        };
-        let id = self.start(step, Duration::from_secs(1), now);
+        let id = self.close_front(true, false, Duration::from_secs(1), now);
         self.set_phase(
             Phase::Rejoining(Rejoin {
                 since: now,

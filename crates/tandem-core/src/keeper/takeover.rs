@@ -34,7 +34,16 @@ impl Keeper {
     ) -> bool {
         let peer_epoch = self.peer.statement.as_ref().map(|p| p.epoch.clone());
         let base = peer_epoch.unwrap_or_else(|| self.journal.epoch.clone());
-        let epoch = self.journal.epoch.after(&base, &self.settings.host);
+        let mut epoch = self.journal.epoch.after(&base, &self.settings.host);
+        self.learn_intent();
+        if self.intent.as_ref() != Some(&epoch)
+            && let Some(intended) = &self.journal.intent
+        {
+            // What was intended may have been used before a crash: it is skipped.
+            epoch = epoch.max(intended.after(intended, &self.settings.host));
+        }
+        // Used up whether or not it comes to a promotion: no later record goes behind the intent.
+        self.journal.epoch = epoch.clone();
         let stage = if cause == Cause::RemoteFenced {
             TakeOverStage::RemoteFencing(self.start(Step::RemoteFence, REMOTE_FENCE_WITHIN, now))
         } else {
@@ -71,7 +80,16 @@ impl Keeper {
         let mut record = self.journal.clone();
         record.epoch = epoch.clone();
         record.role = JournalRole::Promoting;
-        let journal = self.start(Step::Journal(Box::new(record)), JOURNAL_WITHIN, now);
+        let step = Step::Journal(Box::new(record));
+        let journal = if self.intent.take().as_ref() == Some(epoch) {
+            // Durable ahead of time, as a standing intent; the record follows without being waited
+            // for.
+            self.journal.epoch = epoch.clone();
+            self.start_background(step, JOURNAL_WITHIN, now);
+            None
+        } else {
+            Some(self.start(step, JOURNAL_WITHIN, now))
+        };
         let last = self.last_primary.as_ref().map(|last| last.offset);
         let drain = match cause {
             Cause::Statement => {
@@ -99,10 +117,7 @@ impl Keeper {
             | Cause::Operator => None,
         };
         let drain = drain.map(|step| self.start(step, self.settings.drain_deadline, now));
-        TakeOverStage::Preparing {
-            journal: Some(journal),
-            drain,
-        }
+        TakeOverStage::Preparing { journal, drain }
     }
 
     pub(super) fn advance_takeover(&mut self, mut state: TakeOver, now: Instant) -> bool {
@@ -159,7 +174,6 @@ impl Keeper {
                 let why = format!("the journal cannot be written: {}", error.text);
                 return self.abort_takeover(&state, &why, now);
             }
-            self.journal.epoch = state.epoch.clone();
         }
         if let Some(result) = drain.and_then(|id| self.result(id)) {
             drain = None;
@@ -197,6 +211,13 @@ impl Keeper {
                 | Cause::Restored
                 | Cause::Operator => self.server_usable(now),
             };
+            let replaced = self
+                .live_peer(now)
+                .is_some_and(|peer| peer.phase.holds_primary());
+            if replaced && state.cause != Cause::Operator {
+                let why = "the other side was heard to be primary meanwhile";
+                return self.abort_takeover(&state, why, now);
+            }
             if !unchanged {
                 return self.abort_takeover(&state, "the local data is no longer eligible", now);
             }
@@ -223,11 +244,12 @@ impl Keeper {
                 lineage: view.replid.clone(),
             });
         }
-        self.journal.epoch = state.epoch.clone();
+        self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
         self.journal.data_epoch = state.epoch.clone();
         self.journal.primary_lineage = Some(view.replid.clone());
         self.journal.released = None;
         self.journal.declined = None;
+        self.journal.intent = None;
         self.view = Some((view, now));
         self.journal_role(JournalRole::Primary);
         self.evidence = None;
@@ -238,10 +260,6 @@ impl Keeper {
         self.claim_vrrp(now);
         self.publish(now);
         self.save(now);
-        if self.front.closed {
-            self.front.closed = false;
-            self.start_background(Step::OpenFront, Duration::from_millis(500), now);
-        }
         let ms = now.saturating_duration_since(state.since).as_millis();
         self.tell(
             "+switch-master",

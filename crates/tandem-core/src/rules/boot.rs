@@ -82,6 +82,10 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
             return goes(up, format!("{} is primary and running", up.host));
         }
     }
+    if a.lineage == b.lineage && !a.lineage.is_none() {
+        // One stream: the longer prefix is newer, whatever the journals say about epochs.
+        return longer(a, b);
+    }
     if a.epoch.counter != b.epoch.counter {
         let (newer, older) = if a.epoch.counter > b.epoch.counter {
             (a, b)
@@ -97,17 +101,7 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
         );
     }
     if same_history(a, b) || (a.epoch.counter > 0 && a.epoch == b.epoch) {
-        let (longer, shorter) = match a.offset.cmp(&b.offset) {
-            std::cmp::Ordering::Greater => (a, b),
-            std::cmp::Ordering::Less => (b, a),
-            std::cmp::Ordering::Equal if b.was_primary => (b, a),
-            std::cmp::Ordering::Equal => (a, b),
-        };
-        let why = format!(
-            "{} reaches offset {}, {} offset {}",
-            longer.host, longer.offset, shorter.host, shorter.offset
-        );
-        return goes(longer, why);
+        return longer(a, b);
     }
     if a.keys == 0 {
         // Two empty servers have nothing to lose: the smaller id begins.
@@ -118,6 +112,21 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
          histories; say which one counts: tandem failover --accept-loss on that host",
         a.host, a.keys, a.lineage, b.host, b.keys, b.lineage
     ))
+}
+
+/// The one that reaches further in the same history; the last primary if they are equal.
+fn longer(a: &Position, b: &Position) -> Choice {
+    let (longer, shorter) = match a.offset.cmp(&b.offset) {
+        std::cmp::Ordering::Greater => (a, b),
+        std::cmp::Ordering::Less => (b, a),
+        std::cmp::Ordering::Equal if b.was_primary => (b, a),
+        std::cmp::Ordering::Equal => (a, b),
+    };
+    let why = format!(
+        "{} reaches offset {}, {} offset {}",
+        longer.host, longer.offset, shorter.host, shorter.offset
+    );
+    Choice::Goes(longer.host.clone(), why)
 }
 
 /// One of the two descends from the other, or they share a lineage.

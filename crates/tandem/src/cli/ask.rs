@@ -47,17 +47,27 @@ pub(crate) fn ask(at: &Where, verb: Verb) -> Result<Answers, NoAnswer> {
         && !settings.groups.iter().any(|g| g.name == *group)
     {
         let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
-        let text = format!("there is no group {group}; the file has: {}\n", names.join(", "));
+        let text = format!(
+            "there is no group {group}; the file has: {}\n",
+            names.join(", ")
+        );
         return Err(NoAnswer::Configuration(format!("tandem: {text}")));
     }
     let path = control_path(&settings.host.state_dir);
-    exchange(&path, &Line { group: at.group.clone(), verb }).map_err(|error| {
+    let line = Line {
+        group: at.group.clone(),
+        verb,
+    };
+    exchange(&path, &line).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => "run this as root or as the daemon's user",
             io::ErrorKind::WouldBlock => "it took the question and is stuck; see its log",
             _ => "is tandem run active on this host?",
         };
-        NoAnswer::Daemon(format!("no daemon answers at {}: {error}; {hint}", path.display()))
+        NoAnswer::Daemon(format!(
+            "no daemon answers at {}: {error}; {hint}",
+            path.display()
+        ))
     })
 }
 

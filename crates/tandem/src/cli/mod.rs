@@ -60,6 +60,8 @@ enum Verb {
         #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
         config: PathBuf,
     },
+    /// In place of keepalived: the same file, the same scripts.
+    Vrrp(crate::vrrp::VrrpArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -155,6 +157,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
+        Verb::Vrrp(args) => return crate::vrrp::main(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),

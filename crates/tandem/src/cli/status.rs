@@ -50,12 +50,24 @@ fn table(status: &Value) -> String {
         .get("epoch")
         .map(|e| format!("{}@{}", e["counter"], text(e, "host")))
         .unwrap_or_default();
-    out.push_str(&format!("{}   epoch {epoch}   {}\n", text(status, "group"), text(status, "promise")));
+    out.push_str(&format!(
+        "{}   epoch {epoch}   {}\n",
+        text(status, "group"),
+        text(status, "promise")
+    ));
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["HOST", "ADDRESS", "ROLE", "REDIS", "DATA", "BEHIND", "VIP", "SEEN"]);
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "HOST", "ADDRESS", "ROLE", "REDIS", "DATA", "BEHIND", "VIP", "SEEN",
+    ]);
     let empty = Vec::new();
-    for row in status.get("hosts").and_then(Value::as_array).unwrap_or(&empty) {
+    for row in status
+        .get("hosts")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty)
+    {
         let server = row.get("server").filter(|s| !s.is_null());
         let redis = match server {
             Some(server) => format!(
@@ -80,9 +92,19 @@ fn table(status: &Value) -> String {
             Some(behind) => bytes(behind),
             None => "-".to_owned(),
         };
-        let vip = if row.get("vip").and_then(Value::as_bool) == Some(true) { "here" } else { "" };
+        let vip = if row.get("vip").and_then(Value::as_bool) == Some(true) {
+            "here"
+        } else {
+            ""
+        };
         let seen = number(row, "seen_ms").map_or_else(
-            || if text(row, "phase") == "unknown" { "never".to_owned() } else { "now".to_owned() },
+            || {
+                if text(row, "phase") == "unknown" {
+                    "never".to_owned()
+                } else {
+                    "now".to_owned()
+                }
+            },
             |ms| format!("{ms} ms"),
         );
         table.add_row([
@@ -97,14 +119,28 @@ fn table(status: &Value) -> String {
         ]);
     }
     out.push_str(&format!("{}\n", table.trim_fmt()));
-    out.push_str(&format!(" If the primary dies now: {}.\n", text(status, "if_primary_dies")));
-    out.push_str(&format!(" If the replica dies now: {}.\n", text(status, "if_replica_dies")));
-    for row in status.get("hosts").and_then(Value::as_array).unwrap_or(&empty) {
+    out.push_str(&format!(
+        " If the primary dies now: {}.\n",
+        text(status, "if_primary_dies")
+    ));
+    out.push_str(&format!(
+        " If the replica dies now: {}.\n",
+        text(status, "if_replica_dies")
+    ));
+    for row in status
+        .get("hosts")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty)
+    {
         if let Some(reason) = row.get("reason").and_then(Value::as_str) {
             out.push_str(&format!(" {}: {reason}\n", text(row, "host")));
         }
     }
-    for alarm in status.get("alarms").and_then(Value::as_array).unwrap_or(&empty) {
+    for alarm in status
+        .get("alarms")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty)
+    {
         out.push_str(&format!(" ALARM {}\n", alarm.as_str().unwrap_or_default()));
     }
     out
@@ -128,7 +164,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// The rules as they stand.
@@ -144,11 +184,18 @@ pub(crate) fn explain(at: &Where, as_json: bool) -> u8 {
     for (group, rulings) in answers {
         println!("{group}");
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table
+            .load_style(comfy_table::presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(["RULE", "SAYS", "AGE", "EVIDENCE"]);
         for ruling in rulings.as_array().into_iter().flatten() {
             let age = number(ruling, "age_ms").map_or_else(String::new, |ms| format!("{ms} ms"));
-            table.add_row([text(ruling, "rule"), text(ruling, "says"), &age, text(ruling, "evidence")]);
+            table.add_row([
+                text(ruling, "rule"),
+                text(ruling, "says"),
+                &age,
+                text(ruling, "evidence"),
+            ]);
         }
         println!("{}", table.trim_fmt());
     }
@@ -161,7 +208,12 @@ mod tests {
 
     #[test]
     fn units_that_people_read() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 30, "1.0 GiB")];
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1 << 30, "1.0 GiB"),
+        ];
         for (number, text) in cases {
             assert_eq!(bytes(number), text);
         }
@@ -182,8 +234,15 @@ mod tests {
             "alarms": ["look here"],
         });
         let text = table(&status);
-        for part in ["orders   epoch 7@a   PROTECTED", "5 keys, 2.0 KiB", "in sync", "12 ms",
-            "b: eligible.lag: 5 behind", "ALARM look here", "If the primary dies now: b takes over."] {
+        for part in [
+            "orders   epoch 7@a   PROTECTED",
+            "5 keys, 2.0 KiB",
+            "in sync",
+            "12 ms",
+            "b: eligible.lag: 5 behind",
+            "ALARM look here",
+            "If the primary dies now: b takes over.",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
     }

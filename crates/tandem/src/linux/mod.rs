@@ -25,6 +25,6 @@ pub(crate) mod proc;
 pub(crate) mod raw;
 pub(crate) mod sockdiag;
 mod sys;
-pub(crate) mod users;
 #[cfg(test)]
 mod testing;
+pub(crate) mod users;

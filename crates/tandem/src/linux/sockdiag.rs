@@ -172,13 +172,20 @@ impl SocketDiag {
         let mut id = [0; SOCKET_ID_LEN];
         // The kernel compares the remote port in a dump as it does the local one.
         id[2..4].copy_from_slice(&remote.port().to_be_bytes());
-        let request =
-            Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(family as u8, states, &id));
+        let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(
+            family as u8,
+            states,
+            &id,
+        ));
         let mut sockets = Vec::new();
-        self.requests
-            .dump(&request, &mut sockets, Vec::clear, |sockets, _kind, body| {
+        self.requests.dump(
+            &request,
+            &mut sockets,
+            Vec::clear,
+            |sockets, _kind, body| {
                 sockets.extend(read_socket(body).filter(|socket| socket.remote == remote));
-            })?;
+            },
+        )?;
         Ok(sockets)
     }
 

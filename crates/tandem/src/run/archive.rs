@@ -101,6 +101,11 @@ impl Archive {
         }
     }
 
+    /// Takes reloaded limits.
+    pub(crate) fn set_limits(&mut self, limits: ArchiveLimits) {
+        self.limits = limits;
+    }
+
     /// The folder of an entry.
     pub(crate) fn entry_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -122,7 +127,9 @@ impl Archive {
     }
 
     fn begin(&self, epoch: &Epoch, kind: Kind) -> io::Result<(String, PathBuf)> {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%.3f").to_string();
+        let stamp = jiff::Timestamp::now()
+            .strftime("%Y%m%dT%H%M%S%.3f")
+            .to_string();
         let word = match kind {
             Kind::Tail => "tail",
             Kind::Rdb => "rdb",
@@ -161,8 +168,9 @@ impl Archive {
             earlier
         };
         let to = Offset(info.master_repl_offset.unwrap_or(from.0));
-        let mut reader =
-            TailReader::open(target, &known_as, from.0, deadline).await.map_err(tail_error)?;
+        let mut reader = TailReader::open(target, &known_as, from.0, deadline)
+            .await
+            .map_err(tail_error)?;
         let (name, dir) = self.begin(epoch, Kind::Tail).map_err(|e| disk_error(&e))?;
         let path = dir.join("tail.resp");
         let file = File::create(&path).map_err(|e| disk_error(&e))?;
@@ -170,8 +178,9 @@ impl Archive {
             max_bytes: to.ahead_of(from).saturating_add(1 << 20),
             sample_keys: SAMPLE_KEYS,
         };
-        let saved =
-            reader.save(to.0, FileSink::new(file, KEEP_FREE_BYTES), limits, deadline).await;
+        let saved = reader
+            .save(to.0, FileSink::new(file, KEEP_FREE_BYTES), limits, deadline)
+            .await;
         let tail = match saved {
             Ok(tail) => tail,
             Err(error) => {
@@ -183,7 +192,10 @@ impl Archive {
         let view = fence(link, deadline).await?;
         if tail.commands == 0 {
             let _ = fs::remove_dir_all(&dir);
-            return Ok(Saved { receipt: None, view });
+            return Ok(Saved {
+                receipt: None,
+                view,
+            });
         }
         let receipt = Receipt {
             name: name.clone(),
@@ -198,12 +210,23 @@ impl Archive {
             to: Offset(tail.to),
             commands: tail.commands,
             bytes: tail.client_bytes,
-            keys: tail.keys.iter().map(|(_, key)| key.escape_ascii().to_string()).collect(),
+            keys: tail
+                .keys
+                .iter()
+                .map(|(_, key)| key.escape_ascii().to_string())
+                .collect(),
             key_count: 0,
-            first_db: info.databases.first().copied().filter(|_| info.databases.len() == 1),
+            first_db: info
+                .databases
+                .first()
+                .copied()
+                .filter(|_| info.databases.len() == 1),
         };
         self.finish(&dir, &receipt)?;
-        Ok(Saved { receipt: Some(receipt), view })
+        Ok(Saved {
+            receipt: Some(receipt),
+            view,
+        })
     }
 
     /// Counts the bytes of client commands after `from`: a side's weight in the verdict (rule 19). Deletions
@@ -230,22 +253,26 @@ impl Archive {
                 ),
             });
         }
-        let mut reader =
-            TailReader::open(target, &replid, from.0, deadline).await.map_err(tail_error)?;
+        let mut reader = TailReader::open(target, &replid, from.0, deadline)
+            .await
+            .map_err(tail_error)?;
         let path = self.dir.join("measuring.tmp");
         let file = File::create(&path).map_err(|e| disk_error(&e))?;
         let limits = TailLimits {
             max_bytes: to.ahead_of(from).saturating_add(1 << 20),
             sample_keys: 0,
         };
-        let tail =
-            reader.save(to.0, FileSink::new(file, KEEP_FREE_BYTES), limits, deadline).await;
+        let tail = reader
+            .save(to.0, FileSink::new(file, KEEP_FREE_BYTES), limits, deadline)
+            .await;
         let _ = fs::remove_file(&path);
         let tail = tail.map_err(tail_error)?;
         let lone = tail.lone_deletions;
-        let expired = info.expired_keys.saturating_add(info.evicted_keys).min(lone.commands);
-        let by_expiry =
-            if lone.commands == 0 { 0 } else { lone.bytes / lone.commands * expired };
+        let expired = info
+            .expired_keys
+            .saturating_add(info.evicted_keys)
+            .min(lone.commands);
+        let by_expiry = lone.bytes.checked_div(lone.commands).unwrap_or(0) * expired;
         Ok(tail.client_bytes.saturating_sub(by_expiry))
     }
 
@@ -259,7 +286,9 @@ impl Archive {
         deadline: Instant,
     ) -> Result<Saved, StepError> {
         let info = open_for_reading(link, deadline).await?;
-        let reader = RdbReader::open(target, deadline).await.map_err(tail_error)?;
+        let reader = RdbReader::open(target, deadline)
+            .await
+            .map_err(tail_error)?;
         let (name, dir) = self.begin(epoch, Kind::Rdb).map_err(|e| disk_error(&e))?;
         let path = dir.join("dump.rdb");
         let file = File::create(&path).map_err(|e| disk_error(&e))?;
@@ -271,7 +300,9 @@ impl Archive {
             }
         };
         let sink = FileSink::new(file, KEEP_FREE_BYTES);
-        let saved = reader.save(sink, self.limits.max_bytes, progress, deadline).await;
+        let saved = reader
+            .save(sink, self.limits.max_bytes, progress, deadline)
+            .await;
         let snapshot = match saved {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -280,7 +311,9 @@ impl Archive {
             }
         };
         let view = fence(link, deadline).await?;
-        let bytes = fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
+        let bytes = fs::metadata(&path)
+            .map(|meta| meta.len())
+            .unwrap_or_default();
         let receipt = Receipt {
             name: name.clone(),
             time: jiff::Timestamp::now().to_string(),
@@ -299,12 +332,17 @@ impl Archive {
             first_db: None,
         };
         self.finish(&dir, &receipt)?;
-        Ok(Saved { receipt: Some(receipt), view })
+        Ok(Saved {
+            receipt: Some(receipt),
+            view,
+        })
     }
 
     fn finish(&self, dir: &Path, receipt: &Receipt) -> Result<(), StepError> {
-        let text = serde_json::to_vec_pretty(receipt)
-            .map_err(|e| StepError { kind: StepErrorKind::Refused, text: e.to_string() })?;
+        let text = serde_json::to_vec_pretty(receipt).map_err(|e| StepError {
+            kind: StepErrorKind::Refused,
+            text: e.to_string(),
+        })?;
         replace(&dir.join("receipt.json"), &text).map_err(|e| disk_error(&e))?;
         self.prune(&receipt.name);
         Ok(())
@@ -333,7 +371,10 @@ impl Archive {
             match fs::remove_dir_all(&dir) {
                 Ok(()) => {
                     total = total.saturating_sub(size);
-                    tracing::warn!("archive entry {} exceeded the limits and is gone", receipt.name);
+                    tracing::warn!(
+                        "archive entry {} exceeded the limits and is gone",
+                        receipt.name
+                    );
                 }
                 Err(error) => tracing::warn!("archive entry {}: {error}", receipt.name),
             }
@@ -344,7 +385,11 @@ impl Archive {
         let Ok(entries) = fs::read_dir(self.entry_dir(name)) else {
             return 0;
         };
-        entries.flatten().filter_map(|e| e.metadata().ok()).map(|meta| meta.len()).sum()
+        entries
+            .flatten()
+            .filter_map(|e| e.metadata().ok())
+            .map(|meta| meta.len())
+            .sum()
     }
 }
 
@@ -355,12 +400,18 @@ async fn open_for_reading(
     deadline: Instant,
 ) -> Result<tandem_core::info::ServerInfo, StepError> {
     let pause = deadline.saturating_duration_since(Instant::now());
-    ops::pause_writes(link, pause, Instant::now() + COMMAND_WITHIN).await.map_err(op_error)?;
-    let info = ops::info(link, Instant::now() + COMMAND_WITHIN).await.map_err(op_error)?;
+    ops::pause_writes(link, pause, Instant::now() + COMMAND_WITHIN)
+        .await
+        .map_err(op_error)?;
+    let info = ops::info(link, Instant::now() + COMMAND_WITHIN)
+        .await
+        .map_err(op_error)?;
     if info.role == Some(tandem_core::info::Role::Primary) {
         return Ok(info);
     }
-    ops::promote(link, Instant::now() + COMMAND_WITHIN).await.map_err(op_error)
+    ops::promote(link, Instant::now() + COMMAND_WITHIN)
+        .await
+        .map_err(op_error)
 }
 
 async fn fence(link: &Link, deadline: Instant) -> Result<ServerView, StepError> {
@@ -375,21 +426,25 @@ async fn fence(link: &Link, deadline: Instant) -> Result<ServerView, StepError> 
 }
 
 fn disk_error(error: &io::Error) -> StepError {
-    StepError { kind: StepErrorKind::NoSpace, text: format!("archive: {error}") }
+    StepError {
+        kind: StepErrorKind::NoSpace,
+        text: format!("archive: {error}"),
+    }
 }
 
 fn tail_error(error: TailError) -> StepError {
     let kind = match &error {
         TailError::FullResyncOffered { .. } => StepErrorKind::TailGone,
-        TailError::Disk(SinkError::DiskFull) | TailError::TooLarge { .. } => {
-            StepErrorKind::NoSpace
-        }
+        TailError::Disk(SinkError::DiskFull) | TailError::TooLarge { .. } => StepErrorKind::NoSpace,
         TailError::Link(_) | TailError::Disk(_) => StepErrorKind::Broken,
         TailError::NoMasterLink | TailError::Refused { .. } | TailError::Stream(_) => {
             StepErrorKind::Refused
         }
     };
-    StepError { kind, text: error.to_string() }
+    StepError {
+        kind,
+        text: error.to_string(),
+    }
 }
 
 /// A failed operation as the keeper sees it.
@@ -407,5 +462,8 @@ pub(crate) fn op_error(error: OpError) -> StepError {
             | OpError::NotReached { .. } => StepErrorKind::Broken,
         }
     };
-    StepError { kind, text: error.to_string() }
+    StepError {
+        kind,
+        text: error.to_string(),
+    }
 }

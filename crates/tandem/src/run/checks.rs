@@ -24,11 +24,18 @@ pub(crate) async fn run(check: TrackScript, events: mpsc::Sender<Event>) {
             if streak >= if good { check.fall } else { check.rise } {
                 good = passed;
                 streak = 0;
-                tracing::warn!("check {name}: {}", if good { "good again" } else { "failed" });
+                tracing::warn!(
+                    "check {name}: {}",
+                    if good { "good again" } else { "failed" }
+                );
             }
         }
         // Told each time: the loop may have been started anew.
-        let event = Event::Check { name: name.clone(), good, weight: check.weight };
+        let event = Event::Check {
+            name: name.clone(),
+            good,
+            weight: check.weight,
+        };
         if events.send(event).await.is_err() {
             return;
         }

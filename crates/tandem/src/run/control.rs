@@ -94,17 +94,21 @@ impl Answer {
     /// The answer for a keeper's reply.
     pub(crate) fn of(reply: &Reply) -> Self {
         Self::Reply(match reply {
-            Reply::Done(text) => {
-                ReplyLine { outcome: "done".to_owned(), rule: None, text: text.clone() }
-            }
+            Reply::Done(text) => ReplyLine {
+                outcome: "done".to_owned(),
+                rule: None,
+                text: text.clone(),
+            },
             Reply::Refused { rule, why } => ReplyLine {
                 outcome: "refused".to_owned(),
                 rule: Some(rule.clone()),
                 text: why.clone(),
             },
-            Reply::Failed(text) => {
-                ReplyLine { outcome: "failed".to_owned(), rule: None, text: text.clone() }
-            }
+            Reply::Failed(text) => ReplyLine {
+                outcome: "failed".to_owned(),
+                rule: None,
+                text: text.clone(),
+            },
         })
     }
 
@@ -184,7 +188,11 @@ async fn answer(stream: UnixStream, groups: &Groups) -> io::Result<()> {
 }
 
 fn failed(text: &str) -> serde_json::Value {
-    let line = ReplyLine { outcome: "failed".to_owned(), rule: None, text: text.to_owned() };
+    let line = ReplyLine {
+        outcome: "failed".to_owned(),
+        rule: None,
+        text: text.to_owned(),
+    };
     serde_json::to_value(line).unwrap_or(serde_json::Value::Null)
 }
 
@@ -192,9 +200,9 @@ fn request_of(verb: &Verb) -> Request {
     match verb {
         Verb::Status => Request::Status,
         Verb::Explain => Request::Explain,
-        Verb::Switchover { to } => {
-            Request::Command(Command::Switchover { to: to.as_ref().map(HostId::new) })
-        }
+        Verb::Switchover { to } => Request::Command(Command::Switchover {
+            to: to.as_ref().map(HostId::new),
+        }),
         Verb::FailoverAcceptLoss => Request::Command(Command::FailoverAcceptLoss),
         Verb::Pause => Request::Command(Command::Pause),
         Verb::Resume => Request::Command(Command::Resume),

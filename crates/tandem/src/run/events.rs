@@ -40,7 +40,10 @@ pub(crate) struct Events {
 impl Events {
     /// The events of a group.
     pub(crate) fn new(group: &str, group_dir: &Path) -> Self {
-        Self { group: group.to_owned(), path: path(group_dir) }
+        Self {
+            group: group.to_owned(),
+            path: path(group_dir),
+        }
     }
 
     /// Tells one event.
@@ -74,6 +77,10 @@ impl Events {
         }
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?
+            .write_all(text.as_bytes())
     }
 }

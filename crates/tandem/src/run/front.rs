@@ -80,8 +80,14 @@ impl Front {
             });
         }
         let mut exempt = Vec::new();
-        for source in friends.iter().filter(|s| s.is_ipv4() == group.server.is_ipv4()) {
-            exempt.push(Exemption { source: *source, server: group.server });
+        for source in friends
+            .iter()
+            .filter(|s| s.is_ipv4() == group.server.is_ipv4())
+        {
+            exempt.push(Exemption {
+                source: *source,
+                server: group.server,
+            });
         }
         let gate = match Gate::install(&group.name, &[], &exempt) {
             Ok(gate) => Some(gate),
@@ -100,8 +106,15 @@ impl Front {
             server: group.server,
             friends,
             interface,
-            vips: group.vip.iter().flat_map(|v| v.addresses.iter().map(|p| p.addr)).collect(),
-            lifetime: group.vip.as_ref().map_or(Duration::from_secs(3), |v| v.lifetime),
+            vips: group
+                .vip
+                .iter()
+                .flat_map(|v| v.addresses.iter().map(|p| p.addr))
+                .collect(),
+            lifetime: group
+                .vip
+                .as_ref()
+                .map_or(Duration::from_secs(3), |v| v.lifetime),
             up: false,
             renew_at: None,
             waiting: Vec::new(),
@@ -112,15 +125,11 @@ impl Front {
         })
     }
 
-    /// The addresses are on.
-    pub(crate) fn is_up(&self) -> bool {
-        self.up
-    }
-
     /// The kernel has an address of ours from an earlier daemon.
     pub(crate) fn has_leftovers(&mut self) -> bool {
         let ours = self.addresses.ours().unwrap_or_default();
-        ours.iter().any(|entry| self.vips.contains(&entry.vip.address))
+        ours.iter()
+            .any(|entry| self.vips.contains(&entry.vip.address))
     }
 
     /// Puts the addresses on and sends the announcements that wait for them.
@@ -183,7 +192,8 @@ impl Front {
         for (index, offset) in round.frames(self.vips.len(), gap) {
             if let Some(address) = self.vips.get(index).copied() {
                 self.planned_count = self.planned_count.wrapping_add(1);
-                self.planned.insert((now + offset, self.planned_count), address);
+                self.planned
+                    .insert((now + offset, self.planned_count), address);
             }
         }
         self.send_planned(now);
@@ -195,8 +205,12 @@ impl Front {
                 return;
             }
             let address = entry.remove();
-            let Some(Interface { mac: Some(mac), announcer: Some(announcer), name, .. }) =
-                &self.interface
+            let Some(Interface {
+                mac: Some(mac),
+                announcer: Some(announcer),
+                name,
+                ..
+            }) = &self.interface
             else {
                 continue;
             };
@@ -264,13 +278,22 @@ impl Front {
         if !self.up || !self.kernel_vips().contains(&gone.vip) {
             return false;
         }
-        match self.addresses.install(&gone.vip, Lifetime::at_least(self.lifetime)) {
+        match self
+            .addresses
+            .install(&gone.vip, Lifetime::at_least(self.lifetime))
+        {
             Ok(()) => {
-                tracing::warn!("{} was removed by somebody else and put back", gone.vip.address);
+                tracing::warn!(
+                    "{} was removed by somebody else and put back",
+                    gone.vip.address
+                );
                 true
             }
             Err(error) => {
-                tracing::error!("{} was removed and cannot be put back: {error}", gone.vip.address);
+                tracing::error!(
+                    "{} was removed and cannot be put back: {error}",
+                    gone.vip.address
+                );
                 false
             }
         }
@@ -282,7 +305,10 @@ impl Front {
         let port = self.server.port();
         if listener {
             // First: listing connections takes a millisecond, and until then connects would hang.
-            let any = Local { address: None, port };
+            let any = Local {
+                address: None,
+                port,
+            };
             if self.owns_port_alone() {
                 let gone = self.diag.destroy_listeners(any)?;
                 if let Some(error) = gone.refused {
@@ -292,8 +318,11 @@ impl Front {
             self.diag.destroy_clients(any, &self.friends)?;
             return Ok(());
         }
-        let mut closures: Vec<Closure> =
-            self.vips.iter().map(|vip| Closure::Front(SocketAddr::new(*vip, port))).collect();
+        let mut closures: Vec<Closure> = self
+            .vips
+            .iter()
+            .map(|vip| Closure::Front(SocketAddr::new(*vip, port)))
+            .collect();
         if direct || self.vips.is_empty() {
             closures.push(Closure::Server(self.server));
         }
@@ -308,11 +337,17 @@ impl Front {
             None => {}
         }
         for vip in &self.vips {
-            let local = Local { address: Some(*vip), port };
+            let local = Local {
+                address: Some(*vip),
+                port,
+            };
             self.diag.destroy_clients(local, &[])?;
         }
         if direct || self.vips.is_empty() {
-            let local = Local { address: None, port };
+            let local = Local {
+                address: None,
+                port,
+            };
             self.diag.destroy_clients(local, &self.friends)?;
         }
         Ok(())
@@ -322,15 +357,20 @@ impl Front {
     /// would be our fault.
     fn owns_port_alone(&mut self) -> bool {
         use crate::linux::sockdiag::States;
-        let local = Local { address: None, port: self.server.port() };
-        self.diag.list(local, States::LISTENING).is_ok_and(|sockets| {
-            sockets.iter().all(|s| {
-                s.local.ip().is_unspecified()
-                    || s.local.ip().is_loopback()
-                    || s.local.ip() == self.server.ip()
-                    || self.vips.contains(&s.local.ip())
+        let local = Local {
+            address: None,
+            port: self.server.port(),
+        };
+        self.diag
+            .list(local, States::LISTENING)
+            .is_ok_and(|sockets| {
+                sockets.iter().all(|s| {
+                    s.local.ip().is_unspecified()
+                        || s.local.ip().is_loopback()
+                        || s.local.ip() == self.server.ip()
+                        || self.vips.contains(&s.local.ip())
+                })
             })
-        })
     }
 
     /// Opens again what was closed.

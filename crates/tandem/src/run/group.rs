@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings as config;
+use tandem_config::value::MinuteOfDay;
 use tandem_core::ids::HostId;
 use tandem_core::journal::Journal;
 use tandem_core::keeper::settings as core;
@@ -41,6 +42,8 @@ pub(crate) const EVENTS_MAX: usize = 1024;
 const LATE: Duration = Duration::from_millis(25);
 /// A server that refuses writes for its disk is sick after this.
 const SICK_GRACE: Duration = Duration::from_secs(5);
+/// The clock on the wall is looked at this often for the resync window.
+const WINDOW_LOOK: Duration = Duration::from_secs(5);
 /// Operators waiting for the outcome of a switchover.
 const REPLIES_MAX: usize = 32;
 
@@ -85,8 +88,11 @@ pub(crate) struct Group {
     next_reply: u64,
     peer_quiet_since: Instant,
     leaving: Option<bool>,
+    closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
     vrrp_interface: String,
+    core: core::Settings,
+    window_at: Instant,
 }
 
 fn boot_id() -> String {
@@ -106,12 +112,41 @@ pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> 
     let Some(path) = &group.password_file else {
         return Ok(None);
     };
-    let bytes =
-        std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
     Ok(Some(Credentials {
-        user: group.username.as_ref().map(|user| user.clone().into_bytes()),
+        user: group
+            .username
+            .as_ref()
+            .map(|user| user.clone().into_bytes()),
         password: bytes.trim_ascii_end().to_vec(),
     }))
+}
+
+/// The keeper's settings with what a group's file says of policies and bounds.
+fn core_policies(base: &core::Settings, group: &config::Group) -> core::Settings {
+    core::Settings {
+        preempt: match group.preempt {
+            config::Preempt::Never => core::Preempt::Never,
+            config::Preempt::AfterSync => core::Preempt::AfterSync,
+        },
+        resync: match group.resync {
+            config::Resync::Automatic if group.resync_window.is_none() => core::Resync::Automatic,
+            config::Resync::Automatic | config::Resync::Ask => core::Resync::Ask,
+        },
+        max_lag: group.max_lag_bytes,
+        boot_wait: group.boot_wait,
+        flap_block: group.flap_block,
+        drain_deadline: group.drain_deadline,
+        switchover_deadline: group.switchover_deadline,
+        ..base.clone()
+    }
+}
+
+/// The minute of the day here and now: the resync window is in local time, as people mean it.
+fn minute_of_day() -> MinuteOfDay {
+    let now = jiff::Zoned::now();
+    let minute = i16::from(now.hour()) * 60 + i16::from(now.minute());
+    MinuteOfDay(u16::try_from(minute).unwrap_or(0))
 }
 
 fn core_settings(
@@ -120,7 +155,7 @@ fn core_settings(
     machine: &Machine,
 ) -> Result<core::Settings> {
     let peer = settings.peers.first();
-    Ok(core::Settings {
+    let base = core::Settings {
         host: HostId::new(&settings.host.id),
         peer: peer.map(|p| HostId::new(&p.id)),
         group: group.name.clone(),
@@ -132,14 +167,8 @@ fn core_settings(
             config::Manage::Adopt => core::Manage::Adopt,
             config::Manage::Spawn { .. } | config::Manage::Systemd { .. } => core::Manage::Spawn,
         },
-        preempt: match group.preempt {
-            config::Preempt::Never => core::Preempt::Never,
-            config::Preempt::AfterSync => core::Preempt::AfterSync,
-        },
-        resync: match group.resync {
-            config::Resync::Automatic if group.resync_window.is_none() => core::Resync::Automatic,
-            config::Resync::Automatic | config::Resync::Ask => core::Resync::Ask,
-        },
+        preempt: core::Preempt::Never,
+        resync: core::Resync::Automatic,
         down_after: group.down_after,
         sick_grace: SICK_GRACE,
         master_down: machine.master_down(),
@@ -153,7 +182,8 @@ fn core_settings(
         has_vip: group.vip.is_some(),
         boot_id: boot_id(),
         incarnation: random_u64()?,
-    })
+    };
+    Ok(core_policies(&base, group))
 }
 
 /// What a reload cannot change under a running group, by name.
@@ -175,7 +205,10 @@ pub(crate) fn needs_restart(old: &config::Settings, new: &config::Settings) -> V
                     || group.vrrp != other.vrrp
                     || group.down_after != other.down_after;
                 if moved {
-                    out.push(format!("group {} (server, manage, down_after, vip or vrrp)", group.name));
+                    out.push(format!(
+                        "group {} (server, manage, down_after, vip or vrrp)",
+                        group.name
+                    ));
                 }
             }
         }
@@ -213,7 +246,7 @@ impl Group {
         let announcements = machine_settings.announcements;
         let machine = Machine::new(machine_settings.clone(), own).context("group.vrrp")?;
         let core = core_settings(settings, group, &machine)?;
-        let pair = Pair::new(keeper(core, record), Some(machine));
+        let pair = Pair::new(keeper(core.clone(), record), Some(machine));
         let mut friends: Vec<IpAddr> = settings.peers.iter().map(|p| p.address).collect();
         friends.push(settings.host.address);
         friends.push(group.server.ip());
@@ -234,7 +267,11 @@ impl Group {
             credentials: credentials.clone(),
         };
         let server = Server::new(target);
-        tokio::spawn(server::watch(server.clone(), group.down_after, events_out.clone()));
+        tokio::spawn(server::watch(
+            server.clone(),
+            group.down_after,
+            events_out.clone(),
+        ));
         tokio::spawn(monitor(events_out.clone()));
         for check in &group.vrrp.track_script {
             tokio::spawn(super::checks::run(check.clone(), events_out.clone()));
@@ -266,9 +303,12 @@ impl Group {
             next_reply: 1,
             peer_quiet_since: Instant::now(),
             leaving: None,
+            closing: Vec::new(),
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
             vrrp_interface: interface,
             settings: group.clone(),
+            core,
+            window_at: Instant::now(),
         })
     }
 
@@ -294,9 +334,11 @@ impl Group {
                 Some(None) => return Ok(()),
                 None => {
                     self.front.tick(now);
+                    self.look_at_window(now);
                     self.feed(PairInput::Keeper(Input::Tick), now);
                 }
             }
+            self.close_when_said(now).await;
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());
@@ -313,9 +355,25 @@ impl Group {
         }
     }
 
+    /// Opens the resync window when its time has come.
+    fn look_at_window(&mut self, now: Instant) {
+        let Some(window) = self.settings.resync_window else {
+            return;
+        };
+        if now < self.window_at {
+            return;
+        }
+        self.window_at = now + WINDOW_LOOK;
+        if window.contains(minute_of_day()) {
+            self.pair.keeper_mut().resync_window_opened();
+        }
+    }
+
     /// Standing still is told before anything else is looked at.
     fn tell_lateness(&mut self, suspend: &mut SuspendWatch, deadline: Instant, now: Instant) {
-        let slept = suspend.look(now, crate::linux::clock::boot_time()).unwrap_or_default();
+        let slept = suspend
+            .look(now, crate::linux::clock::boot_time())
+            .unwrap_or_default();
         let late = now.saturating_duration_since(deadline).max(slept);
         if late < LATE {
             return;
@@ -354,21 +412,33 @@ impl Group {
             Event::Check { name, good, weight } => {
                 let input = if weight == 0 {
                     let source = FaultSource::Script(name);
-                    if good { PairInput::FaultCleared(source) } else { PairInput::Fault(source) }
+                    if good {
+                        PairInput::FaultCleared(source)
+                    } else {
+                        PairInput::Fault(source)
+                    }
                 } else {
                     let delta = match (weight > 0, good) {
                         (true, true) | (false, false) => i32::from(weight),
                         (true, false) | (false, true) => 0,
                     };
-                    PairInput::Weight { source: name, delta }
+                    PairInput::Weight {
+                        source: name,
+                        delta,
+                    }
                 };
                 self.feed(input, now);
             }
             Event::Control(request, answer) => self.control(request, answer, now),
             Event::Reload(new) => {
                 self.hooks.replace(new.hooks.clone());
+                self.workshop.archive.set_limits(new.archive);
+                let core = core_policies(&self.core, &new);
+                self.pair.keeper_mut().reload(&core);
+                self.core = core;
                 self.settings.hooks = new.hooks;
-                tracing::info!("{}: hooks are reloaded", self.name);
+                self.settings.resync_window = new.resync_window;
+                tracing::info!("{}: hooks, policies and bounds are reloaded", self.name);
             }
         }
     }
@@ -402,7 +472,8 @@ impl Group {
                 self.events.tell(&event);
                 if let Some(hook) = event.hook {
                     let epoch = event.epoch.to_string();
-                    self.hooks.fire(hook, &self.name, &epoch, &event.text, event.severity);
+                    self.hooks
+                        .fire(hook, &self.name, &epoch, &event.text, event.severity);
                 }
             }
             Output::Reply { id, reply } => {
@@ -434,7 +505,8 @@ impl Group {
                 return;
             }
             Step::CloseFront { direct, listener } => {
-                self.front.close(direct, listener).map_err(|e| any_error(&e))
+                self.closing.push((id, direct, listener));
+                return;
             }
             Step::OpenFront => self.front.reopen().map_err(|e| any_error(&e)),
             Step::AddVip => self.front.add(now).map_err(|e| kernel_error(&e)),
@@ -450,9 +522,29 @@ impl Group {
             }
         };
         // Back in as an input of its own, after the outputs that follow this step.
-        let done = Input::Done { id, result: result.map(|()| Outcome::Done) };
+        let done = Input::Done {
+            id,
+            result: result.map(|()| Outcome::Done),
+        };
         if let Err(error) = self.events_out.try_send(Event::Input(done)) {
             tracing::error!("{}: the loop's queue is full: {error}", self.name);
+        }
+    }
+
+    /// Closing the front walks the kernel's sockets, which takes milliseconds; what was published before it
+    /// is on its way to the peer by then.
+    async fn close_when_said(&mut self, now: Instant) {
+        if self.closing.is_empty() {
+            return;
+        }
+        tokio::task::yield_now().await;
+        for (id, direct, listener) in std::mem::take(&mut self.closing) {
+            let result = self
+                .front
+                .close(direct, listener)
+                .map(|()| Outcome::Done)
+                .map_err(|e| any_error(&e));
+            self.feed(PairInput::Keeper(Input::Done { id, result }), now);
         }
     }
 
@@ -517,20 +609,22 @@ fn keeper(settings: core::Settings, journal: Journal) -> Keeper {
     Keeper::new(settings, journal, Instant::now())
 }
 
-async fn report(
-    events: &mpsc::Sender<Event>,
-    id: StepId,
-    result: Result<Outcome, StepError>,
-) {
+async fn report(events: &mpsc::Sender<Event>, id: StepId, result: Result<Outcome, StepError>) {
     let _ = events.send(Event::Input(Input::Done { id, result })).await;
 }
 
 fn kernel_error(error: &std::io::Error) -> StepError {
-    StepError { kind: StepErrorKind::Refused, text: error.to_string() }
+    StepError {
+        kind: StepErrorKind::Refused,
+        text: error.to_string(),
+    }
 }
 
 fn any_error(error: &anyhow::Error) -> StepError {
-    StepError { kind: StepErrorKind::Refused, text: format!("{error:#}") }
+    StepError {
+        kind: StepErrorKind::Refused,
+        text: format!("{error:#}"),
+    }
 }
 
 /// Passes the kernel's news on. A broken monitor is opened anew and counts as an overrun.

@@ -46,7 +46,14 @@ impl Hooks {
     }
 
     /// Runs the hooks of an occasion after those that are still under way.
-    pub(crate) fn fire(&self, hook: Hook, group: &str, epoch: &str, text: &str, severity: Severity) {
+    pub(crate) fn fire(
+        &self,
+        hook: Hook,
+        group: &str,
+        epoch: &str,
+        text: &str,
+        severity: Severity,
+    ) {
         let (hooks, what) = match hook {
             Hook::Promoted => (&self.table.on_promote, "on_promote"),
             Hook::Demoted => (&self.table.on_demote, "on_demote"),
@@ -62,7 +69,11 @@ impl Hooks {
             ("TANDEM_EVENT", text.to_owned()),
             ("TANDEM_SEVERITY", format!("{severity:?}").to_lowercase()),
         ];
-        let occasion = Occasion { hooks: hooks.clone(), what, environment };
+        let occasion = Occasion {
+            hooks: hooks.clone(),
+            what,
+            environment,
+        };
         if self.queue.try_send(occasion).is_err() {
             tracing::error!("{what} is left out: {QUEUE_MAX} occasions wait for earlier hooks");
         }
@@ -76,7 +87,12 @@ async fn run(hook: &HookSettings, occasion: &Occasion) {
     };
     let child = Command::new(program)
         .args(arguments)
-        .envs(occasion.environment.iter().map(|(key, value)| (*key, value)))
+        .envs(
+            occasion
+                .environment
+                .iter()
+                .map(|(key, value)| (*key, value)),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -96,7 +112,10 @@ async fn run(hook: &HookSettings, occasion: &Occasion) {
         Ok(Ok(status)) => tracing::error!("{what} {program}: {status}"),
         Ok(Err(error)) => tracing::error!("{what} {program}: {error}"),
         Err(_) => {
-            tracing::error!("{what} {program}: still running after {:?}, killed", hook.timeout);
+            tracing::error!(
+                "{what} {program}: still running after {:?}, killed",
+                hook.timeout
+            );
             if let Some(pid) = group.and_then(rustix::process::Pid::from_raw) {
                 // The whole group: what the hook started goes with it.
                 let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);

@@ -95,8 +95,11 @@ fn write_all(path: &Path, work: &Receiver<(Vec<u8>, Option<Reply>)>) {
 /// Replaces a file so that a crash leaves the old or the new content and never half of one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().create(true).write(true).truncate(true).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -123,6 +126,9 @@ mod tests {
         bytes.truncate(bytes.len() / 2);
         fs::write(path(dir.path()), &bytes).unwrap();
         let error = JournalFile::open(dir.path(), &host, "g").unwrap_err();
-        assert!(format!("{error:#}").contains("torn or damaged"), "{error:#}");
+        assert!(
+            format!("{error:#}").contains("torn or damaged"),
+            "{error:#}"
+        );
     }
 }

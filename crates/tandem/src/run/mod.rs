@@ -156,8 +156,7 @@ pub(crate) fn read_secret(settings: &Settings) -> Result<Option<Secret>> {
     let Some(path) = &settings.host.secret_file else {
         return Ok(None);
     };
-    let bytes =
-        std::fs::read(path).with_context(|| format!("secret_file {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("secret_file {}", path.display()))?;
     let secret = bytes.trim_ascii();
     if secret.len() < 16 {
         bail!(

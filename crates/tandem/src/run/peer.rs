@@ -105,8 +105,11 @@ impl Peers {
 }
 
 fn listen(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
-    let socket =
-        if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(64)
@@ -156,14 +159,24 @@ impl Dialer {
         }
     }
 
-    async fn once(&self, said: &mut watch::Receiver<Latest>) -> Result<()> {
+    async fn connect(&self) -> Result<TcpStream> {
         let socket = match self.address {
             std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
             std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.bind(std::net::SocketAddr::new(self.source, 0))?;
-        let mut stream =
-            timeout(STEP_WITHIN, socket.connect(self.address)).await.context("silent")??;
+        Ok(timeout(STEP_WITHIN, socket.connect(self.address))
+            .await
+            .context("silent")??)
+    }
+
+    async fn once(&self, said: &mut watch::Receiver<Latest>) -> Result<()> {
+        let mut stream = tokio::select! {
+            stream = self.connect() => stream?,
+            // The kernel repeats a SYN that went into a cut after a second; once the network is back a fresh
+            // one takes no time. That one is not given up for the next advert: the way may be long.
+            () = self.redial.notified() => self.connect().await?,
+        };
         tune(&stream);
         let mut decoder = ReplyDecoder::new(Limits::stranger());
         let own_nonce = nonce()?;
@@ -172,17 +185,28 @@ impl Dialer {
             .arg(own_nonce);
         let answer = ask(&mut stream, &mut decoder, &hello).await?;
         let parts = answer.as_array().context("HELLO was refused")?;
-        let part = |at: usize| parts.get(at).and_then(Value::as_bytes).context("HELLO's answer");
+        let part = |at: usize| {
+            parts
+                .get(at)
+                .and_then(Value::as_bytes)
+                .context("HELLO's answer")
+        };
         let found = HostId::new(String::from_utf8_lossy(part(0)?));
         if found != self.peer {
-            return Err(SessionError::WrongHost { found, expected: self.peer.clone() }.into());
+            return Err(SessionError::WrongHost {
+                found,
+                expected: self.peer.clone(),
+            }
+            .into());
         }
         let their_nonce: [u8; NONCE_BYTES] = part(1)?.try_into().context("nonce length")?;
-        let shake =
-            Handshake::new(&self.secret, (&self.own, &own_nonce), (&self.peer, &their_nonce));
+        let shake = Handshake::new(
+            &self.secret,
+            (&self.own, &own_nonce),
+            (&self.peer, &their_nonce),
+        );
         shake.check(b"listener", part(2)?)?;
-        let auth = Command::from_args(&[b"TANDEM".as_slice(), b"AUTH"])
-            .arg(shake.proof(b"dialer"));
+        let auth = Command::from_args(&[b"TANDEM".as_slice(), b"AUTH"]).arg(shake.proof(b"dialer"));
         let answer = ask(&mut stream, &mut decoder, &auth).await?;
         anyhow::ensure!(answer.as_bytes() == Some(b"OK"), "AUTH was refused");
         tracing::info!("peer {}: link up", self.peer);
@@ -192,7 +216,10 @@ impl Dialer {
         loop {
             let latest = said.borrow_and_update().clone();
             for (group, statement) in latest {
-                if sent.get(&group).is_some_and(|old| Arc::ptr_eq(old, &statement)) {
+                if sent
+                    .get(&group)
+                    .is_some_and(|old| Arc::ptr_eq(old, &statement))
+                {
                     continue;
                 }
                 let code = direction.seal(&statement);
@@ -201,7 +228,9 @@ impl Dialer {
                     .arg(code);
                 let mut bytes = Vec::with_capacity(statement.len() + 128);
                 frame.encode(&mut bytes);
-                timeout(WRITE_WITHIN, stream.write_all(&bytes)).await.context("stuck")??;
+                timeout(WRITE_WITHIN, stream.write_all(&bytes))
+                    .await
+                    .context("stuck")??;
                 sent.insert(group, statement);
             }
             tokio::select! {
@@ -225,7 +254,9 @@ async fn ask(
 ) -> Result<Value> {
     let mut bytes = Vec::new();
     command.encode(&mut bytes);
-    timeout(STEP_WITHIN, stream.write_all(&bytes)).await.context("stuck")??;
+    timeout(STEP_WITHIN, stream.write_all(&bytes))
+        .await
+        .context("stuck")??;
     let mut buffer = [0; 4096];
     loop {
         if let Some(value) = decoder.next_value()? {
@@ -234,8 +265,9 @@ async fn ask(
             }
             return Ok(value);
         }
-        let length =
-            timeout(STEP_WITHIN, stream.read(&mut buffer)).await.context("no answer")??;
+        let length = timeout(STEP_WITHIN, stream.read(&mut buffer))
+            .await
+            .context("no answer")??;
         anyhow::ensure!(length > 0, "closed by the other side");
         decoder.feed(&buffer[..length]);
     }
@@ -309,17 +341,22 @@ impl Visitor {
                     if args.is_empty() {
                         continue;
                     }
-                    if let Err(error) =
-                        self.command(&mut stream, &mut standing, &args, &mut groups).await
+                    if let Err(error) = self
+                        .command(&mut stream, &mut standing, &args, &mut groups)
+                        .await
                     {
-                        let _ = stream.write_all(format!("-ERR {error}\r\n").as_bytes()).await;
+                        let _ = stream
+                            .write_all(format!("-ERR {error}\r\n").as_bytes())
+                            .await;
                         break Err(error);
                     }
                     continue;
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let _ = stream.write_all(format!("-ERR {error}\r\n").as_bytes()).await;
+                    let _ = stream
+                        .write_all(format!("-ERR {error}\r\n").as_bytes())
+                        .await;
                     break Err(error.into());
                 }
             }
@@ -350,7 +387,8 @@ impl Visitor {
         groups: &mut Vec<String>,
     ) -> Result<()> {
         let is = |at: usize, word: &str| {
-            args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+            args.get(at)
+                .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
         };
         if is(0, "PING") {
             stream.write_all(b"+PONG\r\n").await?;
@@ -361,7 +399,8 @@ impl Visitor {
             anyhow::bail!("quit");
         }
         if !is(0, "TANDEM") {
-            let text = "-ERR this is tandem's port for its peers; try tandem status on the host\r\n";
+            let text =
+                "-ERR this is tandem's port for its peers; try tandem status on the host\r\n";
             stream.write_all(text.as_bytes()).await?;
             return Ok(());
         }
@@ -370,9 +409,14 @@ impl Visitor {
         };
         if is(1, "HELLO") && args.len() == 4 {
             let found = HostId::new(String::from_utf8_lossy(&args[2]));
-            anyhow::ensure!(self.known.contains(&found), "{found} is no peer of this host");
-            let theirs: [u8; NONCE_BYTES] =
-                args[3].as_slice().try_into().context("a nonce of the wrong length")?;
+            anyhow::ensure!(
+                self.known.contains(&found),
+                "{found} is no peer of this host"
+            );
+            let theirs: [u8; NONCE_BYTES] = args[3]
+                .as_slice()
+                .try_into()
+                .context("a nonce of the wrong length")?;
             let own_nonce = nonce()?;
             let shake = Handshake::new(secret, (&found, &theirs), (&self.own, &own_nonce));
             let mut out = Vec::new();
@@ -383,7 +427,9 @@ impl Visitor {
             ])
             .encode(tandem_resp::Protocol::Resp2, &mut out);
             stream.write_all(&out).await?;
-            *standing = Standing::Greeted { shake: Box::new(shake) };
+            *standing = Standing::Greeted {
+                shake: Box::new(shake),
+            };
             return Ok(());
         }
         if is(1, "AUTH") && args.len() == 3 {
@@ -393,7 +439,9 @@ impl Visitor {
             shake.check(b"dialer", &args[2])?;
             let (direction, _) = shake.directions();
             stream.write_all(b"+OK\r\n").await?;
-            *standing = Standing::Peer { direction: Box::new(direction) };
+            *standing = Standing::Peer {
+                direction: Box::new(direction),
+            };
             return Ok(());
         }
         if is(1, "STATE") && args.len() == 4 {
@@ -407,7 +455,10 @@ impl Visitor {
                 groups.push(group.clone());
             }
             let input = Input::Peer(PeerEvent::Heard(Box::new(statement)));
-            self.heard.send((group, input)).await.context("the daemon is leaving")?;
+            self.heard
+                .send((group, input))
+                .await
+                .context("the daemon is leaving")?;
             return Ok(());
         }
         anyhow::bail!("unknown or malformed TANDEM command")

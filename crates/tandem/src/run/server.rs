@@ -25,7 +25,7 @@ use crate::redis::error::LinkError;
 use crate::redis::raw::Target;
 
 /// INFO period while nothing happens.
-const INFO_EVERY: Duration = Duration::from_millis(200);
+const INFO_EVERY: Duration = Duration::from_millis(500);
 /// INFO period while a change of role is under way.
 const INFO_BUSY: Duration = Duration::from_millis(20);
 /// A PING that is this late makes us look at the process (rule 3).
@@ -121,13 +121,15 @@ async fn refused(server: &Server, error: &LinkError, reporter: &Reporter) {
                 && process.check_now().is_ok_and(|life| life.is_over())
             {
                 *lock(&server.process) = None;
-                reporter.send(ServerEvent::Dead(DeathProof::RefusedAndGone)).await;
+                reporter
+                    .send(ServerEvent::Dead(DeathProof::RefusedAndGone))
+                    .await;
             }
         }
         LinkError::Auth(_) => reporter.send(ServerEvent::Answer(AnswerKind::Auth)).await,
         LinkError::TimedOut { .. }
         | LinkError::Closed { .. }
-        | LinkError::Unreachable { .. }
+        | LinkError::Unreachable
         | LinkError::Protocol(_)
         | LinkError::Local(_) => {}
     }
@@ -150,21 +152,19 @@ impl Reporter {
 }
 
 /// Asks over one connection until it ends or the process dies.
-async fn attend(
-    server: &Server,
-    link: &Link,
-    down_after: Duration,
-    reporter: &Reporter,
-) -> Ended {
+async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &Reporter) -> Ended {
     let ping_every = (down_after / 10).max(Duration::from_millis(2));
     let mut ping_at = Instant::now();
     let mut info_at = Instant::now();
     let mut stop_writes = true;
-    let mut watch: Option<Watch> = None;
+    let mut watch: Option<Dying> = None;
     let mut ping: Option<Asking> = None;
     let mut info: Option<Asking> = None;
     if let Ok(Value::Array(pair)) = link
-        .call(&["CONFIG", "GET", "stop-writes-on-bgsave-error"], Instant::now() + CONNECT_WITHIN)
+        .call(
+            &["CONFIG", "GET", "stop-writes-on-bgsave-error"],
+            Instant::now() + CONNECT_WITHIN,
+        )
         .await
     {
         stop_writes = pair.get(1).and_then(Value::as_bytes) != Some(b"no");
@@ -191,7 +191,7 @@ async fn attend(
         }
         tokio::select! {
             biased;
-            proof = exited(watch.as_mut()) => {
+            proof = died(watch.as_mut()) => {
                 reporter.send(ServerEvent::Dead(match proof {
                     KernelProof::Exited => DeathProof::Exited,
                     KernelProof::Exiting => DeathProof::Exiting,
@@ -238,7 +238,9 @@ async fn attend(
 
 /// The connection ended: dead if the process is, else only a reason to ask again.
 async fn closed(server: &Server, reporter: &Reporter) -> Ended {
-    let over = server.process().is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
+    let over = server
+        .process()
+        .is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
     if over {
         reporter.send(ServerEvent::Dead(DeathProof::Exited)).await;
         Ended::Died
@@ -259,9 +261,15 @@ impl Asking {
         let now = Instant::now();
         let answer = Box::pin(async move {
             let values = link.pipeline(&[command], now + ANSWER_WITHIN).await?;
-            values.into_iter().next().ok_or(LinkError::Closed { sent: true })
+            values
+                .into_iter()
+                .next()
+                .ok_or(LinkError::Closed { sent: true })
         });
-        Self { answer, look_at: now + LATE_AFTER }
+        Self {
+            answer,
+            look_at: now + LATE_AFTER,
+        }
     }
 }
 
@@ -272,13 +280,23 @@ async fn answered(asking: Option<&mut Asking>) -> Result<Value, LinkError> {
     }
 }
 
-async fn exited(watch: Option<&mut Watch>) -> KernelProof {
+/// The wait for the process' death, kept over all turns of the loop: begun anew it would read `/proc` each time.
+type Dying = std::pin::Pin<Box<dyn Future<Output = KernelProof> + Send>>;
+
+async fn died(watch: Option<&mut Dying>) -> KernelProof {
     match watch {
-        Some(watch) => match watch.exited().await {
-            Ok(proof) => proof,
-            Err(_) => std::future::pending().await,
-        },
+        Some(watch) => watch.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn exited(mut watch: Watch) -> KernelProof {
+    match watch.exited().await {
+        Ok(proof) => proof,
+        Err(error) => {
+            tracing::warn!("the server's process cannot be watched any more: {error}");
+            std::future::pending().await
+        }
     }
 }
 
@@ -299,7 +317,7 @@ async fn report_info(
     server: &Server,
     value: &Value,
     stop_writes: bool,
-    watch: &mut Option<Watch>,
+    watch: &mut Option<Dying>,
     reporter: &Reporter,
 ) {
     if value.as_error().is_some() {
@@ -329,12 +347,12 @@ async fn report_info(
     reporter.send(ServerEvent::View(Box::new(view))).await;
 }
 
-fn begin_watch(server: &Server, pid: u32) -> Option<Watch> {
+fn begin_watch(server: &Server, pid: u32) -> Option<Dying> {
     let pid = i32::try_from(pid).ok()?;
     let process = Process::with_pid(pid).ok().flatten()?;
     *lock(&server.process) = Some(process);
     match Watch::new(process) {
-        Ok(watch) => Some(watch),
+        Ok(watch) => Some(Box::pin(exited(watch))),
         Err(error) => {
             tracing::warn!(
                 "the server's process {pid} cannot be watched ({error}): its death is seen by \

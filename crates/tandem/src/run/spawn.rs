@@ -19,9 +19,11 @@ use crate::linux::users;
 pub(crate) fn start(manage: &Manage) -> Result<()> {
     match manage {
         Manage::Adopt => bail!("manage = \"adopt\": somebody else starts this server"),
-        Manage::Spawn { redis_conf, redis_server, run_as } => {
-            start_process(redis_conf, redis_server, run_as.as_deref())
-        }
+        Manage::Spawn {
+            redis_conf,
+            redis_server,
+            run_as,
+        } => start_process(redis_conf, redis_server, run_as.as_deref()),
         Manage::Systemd { unit } => start_unit(unit),
     }
 }
@@ -47,12 +49,16 @@ fn start_process(conf: &Path, server: &Path, run_as: Option<&str>) -> Result<()>
     }
     // Signals to the daemon's group, a terminal's Ctrl-C for instance, are not for the server.
     command.process_group(0);
-    let child = command.spawn().with_context(|| format!("starting {}", server.display()))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("starting {}", server.display()))?;
     // Reaped by a thread, or it would stay a zombie that looks like a process.
-    std::thread::Builder::new().name("reap".to_owned()).spawn(move || {
-        let mut child = child;
-        let _ = child.wait();
-    })?;
+    std::thread::Builder::new()
+        .name("reap".to_owned())
+        .spawn(move || {
+            let mut child = child;
+            let _ = child.wait();
+        })?;
     Ok(())
 }
 

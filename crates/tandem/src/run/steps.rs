@@ -57,11 +57,7 @@ pub(crate) async fn carry_out(
     }
 }
 
-async fn do_step(
-    workshop: &Workshop,
-    step: Step,
-    deadline: Instant,
-) -> Result<Outcome, StepError> {
+async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<Outcome, StepError> {
     match step {
         Step::Promote => {
             let link = workshop.link()?;
@@ -80,32 +76,45 @@ async fn do_step(
             let to = parse_address(&address)?;
             let link = workshop.link()?;
             let credentials = workshop.credentials.as_ref();
-            let info =
-                ops::attach(&link, &to.ip().to_string(), to.port(), credentials, deadline)
-                    .await
-                    .map_err(op_error)?;
+            let info = ops::attach(
+                &link,
+                &to.ip().to_string(),
+                to.port(),
+                credentials,
+                deadline,
+            )
+            .await
+            .map_err(op_error)?;
             workshop.server.look_now();
             view(&info)
         }
         Step::PauseWrites(time) => {
             let link = workshop.link()?;
-            ops::pause_writes(&link, time, deadline).await.map_err(op_error)?;
+            ops::pause_writes(&link, time, deadline)
+                .await
+                .map_err(op_error)?;
             view(&ops::info(&link, deadline).await.map_err(op_error)?)
         }
         Step::Unpause => {
-            ops::unpause(&workshop.link()?, deadline).await.map_err(op_error)?;
+            ops::unpause(&workshop.link()?, deadline)
+                .await
+                .map_err(op_error)?;
             Ok(Outcome::Done)
         }
         Step::WaitPeerOffset { address, offset } => {
             let target = workshop.remote(parse_address(&address)?);
             let link = Link::connect(&target, deadline).await.map_err(link_error)?;
-            ops::wait_equal_offset(&link, offset.0, deadline).await.map_err(op_error)?;
+            ops::wait_equal_offset(&link, offset.0, deadline)
+                .await
+                .map_err(op_error)?;
             Ok(Outcome::Done)
         }
         Step::Drain { offset, exact } => drain(workshop, offset, exact, deadline).await,
         Step::Probe => Ok(Outcome::Probed(probe(workshop, deadline).await)),
         Step::RemoteFence => {
-            let address = workshop.peer_server.ok_or_else(|| refused("no peer server known"))?;
+            let address = workshop
+                .peer_server
+                .ok_or_else(|| refused("no peer server known"))?;
             let local = workshop.link()?;
             match remote_fence(&workshop.remote(address), &local, deadline).await {
                 Ok(fence) => Ok(Outcome::RemoteFenced(Offset(fence.offset))),
@@ -116,28 +125,38 @@ async fn do_step(
                         }
                         RemoteFenceError::Unconfirmed(_) => StepErrorKind::Broken,
                     };
-                    Err(StepError { kind, text: error.to_string() })
+                    Err(StepError {
+                        kind,
+                        text: error.to_string(),
+                    })
                 }
             }
         }
         Step::MeasureTail { from } => {
             let link = workshop.link()?;
             let target = &workshop.server.target;
-            let bytes = workshop.archive.measure(&link, target, from, deadline).await?;
+            let bytes = workshop
+                .archive
+                .measure(&link, target, from, deadline)
+                .await?;
             Ok(Outcome::Measured(bytes))
         }
         Step::ArchiveTail { from, epoch } => {
             let link = workshop.link()?;
             let target = &workshop.server.target;
-            let saved =
-                workshop.archive.save_tail(&link, target, from, &epoch, deadline).await?;
+            let saved = workshop
+                .archive
+                .save_tail(&link, target, from, &epoch, deadline)
+                .await?;
             Ok(archived(saved))
         }
         Step::ArchiveRdb { epoch, why } => {
             let link = workshop.link()?;
             let target = &workshop.server.target;
-            let saved =
-                workshop.archive.save_rdb(&link, target, &epoch, &why, deadline).await?;
+            let saved = workshop
+                .archive
+                .save_rdb(&link, target, &epoch, &why, deadline)
+                .await?;
             Ok(archived(saved))
         }
         Step::StartServer => {
@@ -151,7 +170,10 @@ async fn do_step(
             }
         }
         Step::KillServer => {
-            let process = workshop.server.process().ok_or_else(|| refused("no process known"))?;
+            let process = workshop
+                .server
+                .process()
+                .ok_or_else(|| refused("no process known"))?;
             let pid = rustix::process::Pid::from_raw(process.pid())
                 .ok_or_else(|| refused("no process known"))?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)
@@ -168,12 +190,18 @@ async fn do_step(
 
 impl Workshop {
     fn link(&self) -> Result<Link, StepError> {
-        self.server.link().ok_or_else(|| refused("no connection to the local server"))
+        self.server
+            .link()
+            .ok_or_else(|| refused("no connection to the local server"))
     }
 
     fn remote(&self, address: SocketAddr) -> Target {
         let source = (address.is_ipv4() == self.source.is_ipv4()).then_some(self.source);
-        Target { address, source, credentials: self.credentials.clone() }
+        Target {
+            address,
+            source,
+            credentials: self.credentials.clone(),
+        }
     }
 }
 
@@ -186,14 +214,19 @@ fn archived(saved: super::archive::Saved) -> Outcome {
 }
 
 fn view(info: &ServerInfo) -> Result<Outcome, StepError> {
-    ServerView::from_info(info).map(|view| Outcome::View(Box::new(view))).ok_or_else(|| StepError {
-        kind: StepErrorKind::Broken,
-        text: "INFO lacks what decisions rest on".to_owned(),
-    })
+    ServerView::from_info(info)
+        .map(|view| Outcome::View(Box::new(view)))
+        .ok_or_else(|| StepError {
+            kind: StepErrorKind::Broken,
+            text: "INFO lacks what decisions rest on".to_owned(),
+        })
 }
 
 fn refused(text: &str) -> StepError {
-    StepError { kind: StepErrorKind::Refused, text: text.to_owned() }
+    StepError {
+        kind: StepErrorKind::Refused,
+        text: text.to_owned(),
+    }
 }
 
 fn link_error(error: LinkError) -> StepError {
@@ -207,11 +240,15 @@ fn link_error(error: LinkError) -> StepError {
         | LinkError::Protocol(_)
         | LinkError::Local(_) => StepErrorKind::Broken,
     };
-    StepError { kind, text: error.to_string() }
+    StepError {
+        kind,
+        text: error.to_string(),
+    }
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, StepError> {
-    text.parse().map_err(|_| refused(&format!("{text} is no address")))
+    text.parse()
+        .map_err(|_| refused(&format!("{text} is no address")))
 }
 
 /// One question over a fresh connection: an old one may be alive where the host is not reachable any more.
@@ -259,7 +296,9 @@ async fn drain(
         } else {
             match &view.role {
                 ServerRole::Replica { link_up: false, .. } => true,
-                ServerRole::Replica { link_up: true, of, .. } => {
+                ServerRole::Replica {
+                    link_up: true, of, ..
+                } => {
                     let stood = match quiet_since {
                         Some((at, since)) if at == view.offset => since.elapsed(),
                         Some(_) | None => {

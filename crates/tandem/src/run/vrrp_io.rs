@@ -43,12 +43,18 @@ pub(crate) fn machine_settings(
     peers: &[Peer],
     secret: Option<&Secret>,
 ) -> Result<Settings> {
-    let vips: Vec<IpAddr> =
-        group.vip.iter().flat_map(|vip| vip.addresses.iter().map(|p| p.addr)).collect();
+    let vips: Vec<IpAddr> = group
+        .vip
+        .iter()
+        .flat_map(|vip| vip.addresses.iter().map(|p| p.addr))
+        .collect();
     let v6_only = !vips.is_empty() && vips.iter().all(IpAddr::is_ipv6);
     let family = if v6_only { Family::Ipv6 } else { Family::Ipv4 };
     // The other family's addresses follow the same router; one advert lists one family.
-    let listed = vips.into_iter().filter(|vip| Family::of(vip) == family).collect();
+    let listed = vips
+        .into_iter()
+        .filter(|vip| Family::of(vip) == family)
+        .collect();
     let vrid = Vrid::new(group.vrrp.router_id).context("router_id 0")?;
     let mut settings = Settings::new(vrid, family, listed);
     settings.version = match group.vrrp.version {
@@ -63,7 +69,10 @@ pub(crate) fn machine_settings(
     settings.announcements.refresh = Duration::from_secs(30);
     if group.vrrp.unicast {
         settings.transport = Transport::Unicast {
-            peers: peers.iter().map(|peer| UnicastPeer::on_link(peer.address)).collect(),
+            peers: peers
+                .iter()
+                .map(|peer| UnicastPeer::on_link(peer.address))
+                .collect(),
             check_source: true,
             ttl: 255,
         };
@@ -91,9 +100,15 @@ pub(crate) fn own_address(
     let link = addresses
         .link(interface)?
         .with_context(|| format!("interface {interface} does not exist"))?;
-    let entries: Vec<_> = addresses.addresses()?.into_iter().filter(|e| !e.ours).collect();
+    let entries: Vec<_> = addresses
+        .addresses()?
+        .into_iter()
+        .filter(|e| !e.ours)
+        .collect();
     if family == Family::Ipv4
-        && entries.iter().any(|e| e.vip.interface_index == link.index && e.vip.address == host)
+        && entries
+            .iter()
+            .any(|e| e.vip.interface_index == link.index && e.vip.address == host)
     {
         return Ok(Some(host));
     }
@@ -130,12 +145,20 @@ impl VrrpIo {
         let receiver = raw::Receiver::open(&endpoint).with_context(needs)?;
         let wire = raw::Sender::open(&endpoint).with_context(needs)?;
         tokio::spawn(read(receiver, events));
-        Ok(Self { settings, own, wire, sender: Sender::new(), receiver: Receiver::new() })
+        Ok(Self {
+            settings,
+            own,
+            wire,
+            sender: Sender::new(),
+            receiver: Receiver::new(),
+        })
     }
 
     /// Sends an advert to every destination.
     pub(crate) fn send(&mut self, priority: u8) {
-        let adverts = self.sender.advert(&self.settings, self.own, priority, unix_time());
+        let adverts = self
+            .sender
+            .advert(&self.settings, self.own, priority, unix_time());
         for advert in adverts {
             let sent = if self.own.is_ipv4() {
                 // The header is the socket's business; the identification in it is the sender's.
@@ -169,10 +192,16 @@ impl VrrpIo {
                 Datagram::from_ipv6(source, Ipv6Addr::UNSPECIFIED, packet.ttl, &packet.bytes)
             }
         };
-        match self.receiver.receive(&self.settings, Some(self.own), &datagram, unix_time()) {
+        match self
+            .receiver
+            .receive(&self.settings, Some(self.own), &datagram, unix_time())
+        {
             Ok(received) => Some(PairInput::Advert(received)),
             Err(DecodeError::Vrid(_)) => None,
-            Err(error) => Some(PairInput::Rejected { source: packet.source, error }),
+            Err(error) => Some(PairInput::Rejected {
+                source: packet.source,
+                error,
+            }),
         }
     }
 }
@@ -206,7 +235,9 @@ async fn read(mut receiver: raw::Receiver, events: mpsc::Sender<Event>) {
 }
 
 fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A group needs an address to speak from.

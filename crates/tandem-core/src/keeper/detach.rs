@@ -1,0 +1,69 @@
+//! Detaching an orphaned replica (rule 18).
+//!
+//! A replica whose primary is gone reconnects by itself the moment anything answers at the old
+//! address, and a server that came back empty or older then wipes it. So once the link is down and the
+//! other side is not heard to be primary, the local server is told to follow nobody; its data, lineage
+//! and offset stay what they were, and only the keeper attaches it again.
+
+use std::time::{Duration, Instant};
+
+use crate::keeper::Keeper;
+use crate::keeper::io::{Outcome, Step};
+use crate::keeper::phase::{Phase, RejoinStage};
+use crate::server::ServerRole;
+
+/// Bound on the command.
+const DETACH_WITHIN: Duration = Duration::from_secs(1);
+/// A reading older than this does not count: INFO is read every 100 ms.
+const FRESH: Duration = Duration::from_millis(150);
+
+impl Keeper {
+    /// Detaches when that is due, and takes note of the result.
+    pub(super) fn detach_if_orphaned(&mut self, now: Instant) {
+        if let Some(id) = self.detaching {
+            match self.result(id) {
+                None => return,
+                Some(Ok(Outcome::View(view))) => {
+                    self.view = Some((*view, now));
+                    self.detaching = None;
+                }
+                Some(Ok(_) | Err(_)) => self.detaching = None,
+            }
+        }
+        let ours_to_do = match &self.phase {
+            Phase::Booting { .. } | Phase::Waiting { .. } | Phase::Replica { .. } => true,
+            Phase::Rejoining(state) => state.stage == RejoinStage::Syncing,
+            Phase::Primary { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_) => false,
+        };
+        if !ours_to_do || self.leaving.is_some() || !self.server_usable(now) {
+            return;
+        }
+        let served = self
+            .live_peer(now)
+            .is_some_and(|peer| peer.phase.holds_primary() && peer.healthy);
+        // An old reading says nothing: the stream may have come up since, and what it has brought
+        // into the server's socket would be thrown away.
+        let fresh = self
+            .view
+            .as_ref()
+            .filter(|(_, at)| now.saturating_duration_since(*at) < FRESH);
+        let orphaned = fresh.is_some_and(|(view, _)| {
+            !view.is_fenced()
+                && matches!(
+                    view.role,
+                    ServerRole::Replica {
+                        link_up: false,
+                        syncing: false,
+                        ..
+                    }
+                )
+        });
+        if orphaned && !served {
+            self.detaching = Some(self.start_background(Step::Fence, DETACH_WITHIN, now));
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The invariants P1 to P5, looked at where they could break.
+//!
+//! What a legitimate loss is, exactly: a write acknowledged by a process that died, or a host that lost
+//! power, while it was neither on the other host (data, or bytes that its kernel had received) nor in
+//! an archive nor in what the dead server would load again; and what an operator accepted by
+//! name. A switchover and a cut excuse nothing.
+
+use tandem_core::ids::Epoch;
+use tandem_core::journal::Journal;
+use tandem_core::keeper::phase::Cause;
+use tandem_core::keeper::{Phase, Step};
+use tandem_core::statement::PhaseName;
+
+use crate::chance::Us;
+use crate::data::Data;
+use crate::redis::{Kind, Link, Proc};
+use crate::world::{HOSTS, World, other};
+
+impl World {
+    /// P1: whoever begins to take over because of silence must have heard nothing.
+    pub(crate) fn check_phase(&mut self, h: usize) {
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        let phase = daemon.pair.keeper().phase().clone();
+        let name = phase.name();
+        if daemon.last_phase == name {
+            return;
+        }
+        daemon.last_phase = name;
+        self.say(Some(h), || format!("phase {}", name.word()));
+        let Phase::TakingOver(state) = phase else {
+            return;
+        };
+        let silence_needed = match state.cause {
+            Cause::Unfenced | Cause::ServerGone | Cause::RemoteFenced | Cause::BootAlone => true,
+            Cause::Statement | Cause::Boot | Cause::Adopted | Cause::Restored | Cause::Operator => {
+                false
+            }
+        };
+        let skew = 100_000 * (256 - Us::from(self.plan.priority[h])) / 256;
+        let master_down = 300_000 + skew;
+        if silence_needed
+            && let Some(heard) = self.hosts[h].heard
+            && self.now - heard < master_down
+        {
+            let ms = (self.now - heard) / 1000;
+            self.broken(
+                "P1",
+                format!(
+                    "{} takes over ({:?}) {ms} ms after it heard the other side",
+                    HOSTS[h], state.cause
+                ),
+            );
+        }
+    }
+
+    /// P2: addresses only where the promotion is complete.
+    pub(crate) fn check_step(&mut self, h: usize, step: &Step) {
+        if *step != Step::AddVip {
+            return;
+        }
+        let right = match self.phase(h).map(Phase::name) {
+            Some(PhaseName::Primary | PhaseName::HandingOver | PhaseName::Split) => true,
+            Some(
+                PhaseName::Booting
+                | PhaseName::Waiting
+                | PhaseName::Replica
+                | PhaseName::TakingOver
+                | PhaseName::Released
+                | PhaseName::Rejoining,
+            )
+            | None => false,
+        };
+        if !right {
+            self.broken(
+                "P2",
+                format!("{} adds the VIP without being primary", HOSTS[h]),
+            );
+        }
+    }
+
+    /// A promotion reaches the server: its epoch is its own, and what was said to be fenced is.
+    pub(crate) fn check_promoted(&mut self, h: usize) {
+        let Some(Phase::TakingOver(state)) = self.phase(h).cloned() else {
+            // A command that outlived its phase, as in a server that was frozen meanwhile.
+            return;
+        };
+        let inc = self.inc(h);
+        let name = (h, inc);
+        if let Some(before) = self.promoted.insert(state.epoch.clone(), name)
+            && before != name
+        {
+            let text = format!("epoch {} is used by two promotions", state.epoch);
+            self.broken("P5", text);
+        }
+        // The other side may rightly have taken a newer epoch since, through a cut.
+        let newer = self.hosts[other(h)]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.pair.keeper().journal().data_epoch > state.epoch);
+        if !newer
+            && matches!(state.cause, Cause::Statement | Cause::RemoteFenced)
+            && self.could_acknowledge(other(h))
+        {
+            let text = format!(
+                "{} is promoted ({:?}) while clients are still served by {}",
+                HOSTS[h],
+                state.cause,
+                HOSTS[other(h)]
+            );
+            self.broken("two-writers", text);
+        }
+    }
+
+    /// A client's write on this host could be acknowledged now or on its thaw.
+    fn could_acknowledge(&self, h: usize) -> bool {
+        let host = &self.hosts[h];
+        let Some(proc) = &host.server.proc else {
+            return false;
+        };
+        host.powered
+            && proc.is_primary()
+            && host.vip_until > self.now
+            && !host.gate
+            && !host.gate_direct
+            && proc.paused_until <= self.now
+    }
+
+    /// Two servers never acknowledge in one epoch.
+    pub(crate) fn check_writer(&mut self, h: usize) {
+        let Some(daemon) = &self.hosts[h].daemon else {
+            return;
+        };
+        let epoch: Epoch = daemon.pair.keeper().journal().data_epoch.clone();
+        if epoch.counter == 0 {
+            return;
+        }
+        let before = *self.acked_in.entry(epoch.clone()).or_insert(h);
+        if before != h && daemon.pair.keeper().phase().name().holds_primary() {
+            let text = format!("both servers acknowledge writes in epoch {epoch}");
+            self.broken("two-writers", text);
+        }
+    }
+
+    /// P5: what is on disk never goes back.
+    pub(crate) fn check_journal(&mut self, h: usize, journal: &Journal) {
+        if let Some(before) = &self.hosts[h].disk_epoch
+            && journal.epoch < *before
+        {
+            let text = format!(
+                "{}'s journal goes from epoch {before} to {}",
+                HOSTS[h], journal.epoch
+            );
+            self.broken("P5", text);
+        }
+        self.hosts[h].disk_epoch = Some(journal.epoch.clone());
+    }
+
+    /// What the other host, the archives and the disks hold of a dying server's data.
+    fn elsewhere(&self, h: usize, proc: &Proc, power_off: bool) -> Data {
+        let mut all = self.hosts[h].server.survivors(power_off);
+        all.extend(&self.hosts[0].archive);
+        all.extend(&self.hosts[1].archive);
+        let peer = &self.hosts[other(h)];
+        match &peer.server.proc {
+            Some(theirs) => {
+                all.extend(&theirs.data);
+                if let Link::Full {
+                    snapshot,
+                    loading: true,
+                    ..
+                } = &theirs.link
+                {
+                    all.extend(&snapshot.data);
+                }
+                if let Link::Full {
+                    conn,
+                    loading: true,
+                    ..
+                }
+                | Link::Up(conn) = &theirs.link
+                    && conn.source == proc.run
+                    && conn.mute_since.is_none()
+                {
+                    for (at, entry) in &conn.queue {
+                        let arrives = self.redis_path() && *at <= self.now;
+                        if let (true, Kind::Write(id)) = (arrives, entry.kind) {
+                            all.insert(id);
+                        }
+                    }
+                }
+            }
+            None => all.extend(&peer.server.survivors(false)),
+        }
+        all
+    }
+
+    /// A process dies: what only it had is excused.
+    pub(crate) fn excuse_deaths(&mut self, h: usize, proc: &Proc, power_off: bool) {
+        let elsewhere = self.elsewhere(h, proc, power_off);
+        let now = self.now;
+        let mut lost = proc.data.clone();
+        // With a replica dies what its kernel had received.
+        if let Link::Full { conn, .. } | Link::Up(conn) = &proc.link {
+            for (_, entry) in &conn.queue {
+                if let Kind::Write(id) = entry.kind {
+                    lost.insert(id);
+                }
+            }
+        }
+        if let Link::Full { snapshot, .. } = &proc.link {
+            lost.extend(&snapshot.data);
+        }
+        let mut count = 0;
+        for id in lost.iter() {
+            let write = &mut self.writes[id as usize];
+            if write.acked.is_some() && write.excused.is_none() && !elsewhere.contains(id) {
+                count += 1;
+                write.excused = Some(format!("died with {} at {} ms", HOSTS[h], now / 1000));
+            }
+        }
+        let keeps = self.hosts[h].server.survivors(power_off).len();
+        self.say(Some(h), || {
+            format!("{count} writes died, {keeps} keys survive")
+        });
+    }
+
+    /// A command that waited in a frozen server runs before the stream that arrived after it, and
+    /// ends that stream: what was in it died with its primary if that is gone.
+    pub(crate) fn excuse_unread(&mut self, h: usize) {
+        if self.hosts[other(h)].server.proc.is_some() {
+            return;
+        }
+        let Some(proc) = &self.hosts[h].server.proc else {
+            return;
+        };
+        let (Link::Full { conn, .. } | Link::Up(conn)) = &proc.link else {
+            return;
+        };
+        let kept = self.hosts[other(h)].server.survivors(false);
+        let unread: Vec<u32> = conn
+            .queue
+            .iter()
+            .filter_map(|(_, entry)| match entry.kind {
+                Kind::Write(id) => Some(id),
+                Kind::Ping | Kind::Select => None,
+            })
+            .filter(|id| !kept.contains(*id))
+            .collect();
+        for id in unread {
+            let write = &mut self.writes[id as usize];
+            if write.acked.is_some() && write.excused.is_none() {
+                write.excused = Some(format!("unread in the frozen server of {}", HOSTS[h]));
+            }
+        }
+    }
+
+    /// An operator made this host's data the group's.
+    pub(crate) fn excuse_accepted(&mut self, h: usize) {
+        let Some(proc) = &self.hosts[h].server.proc else {
+            return;
+        };
+        let mut kept = proc.data.clone();
+        kept.extend(&self.hosts[0].archive);
+        kept.extend(&self.hosts[1].archive);
+        for (id, write) in self.writes.iter_mut().enumerate() {
+            let id = u32::try_from(id).unwrap_or(u32::MAX);
+            if write.acked.is_some() && write.excused.is_none() && !kept.contains(id) {
+                write.excused = Some(format!("accepted by an operator on {}", HOSTS[h]));
+            }
+        }
+    }
+
+    /// P3 at the end.
+    pub(crate) fn check_writes(&mut self, primary: usize) {
+        let Some(proc) = &self.hosts[primary].server.proc else {
+            return;
+        };
+        let mut kept = proc.data.clone();
+        kept.extend(&self.hosts[0].archive);
+        kept.extend(&self.hosts[1].archive);
+        let missing: Vec<(usize, Us, usize)> = self
+            .writes
+            .iter()
+            .enumerate()
+            .filter(|(id, w)| {
+                w.excused.is_none() && !kept.contains(u32::try_from(*id).unwrap_or(u32::MAX))
+            })
+            .filter_map(|(id, w)| w.acked.map(|(at, h)| (id, at, h)))
+            .collect();
+        if let Some((id, at, h)) = missing.first() {
+            let text = format!(
+                "{} acknowledged writes are nowhere; the first is {id}, acknowledged by {} at {} ms (reached the other host: {})",
+                missing.len(),
+                HOSTS[*h],
+                at / 1000,
+                self.writes[*id].reached,
+            );
+            self.broken("P3", text);
+        }
+    }
+}

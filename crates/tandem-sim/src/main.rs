@@ -1,0 +1,64 @@
+//! `tandem-sim --seeds 0..10000` runs seeds; `tandem-sim --seed N --trace` shows one.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const USAGE: &str = "usage: tandem-sim [--seeds FROM..TO | --seed N [--trace]] [--threads N]";
+
+fn main() -> ExitCode {
+    let mut seeds = 0..1000;
+    let mut trace = false;
+    let mut threads = 2;
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let taken = match arg.as_str() {
+            "--trace" => {
+                trace = true;
+                Some(())
+            }
+            "--seed" => args
+                .next()
+                .and_then(|n| n.parse().ok())
+                .map(|n: u64| seeds = n..n + 1),
+            "--threads" => args
+                .next()
+                .and_then(|n| n.parse().ok())
+                .map(|n| threads = n),
+            "--seeds" => args
+                .next()
+                .and_then(|range| {
+                    let (from, to) = range.split_once("..")?;
+                    Some(from.parse().ok()?..to.parse().ok()?)
+                })
+                .map(|range| seeds = range),
+            _ => None,
+        };
+        if taken.is_none() {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    }
+    if trace {
+        let found = tandem_sim::run_seed(seeds.start, true);
+        println!("{found:?}");
+        return ExitCode::from(u8::from(found.is_some()));
+    }
+    let total = seeds.end.saturating_sub(seeds.start);
+    let done = AtomicU64::new(0);
+    let failures = tandem_sim::run_range(seeds, threads, |_| {
+        let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if n.is_multiple_of(1000) {
+            eprintln!("{n} of {total} seeds");
+        }
+    });
+    for (seed, violation) in &failures {
+        println!(
+            "seed {seed}: {} at {} ms: {}",
+            violation.rule,
+            violation.at / 1000,
+            violation.text
+        );
+    }
+    println!("{total} seeds, {} failures", failures.len());
+    ExitCode::from(u8::from(!failures.is_empty()))
+}

@@ -1,0 +1,598 @@
+//! The shell of a simulated daemon: what carries outputs out and brings inputs in.
+//!
+//! It does what the documentation of `keeper::io` asks of a shell, with the latencies and losses of
+//! the run: polls the server, renews the address, writes the journal in order, holds everything back
+//! while it is frozen and tells the freeze first when it wakes.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use tandem_core::health::{AnswerKind, DeathProof};
+use tandem_core::ids::{Offset, ReplId, RunId};
+use tandem_core::journal::Journal;
+use tandem_core::keeper::Outcome;
+use tandem_core::keeper::io::Severity;
+use tandem_core::keeper::settings::Settings;
+use tandem_core::keeper::{
+    Input, Keeper, Output, PeerEvent, ServerEvent, Step, StepError, StepErrorKind, StepId,
+};
+use tandem_core::pair::{Pair, PairInput, PairOutput};
+use tandem_core::server::{FENCE_ADDRESS, ServerRole, ServerView};
+use tandem_core::statement::{PhaseName, Statement};
+use tandem_vrrp::machine::Machine;
+use tandem_vrrp::packet::{Dialect, Received};
+use tandem_vrrp::settings::{Preempt as VrrpPreempt, Settings as VrrpSettings};
+use tandem_vrrp::{Family, Priority, Version, Vrid};
+
+use crate::chance::{MS, SEC, Us};
+use crate::redis::{Link, Persistence, Proc, Target};
+use crate::world::{ADDRESSES, Daemon, DiskWrite, Ev, HOSTS, Mishap, Run, World, other};
+
+/// The advert interval of every run.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Kernel lifetime of the address.
+const VIP_LIFETIME: Us = 3 * SEC;
+/// Frames that a frozen daemon's sockets hold; later ones are lost with the connection.
+const INBOX: usize = 60;
+/// A wake-up later than this is a freeze; a smaller lateness is told as such.
+const FREEZE: Us = 150 * MS;
+
+fn hex(id: u64) -> String {
+    format!("{id:040x}")
+}
+
+/// What INFO of this process says.
+pub(crate) fn view_of(
+    proc: &Proc,
+    persistence: Persistence,
+    peer: &str,
+    online: u32,
+    now: Us,
+) -> ServerView {
+    let role = match proc.of {
+        None => ServerRole::Primary,
+        Some(target) => ServerRole::Replica {
+            of: match target {
+                Target::Fence => FENCE_ADDRESS.to_owned(),
+                Target::Peer => peer.to_owned(),
+            },
+            link_up: proc.link_up(),
+            syncing: matches!(proc.link, Link::Full { .. }),
+        },
+    };
+    ServerView {
+        pid: u32::try_from(proc.run & 0xffff_ffff).unwrap_or(1),
+        run_id: RunId(hex(proc.run)),
+        role,
+        loading: proc.is_loading(now),
+        replid: ReplId(hex(proc.replid)),
+        replid2: ReplId(hex(proc.replid2)),
+        second_offset: Offset(proc.second),
+        offset: Offset(proc.offset),
+        keys: proc.data.len(),
+        aof: persistence == Persistence::Aof,
+        expired: 0,
+        online_replicas: online,
+        uptime_s: (now - proc.started) / SEC,
+        used_memory: 1 << 20,
+        link_down_s: None,
+    }
+}
+
+impl World {
+    /// INFO of a host's server, which must not be frozen.
+    pub(crate) fn view(&self, h: usize) -> Option<Box<ServerView>> {
+        let server = &self.hosts[h].server;
+        let proc = server.proc.as_ref()?;
+        let online = u32::from(self.follows(other(h), proc.run));
+        let peer = ADDRESSES[other(h)];
+        Some(Box::new(view_of(
+            proc,
+            server.persistence,
+            peer,
+            online,
+            self.now,
+        )))
+    }
+
+    fn settings(&mut self, h: usize) -> Settings {
+        let plan = &self.plan;
+        let skew = Duration::from_micros(100_000 * (256 - u64::from(plan.priority[h])) / 256);
+        Settings {
+            host: Self::host_id(h),
+            peer: Some(Self::host_id(other(h))),
+            group: "main".to_owned(),
+            server_address: ADDRESSES[h].to_owned(),
+            peer_server_address: Some(ADDRESSES[other(h)].to_owned()),
+            manage: plan.manage,
+            preempt: plan.preempt,
+            resync: plan.resync,
+            down_after: Duration::from_millis(300),
+            sick_grace: Duration::from_secs(1),
+            master_down: INTERVAL * 3 + skew,
+            advert_interval: INTERVAL,
+            max_lag: 1 << 20,
+            boot_wait: plan.boot_wait,
+            flap_block: Duration::from_secs(3),
+            drain_deadline: Duration::from_millis(300),
+            switchover_deadline: Duration::from_secs(1),
+            priority: plan.priority[h],
+            has_vip: true,
+            boot_id: format!("{}-{}", HOSTS[h], self.hosts[h].boot),
+            incarnation: self.chance.name(),
+        }
+    }
+
+    /// A daemon starts: journal, keeper, VRRP machine.
+    pub(crate) fn daemon_start(&mut self, h: usize, boot: u32) {
+        let host = &self.hosts[h];
+        if !host.powered || host.boot != boot || host.daemon.is_some() {
+            return;
+        }
+        let settings = self.settings(h);
+        let inc = settings.incarnation;
+        let journal = match &self.hosts[h].journal {
+            None => Journal::fresh(Self::host_id(h), "main"),
+            Some(bytes) => match Journal::decode(bytes, &Self::host_id(h), "main") {
+                Ok(journal) => journal,
+                Err(error) => {
+                    self.broken(
+                        "P5",
+                        format!("the journal of {} is refused: {error}", HOSTS[h]),
+                    );
+                    return;
+                }
+            },
+        };
+        let own = IpAddr::V4(Ipv4Addr::new(10, 0, 0, if h == 0 { 1 } else { 2 }));
+        let vip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+        let vrid = Vrid::new(51).expect("51 is a router id");
+        let mut vrrp = VrrpSettings::new(vrid, Family::Ipv4, vec![vip]);
+        vrrp.version = Version::V3;
+        vrrp.advert_interval = INTERVAL;
+        vrrp.priority = Priority::new(self.plan.priority[h]).expect("a plan has no priority 0");
+        if !self.plan.vrrp_preempt {
+            vrrp.preempt = VrrpPreempt::Never;
+        }
+        let machine = Machine::new(vrrp, Some(own)).expect("these settings work");
+        let keeper = Keeper::new(settings, journal, self.instant());
+        self.hosts[h].daemon = Some(Daemon {
+            pair: Pair::new(keeper, Some(machine)),
+            inc,
+            frozen_since: None,
+            inbox: Vec::new(),
+            held: Vec::new(),
+            wake_at: self.now,
+            vip_on: false,
+            last_phase: PhaseName::Booting,
+        });
+        self.say(Some(h), || "daemon starts".to_owned());
+        self.after(
+            0,
+            Ev::Wake {
+                h,
+                inc,
+                at: self.now,
+            },
+        );
+        self.after(MS, Ev::Poll { h, inc, round: 0 });
+        self.after(SEC, Ev::Renew { h, inc });
+    }
+
+    /// A daemon ends without a word.
+    pub(crate) fn kill_daemon(&mut self, h: usize) {
+        if self.hosts[h].daemon.take().is_some() {
+            self.say(Some(h), || "daemon dies".to_owned());
+            let wait = self.stream();
+            self.after(wait, Ev::PeerLost { to: other(h) });
+        }
+    }
+
+    /// Hands an input to a daemon, or keeps it in its sockets while it is frozen.
+    pub(crate) fn feed(&mut self, h: usize, input: PairInput) {
+        let now = self.instant();
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        if daemon.frozen_since.is_some() {
+            if daemon.inbox.len() < INBOX {
+                daemon.inbox.push(input);
+            }
+            return;
+        }
+        let outputs = daemon.pair.handle(input, now);
+        self.carry(h, outputs);
+    }
+
+    fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
+        self.check_phase(h);
+        let inc = self.inc(h);
+        for output in outputs {
+            if self.inc(h) != inc {
+                break;
+            }
+            match output {
+                PairOutput::Keeper(output) => self.carry_keeper(h, output),
+                PairOutput::Advert(advert) => self.send_advert(h, advert.priority),
+                PairOutput::Announce(_) => self.announce(h),
+                PairOutput::VrrpState(state) => self.say(Some(h), || format!("vrrp {state}")),
+                PairOutput::VrrpLog(_) => {}
+            }
+        }
+        let now = self.instant();
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        let at = daemon.pair.next_deadline(now);
+        let inc = daemon.inc;
+        let old = daemon.wake_at;
+        let at = self.us(at).max(self.now + 100);
+        if old <= self.now || at < old {
+            if let Some(daemon) = &mut self.hosts[h].daemon {
+                daemon.wake_at = at;
+            }
+            self.after(at - self.now, Ev::Wake { h, inc, at });
+        }
+    }
+
+    fn carry_keeper(&mut self, h: usize, output: Output) {
+        match output {
+            Output::Do { id, step, deadline } => {
+                let deadline = self.us(deadline);
+                self.begin_step(h, id, step, deadline);
+            }
+            Output::Vrrp(_) => self.broken("P5", "a VRRP command left the pair".to_owned()),
+            Output::Publish(statement) => self.publish(h, statement),
+            Output::Mark(journal) => {
+                let inc = self.inc(h);
+                self.disk_write(h, *journal, None, inc, self.now + 5 * SEC, Mishap::None);
+            }
+            Output::Event(event) => {
+                let loud = if event.severity == Severity::Alarm {
+                    "!"
+                } else {
+                    ""
+                };
+                self.say(Some(h), || {
+                    format!("{loud}{} {} ({})", event.name, event.text, event.epoch)
+                });
+            }
+            Output::Reply { id, reply } => self.say(Some(h), || format!("reply {id}: {reply:?}")),
+            Output::Exit { serving } => {
+                self.say(Some(h), || format!("daemon leaves, serving: {serving}"));
+                if serving && self.hosts[h].vip_until > self.now {
+                    self.hosts[h].vip_until = self.now + 60 * SEC;
+                } else {
+                    self.hosts[h].vip_until = self.now;
+                }
+                self.kill_daemon(h);
+                let wait = self.chance.within(100 * MS, 3 * SEC);
+                let boot = self.hosts[h].boot;
+                self.after(wait, Ev::DaemonStart { h, boot });
+            }
+        }
+    }
+
+    fn send_advert(&mut self, h: usize, priority: u8) {
+        let times = if self.chance.percent(self.weather.twice) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..times {
+            let own = Ipv4Addr::new(10, 0, 0, if h == 0 { 1 } else { 2 });
+            let advert = Received {
+                source: own.into(),
+                priority,
+                interval: INTERVAL,
+                dialect: Dialect::A,
+                same_addresses: true,
+                authenticated: true,
+            };
+            if let Some(lat) = self.wire()
+                && !self.cuts.vrrp[h]
+            {
+                self.after(
+                    lat,
+                    Ev::Advert {
+                        to: other(h),
+                        advert,
+                    },
+                );
+            }
+        }
+    }
+
+    pub(crate) fn advert_arrives(&mut self, to: usize, advert: Received) {
+        if self.hosts[to].powered && self.hosts[to].daemon.is_some() {
+            self.heard(to);
+            self.feed(to, PairInput::Advert(advert));
+        }
+    }
+
+    fn heard(&mut self, h: usize) {
+        let awake = self.hosts[h]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.frozen_since.is_none());
+        if awake {
+            self.hosts[h].heard = Some(self.now);
+        }
+    }
+
+    fn publish(&mut self, h: usize, statement: Box<Statement>) {
+        if !self.peer_path() || self.chance.percent(self.weather.loss / 4) {
+            return;
+        }
+        let lat = self.stream();
+        let to = other(h);
+        let at = (self.now + lat).max(self.hosts[to].last_statement_at);
+        self.hosts[to].last_statement_at = at;
+        self.after(at - self.now, Ev::Statement { to, statement });
+    }
+
+    pub(crate) fn statement_arrives(&mut self, to: usize, statement: Box<Statement>) {
+        if self.peer_path() && self.hosts[to].daemon.is_some() {
+            self.heard(to);
+            self.feed(
+                to,
+                PairInput::Keeper(Input::Peer(PeerEvent::Heard(statement))),
+            );
+        }
+    }
+
+    pub(crate) fn peer_lost(&mut self, to: usize) {
+        if self.peer_path() {
+            self.feed(to, PairInput::Keeper(Input::Peer(PeerEvent::Lost)));
+        }
+    }
+
+    pub(crate) fn wake(&mut self, h: usize, inc: u64, at: Us) {
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        if daemon.inc != inc || daemon.wake_at != at || daemon.frozen_since.is_some() {
+            return;
+        }
+        self.feed(h, PairInput::Keeper(Input::Tick));
+    }
+
+    /// PING often, INFO every third time.
+    pub(crate) fn poll(&mut self, h: usize, inc: u64, round: u32) {
+        if self.inc(h) != inc {
+            return;
+        }
+        self.after(
+            30 * MS,
+            Ev::Poll {
+                h,
+                inc,
+                round: round + 1,
+            },
+        );
+        let awake = self.hosts[h]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.frozen_since.is_none());
+        if !awake || self.hosts[h].server_frozen {
+            return;
+        }
+        let Some(proc) = &self.hosts[h].server.proc else {
+            let dead = ServerEvent::Dead(DeathProof::RefusedAndGone);
+            self.feed(h, PairInput::Keeper(Input::Server(dead)));
+            return;
+        };
+        if round.is_multiple_of(3)
+            && let Some(view) = self.view(h)
+        {
+            self.feed(h, PairInput::Keeper(Input::Server(ServerEvent::View(view))));
+            return;
+        }
+        let kind = if proc.is_loading(self.now) {
+            AnswerKind::Loading
+        } else if self.hosts[h].misconf && proc.is_primary() {
+            AnswerKind::Misconf
+        } else {
+            AnswerKind::Fine
+        };
+        self.feed(
+            h,
+            PairInput::Keeper(Input::Server(ServerEvent::Answer(kind))),
+        );
+    }
+
+    pub(crate) fn death_noticed(&mut self, h: usize, inc: u64, run: u64) {
+        let same = self.hosts[h]
+            .server
+            .proc
+            .as_ref()
+            .is_some_and(|p| p.run == run);
+        if self.inc(h) == inc && !same {
+            let dead = ServerEvent::Dead(DeathProof::Exited);
+            self.feed(h, PairInput::Keeper(Input::Server(dead)));
+        }
+    }
+
+    /// The address is renewed by a daemon that lives, and put back if its lifetime ran out.
+    pub(crate) fn renew(&mut self, h: usize, inc: u64) {
+        if self.inc(h) != inc {
+            return;
+        }
+        self.after(SEC, Ev::Renew { h, inc });
+        let renews = self.hosts[h]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.vip_on && d.frozen_since.is_none());
+        if renews {
+            self.hosts[h].vip_until = self.now + VIP_LIFETIME;
+        }
+    }
+
+    pub(crate) fn vip_added(&mut self, h: usize) {
+        self.hosts[h].vip_until = self.now + VIP_LIFETIME;
+        if let Some(daemon) = &mut self.hosts[h].daemon {
+            daemon.vip_on = true;
+        }
+        self.announce(h);
+    }
+
+    pub(crate) fn vip_dropped(&mut self, h: usize) {
+        self.hosts[h].vip_until = self.now;
+        if let Some(daemon) = &mut self.hosts[h].daemon {
+            daemon.vip_on = false;
+        }
+    }
+
+    /// A frozen daemon wakes: first it tells how long, then it reads what waited.
+    pub(crate) fn thaw_daemon(&mut self, h: usize) {
+        let now = self.now;
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        let Some(since) = daemon.frozen_since.take() else {
+            return;
+        };
+        let inbox = std::mem::take(&mut daemon.inbox);
+        let held = std::mem::take(&mut daemon.held);
+        let inc = daemon.inc;
+        daemon.wake_at = now;
+        let length = Duration::from_micros(now - since);
+        self.say(Some(h), || {
+            format!("daemon thaws after {} ms", length.as_millis())
+        });
+        let told = if now - since >= FREEZE {
+            Input::Frozen(length)
+        } else {
+            Input::Late(length)
+        };
+        self.feed(h, PairInput::Keeper(told));
+        for input in inbox {
+            self.feed(h, input);
+        }
+        if self.inc(h) == inc {
+            for run in held {
+                self.step_runs(run);
+            }
+            self.after(0, Ev::Wake { h, inc, at: now });
+        }
+    }
+
+    // --- the disk -------------------------------------------------------------------------------
+
+    /// Writes a record after those before it.
+    pub(crate) fn disk_write(
+        &mut self,
+        h: usize,
+        journal: Journal,
+        step: Option<(u64, StepId)>,
+        inc: u64,
+        deadline: Us,
+        mishap: Mishap,
+    ) {
+        let slow = self.hosts[h].disk_slow;
+        let takes = self.chance.within(200, 3 * MS) + self.chance.within(0, slow);
+        let at = self.hosts[h].disk_busy.max(self.now) + takes;
+        self.hosts[h].disk_busy = at;
+        let boot = self.hosts[h].boot;
+        let write = Box::new(DiskWrite {
+            journal,
+            step,
+            inc,
+            deadline,
+            mishap,
+        });
+        self.after(at - self.now, Ev::Disk { h, boot, write });
+    }
+
+    pub(crate) fn disk_written(&mut self, h: usize, boot: u32, write: DiskWrite) {
+        let host = &self.hosts[h];
+        if host.boot != boot || !host.powered || self.inc(h) != write.inc {
+            return;
+        }
+        let full = host.disk_full || write.mishap == Mishap::Refused;
+        if !full && write.mishap != Mishap::LateBefore && write.mishap != Mishap::LostBefore {
+            self.check_journal(h, &write.journal);
+            self.hosts[h].journal = Some(write.journal.encode());
+        }
+        let Some((inc, id)) = write.step else { return };
+        let late = self.now > write.deadline
+            || matches!(write.mishap, Mishap::LateBefore | Mishap::LateAfter);
+        let result = if full {
+            Err(error(StepErrorKind::NoSpace, "no space for the journal"))
+        } else if late {
+            Err(error(StepErrorKind::TimedOut, "the disk is slow"))
+        } else if write.mishap == Mishap::None {
+            Ok(Outcome::Done)
+        } else {
+            Err(error(StepErrorKind::Broken, "the disk failed"))
+        };
+        let wait = if late {
+            write.deadline.saturating_sub(self.now)
+        } else {
+            0
+        };
+        self.after(wait, Ev::StepDone { h, inc, id, result });
+    }
+
+    // --- steps ----------------------------------------------------------------------------------
+
+    fn begin_step(&mut self, h: usize, id: StepId, step: Step, deadline: Us) {
+        let inc = self.inc(h);
+        self.check_step(h, &step);
+        self.say(Some(h), || match &step {
+            Step::Journal(j) => format!("step {} journal {:?} {}", id.0, j.role, j.epoch),
+            other => format!("step {} {other:?}", id.0),
+        });
+        let mishap = if self.chance.percent(self.step_trouble) {
+            match self.chance.within(0, 5) {
+                0 => Mishap::Refused,
+                1 => Mishap::LostBefore,
+                2 => Mishap::LostAfter,
+                3 => Mishap::LateBefore,
+                _ => Mishap::LateAfter,
+            }
+        } else {
+            Mishap::None
+        };
+        if let Step::Journal(journal) = step {
+            self.disk_write(h, *journal, Some((inc, id)), inc, deadline, mishap);
+            return;
+        }
+        // One queue for the server's connection and the gate: steps begin in their order.
+        let begins = (self.now + self.local()).max(self.hosts[h].last_step_at);
+        self.hosts[h].last_step_at = begins;
+        let wait = begins - self.now;
+        let run = Run {
+            h,
+            inc,
+            id,
+            step,
+            deadline,
+            begun: false,
+            mishap,
+        };
+        self.after(wait, Ev::Step(Box::new(run)));
+    }
+
+    pub(crate) fn step_done(
+        &mut self,
+        h: usize,
+        inc: u64,
+        id: StepId,
+        result: Result<Outcome, StepError>,
+    ) {
+        if self.inc(h) == inc {
+            if let Err(e) = &result {
+                self.say(Some(h), || format!("step {} failed: {}", id.0, e.text));
+            }
+            self.feed(h, PairInput::Keeper(Input::Done { id, result }));
+        }
+    }
+}
+
+pub(crate) fn error(kind: StepErrorKind, text: &str) -> StepError {
+    StepError {
+        kind,
+        text: text.to_owned(),
+    }
+}
