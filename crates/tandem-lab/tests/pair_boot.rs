@@ -26,6 +26,11 @@ fn durable(persistence: Persistence) -> Settings {
 fn dead_pair(persistence: Persistence) -> Rig {
     let mut rig = Rig::start_of(with(durable(persistence)).group_line("boot_wait = \"4s\""));
     rig.redis(Side::A, &["SET", "old", "1"]);
+    // A replica is sent nothing before its primary has its first acknowledgement, up to a second after the sync.
+    poll::until("B to have the old data", BOUND, EVERY, || {
+        Ok(rig.get(Side::B, "old").ok_or_else(|| "not yet".to_owned()))
+    })
+    .unwrap();
     for side in Side::BOTH {
         rig.pair().server(side).wait_until_rewritten(BOUND).unwrap();
     }
@@ -111,6 +116,14 @@ fn a_replica_alone_waits_for_a_person_who_accepts_the_loss() {
     let settings = durable(Persistence::Aof);
     let mut rig = Rig::start_of(with(settings).group_line("boot_wait = \"1s\""));
     rig.redis(Side::A, &["SET", "kept", "1"]);
+    poll::until("B to have it", BOUND, EVERY, || {
+        Ok(rig.get(Side::B, "kept").ok_or_else(|| "not yet".to_owned()))
+    })
+    .unwrap();
+    rig.pair()
+        .server(Side::B)
+        .wait_until_rewritten(BOUND)
+        .unwrap();
     rig.pair_mut().power_off(Side::B).unwrap();
     rig.pair_mut().power_off(Side::A).unwrap();
     power_on(&mut rig, Side::B);
