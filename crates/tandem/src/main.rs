@@ -5,6 +5,7 @@
 //! `tandem_core::keeper`.
 
 mod cli;
+mod demo;
 mod files;
 #[allow(dead_code, unused_imports)]
 mod linux;

@@ -274,6 +274,12 @@ fn boot(
         "B is primary at the start"
     );
 
+    for side in Side::BOTH {
+        arrangement
+            .pair()
+            .server(side)
+            .wait_until_rewritten(BOUND)?;
+    }
     arrangement.pair_mut().power_off(Side::A)?;
     let primary = poll::until("B to take over", BOUND, Duration::from_millis(20), || {
         arrangement.primary()

@@ -240,6 +240,24 @@ impl Server {
         })
     }
 
+    /// Waits until its append-only file holds what it was given: after a full sync it is written anew, and a server that
+    /// dies before the end of that has kept nothing.
+    ///
+    /// # Errors
+    /// When that does not happen within `bound`.
+    pub fn wait_until_rewritten(&self, bound: Duration) -> anyhow::Result<()> {
+        let what = format!("the append-only file on {}", self.host.name());
+        poll::until(&what, bound, Duration::from_millis(10), || {
+            let mut connection = self.connect()?;
+            for field in ["aof_rewrite_in_progress", "aof_rewrite_scheduled"] {
+                if connection.info(field)? != "0" {
+                    return Ok(Err(field.to_owned()));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
     /// Fills it with data of about `gib` GiB, in seconds.
     ///
     /// It must have no replica yet: `DEBUG POPULATE` does not replicate, so a replica has to come by a full sync.

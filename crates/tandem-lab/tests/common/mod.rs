@@ -66,7 +66,9 @@ pub(crate) fn plain() -> TandemPair {
 }
 
 /// A pair that is not started yet.
-pub(crate) fn with(settings: Settings) -> TandemPair {
+pub(crate) fn with(mut settings: Settings) -> TandemPair {
+    // Redis waits for further replicas before it begins a full sync; here none will come.
+    settings.extra.push("repl-diskless-sync-delay 0".to_owned());
     TandemPair::new(tandem_lab::tandem_binary().unwrap(), settings).unwrap()
 }
 
@@ -237,6 +239,15 @@ impl Rig {
             );
         }
         keys
+    }
+
+    /// The journal of a side, as its file has it.
+    pub(crate) fn journal(&self, side: Side) -> Value {
+        let path = self.state_dir(side).join("orders/journal");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        // The first line is the checksum.
+        let body = text.split_once('\n').map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or_default()
     }
 
     /// A field of a server's INFO, asked over its loopback.

@@ -60,6 +60,8 @@ enum Verb {
         #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
         config: PathBuf,
     },
+    /// Two hosts, real servers and a writing client in network namespaces, broken one way after another.
+    Demo(crate::demo::DemoArgs),
     /// In place of keepalived: the same file, the same scripts.
     Vrrp(crate::vrrp::VrrpArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
@@ -157,6 +159,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
+        Verb::Demo(args) => demo(&args),
         Verb::Vrrp(args) => return crate::vrrp::main(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
@@ -211,6 +214,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
         .enable_all()
         .build()?
         .block_on(future))
+}
+
+fn demo(args: &crate::demo::DemoArgs) -> u8 {
+    match crate::demo::run(args) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("tandem demo: {error:#}");
+            FAILED
+        }
+    }
 }
 
 fn run(config: PathBuf) -> u8 {
