@@ -120,6 +120,28 @@ impl Connection {
     }
 }
 
+/// Reads a file of commands, an archived tail for example: each is an array of bulk strings.
+///
+/// # Errors
+/// `InvalidData` for what is no such array, `UnexpectedEof` for a torn end.
+pub fn commands(bytes: &[u8]) -> io::Result<Vec<Vec<String>>> {
+    let mut rest = bytes;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let Reply::Array(parts) = read(&mut rest, DEPTH)? else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a command"));
+        };
+        let words = parts.iter().map(Reply::text).collect::<Option<_>>();
+        found.push(words.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a command has bulk strings only",
+            )
+        })?);
+    }
+    Ok(found)
+}
+
 /// Encodes a command as an array of bulk strings.
 #[must_use]
 pub fn encode(command: &[&str]) -> Vec<u8> {
@@ -232,6 +254,16 @@ mod tests {
             read(&mut nested.as_bytes(), DEPTH).unwrap_err().kind(),
             io::ErrorKind::InvalidData
         );
+    }
+
+    #[test]
+    fn a_file_of_commands_is_read_to_its_end_and_a_torn_one_refused() {
+        let mut file = encode(&["SET", "k", "1"]);
+        file.extend(encode(&["DEL", "k"]));
+        let read = commands(&file).unwrap();
+        assert_eq!(read, [vec!["SET", "k", "1"], vec!["DEL", "k"]]);
+        assert!(commands(&file[..file.len() - 1]).is_err());
+        assert!(commands(b"+OK\r\n").is_err());
     }
 
     #[test]

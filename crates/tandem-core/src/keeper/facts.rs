@@ -122,6 +122,17 @@ impl Keeper {
         self.peer.statement = Some(statement);
     }
 
+    /// Silence that is longer than any that the advert interval explains.
+    fn quiet_after(&self) -> Duration {
+        self.settings.advert_interval * 3 / 2
+    }
+
+    /// When the peer will have been quiet for long enough to ask its server.
+    pub(super) fn quiet_at(&self) -> Option<Instant> {
+        let last = self.peer.heard_at.max(self.peer.advert_at)?;
+        Some(last + self.quiet_after())
+    }
+
     /// Asks the peer's server directly while the peer is silent, so that the answer is there when
     /// it is needed (rule 2).
     pub(super) fn probe_if_silent(&mut self, now: Instant) {
@@ -138,8 +149,7 @@ impl Keeper {
                 }
             }
         }
-        let quiet_after = self.settings.advert_interval * 3 / 2;
-        if self.peer_silence(now) < quiet_after {
+        if self.peer_silence(now) < self.quiet_after() {
             self.probe.last = None;
             return;
         }

@@ -48,7 +48,7 @@ pub use phase::Phase;
 pub use settings::Settings;
 
 /// How often a keeper wants to be ticked while nothing happens.
-pub const TICK_IDLE: Duration = Duration::from_millis(50);
+pub const TICK_IDLE: Duration = Duration::from_millis(100);
 /// How often while a change of role is under way.
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
@@ -229,7 +229,26 @@ impl Keeper {
         {
             next = next.min(silent);
         }
+        // The peer's server is asked as soon as the peer is quiet, or the answer comes too late.
+        if let Some(quiet) = self.quiet_at()
+            && quiet > now
+        {
+            next = next.min(quiet);
+        }
         next
+    }
+
+    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
+    /// hosts are, where the server is and how VRRP speaks stay as they were.
+    pub fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
     }
 
     /// The journal as it stands.
@@ -485,7 +504,11 @@ impl Keeper {
     fn vrrp_event(&mut self, event: VrrpEvent, now: Instant) {
         match event {
             VrrpEvent::WantMaster => self.vrrp_want = true,
-            VrrpEvent::WishWithdrawn => self.vrrp_want = false,
+            VrrpEvent::WishWithdrawn => {
+                self.vrrp_want = false;
+                // Adverts are back; should they go missing again, that is news.
+                self.said.remove("-failover-abort");
+            }
             VrrpEvent::BecameMaster => {
                 self.vrrp_want = false;
                 self.front.vrrp_master = true;

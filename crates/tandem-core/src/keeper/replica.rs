@@ -64,6 +64,14 @@ impl Keeper {
 
         if let Some(peer) = self.live_peer(now).cloned() {
             if peer.phase.holds_primary() {
+                // Only the adverts are missing: nothing moves, and the cause is named. A daemon that
+                // stops is silent everywhere a moment later, which is another story.
+                let filtered = self.peer.advert_at.is_none_or(|at| {
+                    now.saturating_duration_since(at) >= 2 * self.settings.master_down
+                });
+                if self.vrrp_want && filtered {
+                    self.consider_silence(now);
+                }
                 return self.follow(&view, &peer, now);
             }
             if let Some(changed) = self.place_offered(&peer, now) {

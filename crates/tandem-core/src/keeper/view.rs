@@ -212,16 +212,16 @@ impl Keeper {
             PhaseName::Primary => self
                 .peer_could_take_over(now)
                 .map_err(|(rule, why)| format!("{why} ({rule})")),
-            PhaseName::Replica => match self.ineligible_reason() {
-                _ if self
+            PhaseName::Replica => {
+                let primary_heard = self
                     .live_peer(now)
-                    .is_none_or(|p| p.phase != PhaseName::Primary) =>
-                {
-                    Err("the primary's daemon is not heard".to_owned())
+                    .is_some_and(|p| p.phase == PhaseName::Primary);
+                match self.ineligible_reason() {
+                    Some(why) if primary_heard => Err(why),
+                    None if primary_heard => Ok(()),
+                    Some(_) | None => Err("the primary's daemon is not heard".to_owned()),
                 }
-                None => Ok(()),
-                Some(why) => Err(why),
-            },
+            }
             PhaseName::Booting
             | PhaseName::Waiting
             | PhaseName::TakingOver

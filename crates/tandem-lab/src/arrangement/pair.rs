@@ -130,6 +130,27 @@ impl Pair {
         SocketAddr::new(VIP, self.settings.port)
     }
 
+    /// A side's server, to be started again or to have its process looked at.
+    ///
+    /// # Panics
+    /// Before [`Pair::start_servers`].
+    pub fn server_mut(&mut self, side: Side) -> &mut Server {
+        self.servers[side.index()]
+            .as_mut()
+            .expect("the servers are started before they are used")
+    }
+
+    /// The daemons of a side's host.
+    pub fn daemons_mut(&mut self, side: Side) -> &mut Vec<Process> {
+        &mut self.daemons[side.index()]
+    }
+
+    /// The settings of the servers.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Takes charge of a daemon on a side's host.
     pub fn add_daemon(&mut self, side: Side, daemon: Process) {
         self.daemons[side.index()].push(daemon);

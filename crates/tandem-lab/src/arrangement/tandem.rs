@@ -21,6 +21,8 @@ pub struct TandemPair {
     program: PathBuf,
     /// Lines that go into the group's block of both files, `preempt = "after-sync"` for example.
     group_lines: Vec<String>,
+    advert_interval: String,
+    spawns: bool,
 }
 
 impl TandemPair {
@@ -33,6 +35,8 @@ impl TandemPair {
             pair: Pair::new(settings)?,
             program,
             group_lines: Vec::new(),
+            advert_interval: "100ms".to_owned(),
+            spawns: false,
         })
     }
 
@@ -40,6 +44,20 @@ impl TandemPair {
     #[must_use]
     pub fn group_line(mut self, line: &str) -> Self {
         self.group_lines.push(line.to_owned());
+        self
+    }
+
+    /// Time between adverts, `1s` for example, in place of 100 ms.
+    #[must_use]
+    pub fn advert_interval(mut self, interval: &str) -> Self {
+        self.advert_interval = interval.to_owned();
+        self
+    }
+
+    /// The daemons start the servers themselves (`manage = "spawn"`), from the lab's configuration files.
+    #[must_use]
+    pub fn spawning(mut self) -> Self {
+        self.spawns = true;
         self
     }
 
@@ -102,7 +120,7 @@ address = "{peer_address}"
 [[group]]
 name       = "orders"
 servers    = ["{server}"]
-manage     = "adopt"
+{manage}
 down_after = "300ms"
 {lines}
 
@@ -113,7 +131,7 @@ interface = "eth0"
 [group.vrrp]
 router_id       = 51
 priority        = {priority}
-advert_interval = "100ms"
+advert_interval = "{advert_interval}"
 "#,
             id = side.host(),
             address = self.pair.host(side).address(),
@@ -123,6 +141,19 @@ advert_interval = "100ms"
             peer_address = self.pair.host(peer).address(),
             server = self.pair.server_address(side),
             lines = self.group_lines.join("\n"),
+            manage = self.manage(side),
+            advert_interval = self.advert_interval,
+        )
+    }
+
+    fn manage(&self, side: Side) -> String {
+        if !self.spawns {
+            return "manage     = \"adopt\"".to_owned();
+        }
+        let file = crate::server::config(self.pair.host(side), self.pair.vip().port());
+        format!(
+            "manage     = \"spawn\"\nredis_conf = \"{}\"",
+            file.display()
         )
     }
 
@@ -204,42 +235,43 @@ impl Arrangement for TandemPair {
     }
 }
 
-/// Looks for keys in every file below a directory, whole words only: `w:1` is not in `w:12`.
+/// Looks for keys in the archives below a directory, whole words only: `w:1` is not in `w:12`.
 ///
 /// A command tail has its keys as bulk strings, a snapshot as length-prefixed strings; neither kind continues a key
-/// with a digit except by chance, which would make the lab see a loss where there is none, not the reverse.
+/// with a digit except by chance, which would make the lab see a loss where there is none, not the reverse. Receipts and
+/// histories name keys too, and do not count.
 fn collect_keys(
     dir: &Path,
     keys: &BTreeSet<String>,
     found: &mut BTreeSet<String>,
 ) -> anyhow::Result<()> {
-    let Some(prefix) = keys
-        .first()
-        .and_then(|key| key.split_once(':'))
-        .map(|(prefix, _)| format!("{prefix}:"))
-    else {
-        return Ok(());
-    };
+    let prefixes: BTreeSet<&str> = keys
+        .iter()
+        .filter_map(|key| key.find(':').map(|colon| &key[..=colon]))
+        .collect();
     for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
         if path.is_dir() {
             collect_keys(&path, keys, found)?;
             continue;
         }
-        let Ok(bytes) = std::fs::read(&path) else {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if !matches!(name, Some("tail.resp" | "dump.rdb")) {
             continue;
-        };
+        }
+        let bytes = std::fs::read(&path)?;
         for start in 0..bytes.len() {
-            if bytes[start..].starts_with(prefix.as_bytes()) {
-                let digits = bytes[start + prefix.len()..]
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_digit())
-                    .count();
-                let word = String::from_utf8_lossy(&bytes[start..start + prefix.len() + digits])
-                    .into_owned();
-                if keys.contains(&word) {
-                    found.insert(word);
-                }
+            let here = &bytes[start..];
+            let Some(prefix) = prefixes.iter().find(|p| here.starts_with(p.as_bytes())) else {
+                continue;
+            };
+            let digits = here[prefix.len()..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
+            let word = String::from_utf8_lossy(&here[..prefix.len() + digits]).into_owned();
+            if keys.contains(&word) {
+                found.insert(word);
             }
         }
     }
@@ -255,13 +287,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("archive")).unwrap();
         std::fs::write(
-            dir.path().join("archive/tail"),
-            b"*3\r\n$3\r\nSET\r\n$4\r\nw:12\r\n$2\r\n12\r\n\xffw:30\x02",
+            dir.path().join("archive/tail.resp"),
+            b"*3\r\n$3\r\nSET\r\n$4\r\nw:12\r\n$2\r\n12\r\n\xffo:30\x02",
         )
         .unwrap();
-        let keys: BTreeSet<String> = ["w:1", "w:12", "w:30", "w:4"].map(str::to_owned).into();
+        std::fs::write(dir.path().join("archive/receipt.json"), "w:4").unwrap();
+        let keys: BTreeSet<String> = ["w:1", "w:12", "o:30", "w:4"].map(str::to_owned).into();
         let mut found = BTreeSet::new();
         collect_keys(dir.path(), &keys, &mut found).unwrap();
-        assert_eq!(found, ["w:12", "w:30"].map(str::to_owned).into());
+        assert_eq!(found, ["w:12", "o:30"].map(str::to_owned).into());
     }
 }

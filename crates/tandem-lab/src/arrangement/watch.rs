@@ -56,7 +56,9 @@ impl Watch {
             .spawn(move || {
                 let mut last = Instant::now();
                 while !ended.load(Ordering::Relaxed) {
-                    let primaries = eyes.iter_mut().all(Eye::sees_a_primary);
+                    // The first one is asked again: between two answers the role may have moved in order.
+                    let primaries =
+                        eyes.iter_mut().all(Eye::sees_a_primary) && eyes[0].sees_a_primary();
                     let vips = eyes.iter().all(Eye::sees_the_vip);
                     let now = Instant::now();
                     seen.lock().unwrap_or_else(PoisonError::into_inner).add(

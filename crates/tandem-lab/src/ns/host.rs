@@ -203,6 +203,20 @@ impl Host {
         names::members(&self.netns)
     }
 
+    /// SIGKILL to a process of this host that somebody else than the lab started.
+    ///
+    /// # Errors
+    /// When no process of this host has the id.
+    pub fn kill(&self, pid: u32) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.pids().contains(&pid),
+            "process {pid} is not on host {}",
+            self.name
+        );
+        crate::process::signal(pid, rustix::process::Signal::KILL);
+        Ok(())
+    }
+
     /// Brings the interface up with the host's own address and nothing else, as after a boot.
     pub(super) fn reset_addresses(&self) -> anyhow::Result<()> {
         let ip =

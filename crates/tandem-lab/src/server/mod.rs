@@ -98,7 +98,15 @@ impl Server {
     /// # Errors
     /// When the program is not installed, ends, or does not answer as itself in time.
     pub fn start(host: &Arc<Host>, settings: &Settings) -> anyhow::Result<Self> {
-        let program = settings.flavour.find()?;
+        Self::configure(host, settings)?;
+        Self::launch(Arc::clone(host), settings.flavour.find()?, settings.port)
+    }
+
+    /// Writes its configuration file and its empty data directory, for somebody else to start it from.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn configure(host: &Host, settings: &Settings) -> anyhow::Result<()> {
         let data = host.dir().join(format!("data-{}", settings.port));
         std::fs::create_dir_all(&data)?;
         let mut text = format!(
@@ -115,7 +123,7 @@ impl Server {
             writeln!(text, "{line}")?;
         }
         std::fs::write(config(host, settings.port), text)?;
-        Self::launch(Arc::clone(host), program, settings.port)
+        Ok(())
     }
 
     fn launch(host: Arc<Host>, program: PathBuf, port: u16) -> anyhow::Result<Self> {
@@ -288,6 +296,8 @@ impl Server {
     }
 }
 
-fn config(host: &Host, port: u16) -> PathBuf {
+/// Where the configuration file of a server on a host is.
+#[must_use]
+pub fn config(host: &Host, port: u16) -> PathBuf {
     host.dir().join(format!("redis-{port}.conf"))
 }

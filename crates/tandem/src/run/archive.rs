@@ -101,6 +101,11 @@ impl Archive {
         }
     }
 
+    /// Takes reloaded limits.
+    pub(crate) fn set_limits(&mut self, limits: ArchiveLimits) {
+        self.limits = limits;
+    }
+
     /// The folder of an entry.
     pub(crate) fn entry_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -267,11 +272,7 @@ impl Archive {
             .expired_keys
             .saturating_add(info.evicted_keys)
             .min(lone.commands);
-        let by_expiry = if lone.commands == 0 {
-            0
-        } else {
-            lone.bytes / lone.commands * expired
-        };
+        let by_expiry = lone.bytes.checked_div(lone.commands).unwrap_or(0) * expired;
         Ok(tail.client_bytes.saturating_sub(by_expiry))
     }
 

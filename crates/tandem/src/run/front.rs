@@ -125,11 +125,6 @@ impl Front {
         })
     }
 
-    /// The addresses are on.
-    pub(crate) fn is_up(&self) -> bool {
-        self.up
-    }
-
     /// The kernel has an address of ours from an earlier daemon.
     pub(crate) fn has_leftovers(&mut self) -> bool {
         let ours = self.addresses.ours().unwrap_or_default();

@@ -159,15 +159,24 @@ impl Dialer {
         }
     }
 
-    async fn once(&self, said: &mut watch::Receiver<Latest>) -> Result<()> {
+    async fn connect(&self) -> Result<TcpStream> {
         let socket = match self.address {
             std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
             std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         socket.bind(std::net::SocketAddr::new(self.source, 0))?;
-        let mut stream = timeout(STEP_WITHIN, socket.connect(self.address))
+        Ok(timeout(STEP_WITHIN, socket.connect(self.address))
             .await
-            .context("silent")??;
+            .context("silent")??)
+    }
+
+    async fn once(&self, said: &mut watch::Receiver<Latest>) -> Result<()> {
+        let mut stream = tokio::select! {
+            stream = self.connect() => stream?,
+            // The kernel repeats a SYN that went into a cut after a second; once the network is back a fresh
+            // one takes no time. That one is not given up for the next advert: the way may be long.
+            () = self.redial.notified() => self.connect().await?,
+        };
         tune(&stream);
         let mut decoder = ReplyDecoder::new(Limits::stranger());
         let own_nonce = nonce()?;

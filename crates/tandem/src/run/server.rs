@@ -25,7 +25,7 @@ use crate::redis::error::LinkError;
 use crate::redis::raw::Target;
 
 /// INFO period while nothing happens.
-const INFO_EVERY: Duration = Duration::from_millis(200);
+const INFO_EVERY: Duration = Duration::from_millis(500);
 /// INFO period while a change of role is under way.
 const INFO_BUSY: Duration = Duration::from_millis(20);
 /// A PING that is this late makes us look at the process (rule 3).
@@ -129,7 +129,7 @@ async fn refused(server: &Server, error: &LinkError, reporter: &Reporter) {
         LinkError::Auth(_) => reporter.send(ServerEvent::Answer(AnswerKind::Auth)).await,
         LinkError::TimedOut { .. }
         | LinkError::Closed { .. }
-        | LinkError::Unreachable { .. }
+        | LinkError::Unreachable
         | LinkError::Protocol(_)
         | LinkError::Local(_) => {}
     }
