@@ -229,16 +229,20 @@ impl World {
     /// A command that waited in a frozen server runs before the stream that arrived after it, and
     /// ends that stream: what was in it died with its primary if that is gone.
     pub(crate) fn excuse_unread(&mut self, h: usize) {
-        if self.hosts[other(h)].server.proc.is_some() {
-            return;
-        }
         let Some(proc) = &self.hosts[h].server.proc else {
             return;
         };
         let (Link::Full { conn, .. } | Link::Up(conn)) = &proc.link else {
             return;
         };
-        let kept = self.hosts[other(h)].server.survivors(false);
+        let peer = &self.hosts[other(h)].server;
+        let mut kept = peer.survivors(false);
+        if let Some(theirs) = &peer.proc {
+            if theirs.run == conn.source {
+                return;
+            }
+            kept.extend(&theirs.data);
+        }
         let unread: Vec<u32> = conn
             .queue
             .iter()

@@ -195,7 +195,10 @@ impl Simulated {
             fin: None,
             mute_since: None,
         };
-        let theirs = self.servers[p].proc.clone().unwrap();
+        let theirs = self.servers[p]
+            .proc
+            .clone()
+            .expect("its run was read above");
         match answer {
             Psync::Later => {}
             Psync::Partial => {
@@ -365,8 +368,8 @@ impl Real {
             }
             Op::Kill(h) => {
                 if let Some(mut child) = self.children[h].take() {
-                    child.kill().unwrap();
-                    child.wait().unwrap();
+                    child.kill().expect("our own child");
+                    child.wait().expect("our own child");
                 }
             }
             Op::Start(h, fenced) => {
@@ -379,8 +382,8 @@ impl Real {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 fn script(seed: u64) {
@@ -393,7 +396,7 @@ fn script(seed: u64) {
     let persistence = [kind(&mut chance), kind(&mut chance)];
     let mut real = Real {
         ports: [free_port(), free_port()],
-        dirs: [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()],
+        dirs: [0, 1].map(|_| tempfile::tempdir().expect("a temporary directory")),
         persistence,
         children: [None, None],
         next: 0,

@@ -92,6 +92,10 @@ const FIXED: &[(u64, &str)] = &[
         "a promotion that hung took the journal back behind a newer epoch heard meanwhile",
     ),
     (
+        16346,
+        "a promise was acted upon after its sender fell silent and took its role back",
+    ),
+    (
         5123,
         "a host that came back empty went on alone though the other had had data",
     ),

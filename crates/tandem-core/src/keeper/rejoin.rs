@@ -465,7 +465,7 @@ impl Keeper {
         if let Some(released) = &peer.released
             && released.epoch > self.journal.data_epoch
             && !released.exact
-            && self.peer.fresh
+            && self.live_peer(now).is_some()
             && self.journal.declined.as_ref() != Some(&released.epoch)
         {
             return Some(self.begin_takeover(Cause::Statement, None, now));
