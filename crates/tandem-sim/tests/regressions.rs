@@ -96,6 +96,10 @@ const FIXED: &[(u64, &str)] = &[
         "a promise was acted upon after its sender fell silent and took its role back",
     ),
     (
+        4916,
+        "a question whether an older primary may be followed was asked anew with every tick",
+    ),
+    (
         5123,
         "a host that came back empty went on alone though the other had had data",
     ),

@@ -474,28 +474,6 @@ impl Keeper {
         self.view = Some((view, now));
     }
 
-    /// The same process has changed its lineage while it followed the peer: it was resynced, and
-    /// holds the history of the epoch in which the peer is primary.
-    fn note_resync(&mut self, view: &ServerView, now: Instant) {
-        let resynced = self.server().is_some_and(|old| {
-            old.run_id == view.run_id && old.replid != view.replid && !old.is_writable()
-        });
-        let epoch = self
-            .peer
-            .statement
-            .as_ref()
-            .filter(|p| p.phase.holds_primary() && view.follows(&p.server_address))
-            .map(|p| p.epoch.clone());
-        if let (true, Some(epoch)) = (resynced, epoch)
-            && epoch > self.journal.data_epoch
-        {
-            self.journal.epoch = self.journal.epoch.clone().max(epoch.clone());
-            self.journal.data_epoch = epoch;
-            self.journal.primary_lineage = Some(view.replid.clone());
-            self.save(now);
-        }
-    }
-
     /// The local server may be accepting writes by right.
     fn holds_role(&self) -> bool {
         self.phase.name().holds_primary()
