@@ -1,6 +1,8 @@
 //! The network is parted and both sides may be written to: one verdict in the same words on both sides, and every
 //! acknowledged write of the loser in the archive, as commands.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
 mod common;
 
 use std::collections::BTreeSet;

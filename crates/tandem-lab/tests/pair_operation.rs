@@ -1,5 +1,7 @@
 //! What an operator meets: wrong passwords, damaged journals, servers that tandem starts, resyncs that ask, fail-back.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
 mod common;
 
 use std::time::Duration;
