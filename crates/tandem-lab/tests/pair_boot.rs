@@ -1,6 +1,8 @@
 //! Both hosts come back after both were dead, with every kind of persistence and in both orders: the newest data goes
 //! on, or a host waits and says for what. And the ways in which a restarted server could destroy its replica's data.
 
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
+
 mod common;
 
 use common::{BOUND, EVERY, Rig, with};

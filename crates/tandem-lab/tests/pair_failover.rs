@@ -1,6 +1,8 @@
 //! The everyday faults on a tandem pair of real servers: nothing acknowledged is missing, and what was repaired comes
 //! back by itself.
 
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What an operator meets: wrong passwords, damaged journals, servers that tandem starts, resyncs that ask, fail-back.
 
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
+
 mod common;
 
 use std::time::Duration;
