@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tandem_config::keepalived::{Env, MapFiles, read};
 
 fuzz_target!(|data: &[u8]| {
-    let mut files = MapFiles::default();
-    files.insert("/etc/keepalived/keepalived.conf", data.to_vec());
-    let _ = read(Path::new("/etc/keepalived/keepalived.conf"), &files, &Env::default());
+    let path = "/etc/keepalived/keepalived.conf";
+    let files = MapFiles::new().with(path, data);
+    let _ = read(Path::new(path), &files, &Env::default());
 });

@@ -1,11 +1,17 @@
 //! The fuzzers' corpora, replayed: bytes of strangers and of damaged disks are refused by name and never panic.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
 use std::fs;
 use std::path::Path;
 
-use tandem_core::ids::HostId;
-use tandem_core::journal::{Journal, JournalError};
-use tandem_core::statement::{Statement, StatementError};
+use tandem_core::ids::{Epoch, HostId, Offset, ReplId, RunId};
+use tandem_core::journal::{Journal, JournalError, JournalRole, Mark};
+use tandem_core::rules::verdict::Evidence;
+use tandem_core::server::{ServerRole, ServerView};
+use tandem_core::statement::{
+    Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
+};
 
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,6 +32,164 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// A journal with every part in use, and the files that are made from it. `TANDEM_BLESS=1` writes them anew after a
+/// change of format.
+fn journal_files() -> Vec<(&'static str, Vec<u8>)> {
+    let host = HostId::new("a");
+    let epoch = |counter| Epoch {
+        counter,
+        host: host.clone(),
+    };
+    let lineage = |digit: &str| ReplId(digit.repeat(40));
+    let mut journal = Journal::fresh(host.clone(), "orders");
+    journal.epoch = epoch(7);
+    journal.data_epoch = epoch(6);
+    journal.role = JournalRole::Released;
+    journal.run_id = Some(RunId("e".repeat(40)));
+    journal.synced = Some((RunId("e".repeat(40)), lineage("b")));
+    journal.primary_lineage = Some(lineage("b"));
+    journal.intent = Some(epoch(8));
+    journal.add_fork(Fork {
+        epoch: epoch(6),
+        parent: lineage("a"),
+        offset: Offset(123_240),
+        lineage: lineage("b"),
+    });
+    journal.released = Some(Released {
+        epoch: epoch(6),
+        kind: ReleaseKind::FrontClosed,
+        lineage: lineage("b"),
+        offset: Offset(200_000),
+        exact: false,
+        recalled: true,
+    });
+    journal.mark = Some(Mark {
+        run_id: RunId("e".repeat(40)),
+        lineage: lineage("b"),
+        offset: Offset(199_000),
+        keys: 12,
+        link_up: true,
+        peer_offset: Some(Offset(198_000)),
+        previous_offset: Offset(190_000),
+        boot_id: "0b7f".to_owned(),
+        unix_ms: 0,
+    });
+    let good = journal.encode();
+    let half = good[..good.len() / 2].to_vec();
+    let mut edited = good.clone();
+    let at = edited.iter().rposition(|byte| *byte == b'7').unwrap();
+    edited[at] = b'9';
+    journal.host = HostId::new("b");
+    vec![
+        ("good-released", good),
+        ("good-fresh", Journal::fresh(host, "orders").encode()),
+        ("foreign-host", journal.encode()),
+        ("torn-half", half),
+        ("torn-edited", edited),
+        ("empty", Vec::new()),
+        ("other-file", b"maxmemory 1gb\n".to_vec()),
+    ]
+}
+
+/// The same for statements.
+fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
+    let host = HostId::new("b");
+    let epoch = Epoch {
+        counter: 3,
+        host: host.clone(),
+    };
+    let lineage = ReplId("c".repeat(40));
+    let view = ServerView {
+        pid: 4711,
+        run_id: RunId("d".repeat(40)),
+        role: ServerRole::Replica {
+            of: "10.0.0.1:6379".to_owned(),
+            link_up: true,
+            syncing: false,
+        },
+        loading: false,
+        replid: lineage,
+        replid2: ReplId("0".repeat(40)),
+        second_offset: Offset(0),
+        offset: Offset(1000),
+        keys: 10,
+        aof: true,
+        expired: 1,
+        online_replicas: 0,
+        uptime_s: 100,
+        used_memory: 1 << 20,
+        link_down_s: None,
+    };
+    let statement = Statement {
+        format: STATEMENT_FORMAT,
+        group: "orders".to_owned(),
+        host: host.clone(),
+        incarnation: u64::MAX,
+        version: 42,
+        epoch: epoch.clone(),
+        phase: PhaseName::Replica,
+        reason: Some("eligible.lag: 5 bytes".to_owned()),
+        released: None,
+        declined: Some(epoch.clone()),
+        server: Some(view),
+        healthy: true,
+        eligible: false,
+        fork: None,
+        evidence: Some(Evidence {
+            host,
+            epoch,
+            fork_offset: Offset(900),
+            client_bytes: 100,
+        }),
+        position: None,
+        priority: 90,
+        vip: false,
+        paused: false,
+        wants_switchover: Some(1),
+        seen: 41,
+        seen_incarnation: 7,
+        server_address: "10.0.0.2:6379".to_owned(),
+    };
+    let good = statement.encode();
+    let newer =
+        String::from_utf8(good.clone())
+            .unwrap()
+            .replacen("\"format\":1", "\"format\":2", 1);
+    let frame = [
+        b"*4\r\n$6\r\nTANDEM\r\n$5\r\nSTATE\r\n$9\r\n".as_slice(),
+        &good[..9],
+        b"\r\n$0\r\n\r\n",
+    ]
+    .concat();
+    vec![
+        ("good-replica", good),
+        ("format-newer", newer.into_bytes()),
+        ("frame-in-resp", frame),
+        ("empty", Vec::new()),
+        ("not-json", b"PING".to_vec()),
+    ]
+}
+
+fn bless(name: &str, files: Vec<(&'static str, Vec<u8>)>) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus")
+        .join(name);
+    for (file, bytes) in files {
+        let path = dir.join(file);
+        if std::env::var_os("TANDEM_BLESS").is_some() {
+            fs::write(&path, bytes).unwrap();
+        } else {
+            // A change of format without a change of its number would strand every journal in the field.
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                bytes,
+                "{} is not what is written now",
+                path.display()
+            );
+        }
+    }
+}
+
 /// Every file as it is, cut at every length, and with every bit of its first bytes flipped.
 fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut out: Vec<Vec<u8>> = (0..bytes.len()).map(|at| bytes[..at].to_vec()).collect();
@@ -41,6 +205,7 @@ fn damaged(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn journals() {
+    bless("journal", journal_files());
     let host = HostId::new("a");
     let mut good = 0;
     for (name, bytes) in corpus("journal") {
@@ -74,6 +239,7 @@ fn journals() {
 
 #[test]
 fn statements() {
+    bless("statement", statement_files());
     let mut good = 0;
     for (name, bytes) in corpus("statement") {
         let whole = Statement::decode(&bytes);

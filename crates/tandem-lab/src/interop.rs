@@ -316,22 +316,7 @@ vrrp_instance VI_1 {{
         if name == TANDEM {
             self.tandem = Some(start_tandem(&host, &file)?);
         } else {
-            let (parent, child) = (host.dir().join("parent.pid"), host.dir().join("child.pid"));
-            for stale in [&parent, &child] {
-                if stale.exists() {
-                    std::fs::remove_file(stale)?;
-                }
-            }
-            let mut command = Command::new("keepalived");
-            command
-                .args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"])
-                .arg("--use-file")
-                .arg(&file)
-                .arg("--pid")
-                .arg(parent)
-                .arg("--vrrp_pid")
-                .arg(child);
-            self.keepalived = Some(host.spawn("keepalived", &mut command)?);
+            self.keepalived = Some(start_keepalived(&host, &file)?);
         }
         Ok(())
     }
@@ -464,6 +449,30 @@ vrrp_instance VI_1 {{
         }
         Ok(())
     }
+}
+
+/// Starts keepalived on a host, with its pid files in the host's directory.
+///
+/// # Errors
+/// When it is not installed or does not start.
+pub fn start_keepalived(host: &Host, file: &Path) -> anyhow::Result<Process> {
+    let (parent, child) = (host.dir().join("parent.pid"), host.dir().join("child.pid"));
+    // One that was left by a killed keepalived would make the next refuse to start.
+    for stale in [&parent, &child] {
+        if stale.exists() {
+            std::fs::remove_file(stale)?;
+        }
+    }
+    let mut command = Command::new("keepalived");
+    command
+        .args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"])
+        .arg("--use-file")
+        .arg(file)
+        .arg("--pid")
+        .arg(parent)
+        .arg("--vrrp_pid")
+        .arg(child);
+    host.spawn("keepalived", &mut command)
 }
 
 /// Starts `tandem vrrp` on a host, with its state in `state.json` of the host's directory.

@@ -3,6 +3,11 @@
 //! The files name absolute paths, so each daemon runs in a mount namespace of its own, where `/etc/keepalived`,
 //! `/var/log` and `/usr/local/bin` are the host's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report, also in its helpers"
+)]
+
 use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -124,7 +124,7 @@ impl World {
             && host.vip_until > self.now
             && !host.gate
             && !host.gate_direct
-            && !(proc.paused_until > self.now)
+            && proc.paused_until <= self.now
     }
 
     /// Two servers never acknowledge in one epoch.
@@ -224,6 +224,40 @@ impl World {
         self.say(Some(h), || {
             format!("{count} writes died, {keeps} keys survive")
         });
+    }
+
+    /// A command that waited in a frozen server runs before the stream that arrived after it, and
+    /// ends that stream: what was in it died with its primary if that is gone.
+    pub(crate) fn excuse_unread(&mut self, h: usize) {
+        let Some(proc) = &self.hosts[h].server.proc else {
+            return;
+        };
+        let (Link::Full { conn, .. } | Link::Up(conn)) = &proc.link else {
+            return;
+        };
+        let peer = &self.hosts[other(h)].server;
+        let mut kept = peer.survivors(false);
+        if let Some(theirs) = &peer.proc {
+            if theirs.run == conn.source {
+                return;
+            }
+            kept.extend(&theirs.data);
+        }
+        let unread: Vec<u32> = conn
+            .queue
+            .iter()
+            .filter_map(|(_, entry)| match entry.kind {
+                Kind::Write(id) => Some(id),
+                Kind::Ping | Kind::Select => None,
+            })
+            .filter(|id| !kept.contains(*id))
+            .collect();
+        for id in unread {
+            let write = &mut self.writes[id as usize];
+            if write.acked.is_some() && write.excused.is_none() {
+                write.excused = Some(format!("unread in the frozen server of {}", HOSTS[h]));
+            }
+        }
     }
 
     /// An operator made this host's data the group's.

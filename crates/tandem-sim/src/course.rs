@@ -40,11 +40,11 @@ impl World {
             Beginning::Running | Beginning::Unrelated | Beginning::OneEmpty => true,
             Beginning::Empty => plan.manage == Manage::Adopt,
         };
-        for h in 0..2 {
+        for (h, keys) in data.into_iter().enumerate() {
             if runs_before {
                 let now = self.now;
                 self.hosts[h].server.start(false, 0, now, &mut self.chance);
-                for _ in 0..data[h] {
+                for _ in 0..keys {
                     let id = u32::try_from(self.writes.len()).unwrap_or(0);
                     self.writes.push(Write {
                         acked: Some((now, h)),
@@ -126,7 +126,7 @@ impl World {
             if self.now > healed + HEAL_WITHIN {
                 let word = |h: usize| {
                     self.phase(h)
-                        .map_or("no daemon".to_owned(), |p| format!("{p:?}"))
+                        .map_or_else(|| "no daemon".to_owned(), |p| format!("{p:?}"))
                 };
                 let text = format!("not converged: a is {}, b is {}", word(0), word(1));
                 self.broken("P4", text);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::chance::{MS, SEC, Us};
 use crate::redis::{Conn, Link, Psync, Snapshot, Target};
-use crate::world::{Cmd, Ev, World, other};
+use crate::world::{Admin, Cmd, Ev, World, other};
 
 /// Silence after which a replica gives its link up.
 const LINK_TIMEOUT: Us = 5 * SEC;
@@ -327,7 +327,12 @@ impl World {
         for cmd in queued {
             match cmd {
                 Cmd::Write { c, serial, id } => self.execute_write(h, c, serial, id),
-                Cmd::Admin(admin) => self.execute_admin(h, admin),
+                Cmd::Admin(admin) => {
+                    if matches!(admin, Admin::Promote | Admin::Fence | Admin::Attach) {
+                        self.excuse_unread(h);
+                    }
+                    self.execute_admin(h, admin);
+                }
             }
         }
         self.look_at_links();

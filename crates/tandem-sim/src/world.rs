@@ -363,6 +363,13 @@ impl World {
         self.violation.clone()
     }
 
+    /// Numbers that two runs of one seed must share: events, end, writes, acknowledged, promotions.
+    pub fn summary(&self) -> (u64, Us, usize, usize, usize) {
+        let acked = self.writes.iter().filter(|w| w.acked.is_some()).count();
+        let promotions = self.promoted.len();
+        (self.events, self.now, self.writes.len(), acked, promotions)
+    }
+
     /// Virtual time as the machines see it.
     pub(crate) fn instant(&self) -> Instant {
         self.base + Duration::from_micros(self.now)

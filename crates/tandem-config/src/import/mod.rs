@@ -444,7 +444,7 @@ impl Import<'_> {
 }
 
 /// Said where a script wants a password: its argument is left out rather than copied.
-const SECRET: &str = "# Fill in: it took a password as an argument; let it read /etc/tandem/redis.password instead\n";
+const SECRET: &str = "# Fill in: it took arguments that are or may be a password; let it read /etc/tandem/redis.password instead\n";
 
 /// Why a script is not needed.
 fn reason(purpose: &Purpose) -> &'static str {

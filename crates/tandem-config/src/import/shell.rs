@@ -50,6 +50,9 @@ pub(super) fn purpose(script: &Script, files: &dyn Files) -> Purpose {
     }
     let Ok(bytes) = files.read(Path::new(program)) else {
         purpose.own = Some(format!("{program} (cannot be read)"));
+        // What an argument is to a script nobody can read is unknown: it may be a password, and none is
+        // written into the new file.
+        purpose.password = script.argv.len() > 1;
         return purpose;
     };
     let text = String::from_utf8_lossy(&bytes);

@@ -387,6 +387,7 @@ impl Keeper {
                 | "boot.wait"
                 | "boot.peer-takes-over"
                 | "boot.peer-position"
+                | "boot.peer-server"
                 | "boot.peer-newest"
                 | "boot.promise"
         );

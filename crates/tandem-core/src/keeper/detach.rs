@@ -1,4 +1,4 @@
-//! Detaching an orphaned replica (rule 18).
+//! Detaching an orphaned replica (rule 18), and noticing that one was resynced.
 //!
 //! A replica whose primary is gone reconnects by itself the moment anything answers at the old
 //! address, and a server that came back empty or older then wipes it. So once the link is down and the
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use crate::keeper::Keeper;
 use crate::keeper::io::{Outcome, Step};
 use crate::keeper::phase::{Phase, RejoinStage};
-use crate::server::ServerRole;
+use crate::server::{ServerRole, ServerView};
 
 /// Bound on the command.
 const DETACH_WITHIN: Duration = Duration::from_secs(1);
+/// A reading older than this does not count: INFO is read every 100 ms.
+const FRESH: Duration = Duration::from_millis(150);
 
 impl Keeper {
     /// Detaches when that is due, and takes note of the result.
@@ -43,7 +45,13 @@ impl Keeper {
         let served = self
             .live_peer(now)
             .is_some_and(|peer| peer.phase.holds_primary() && peer.healthy);
-        let orphaned = self.server().is_some_and(|view| {
+        // An old reading says nothing: the stream may have come up since, and what it has brought
+        // into the server's socket would be thrown away.
+        let fresh = self
+            .view
+            .as_ref()
+            .filter(|(_, at)| now.saturating_duration_since(*at) < FRESH);
+        let orphaned = fresh.is_some_and(|(view, _)| {
             !view.is_fenced()
                 && matches!(
                     view.role,
@@ -56,6 +64,28 @@ impl Keeper {
         });
         if orphaned && !served {
             self.detaching = Some(self.start_background(Step::Fence, DETACH_WITHIN, now));
+        }
+    }
+
+    /// The same process has changed its lineage while it followed the peer: it was resynced, and
+    /// holds the history of the epoch in which the peer is primary.
+    pub(super) fn note_resync(&mut self, view: &ServerView, now: Instant) {
+        let resynced = self.server().is_some_and(|old| {
+            old.run_id == view.run_id && old.replid != view.replid && !old.is_writable()
+        });
+        let epoch = self
+            .peer
+            .statement
+            .as_ref()
+            .filter(|p| p.phase.holds_primary() && view.follows(&p.server_address))
+            .map(|p| p.epoch.clone());
+        if let (true, Some(epoch)) = (resynced, epoch)
+            && epoch > self.journal.data_epoch
+        {
+            self.journal.epoch = self.journal.epoch.clone().max(epoch.clone());
+            self.journal.data_epoch = epoch;
+            self.journal.primary_lineage = Some(view.replid.clone());
+            self.save(now);
         }
     }
 }

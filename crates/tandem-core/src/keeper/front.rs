@@ -126,6 +126,8 @@ impl Keeper {
                 }
                 Some(Err(_)) => {
                     self.front.changing = None;
+                    // It may have taken effect all the same.
+                    self.front.known = false;
                     self.front.retry_at = Some(now + Duration::from_millis(200));
                 }
             }
@@ -152,6 +154,10 @@ impl Keeper {
                 || now.saturating_duration_since(self.started) >= RESUME_WITHIN);
         if (wanted == self.front.vip && !unknown) || self.front.retry_at.is_some_and(|at| now < at)
         {
+            return;
+        }
+        if wanted && !self.phase.name().holds_primary() {
+            // Held for a moment, never put on.
             return;
         }
         let step = if wanted { Step::AddVip } else { Step::DropVip };

@@ -237,7 +237,8 @@ impl Keeper {
                 state.epoch
             ),
         );
-        self.journal.epoch = state.epoch.clone();
+        // A newer epoch may have been heard of while the promotion hung.
+        self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
         self.journal.data_epoch = state.epoch.clone();
         let id = self.start(Step::Fence, COMMAND_WITHIN, now);
         self.set_phase(

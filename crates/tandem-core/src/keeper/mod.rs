@@ -238,6 +238,19 @@ impl Keeper {
         next
     }
 
+    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
+    /// hosts are, where the server is and how VRRP speaks stay as they were.
+    pub fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
+    }
+
     /// The journal as it stands.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -265,8 +278,10 @@ impl Keeper {
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
-                if matches!(self.health(now), Health::Dead(_)) && !self.holds_role() {
-                    // Another process answers: what is known is its predecessor's.
+                let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
+                if outdated && !self.holds_role() && self.closing_silent.is_none() {
+                    // Another process answers, or one that has slept and reads on where it
+                    // stopped: what is known is history until INFO is read again.
                     self.view = None;
                 }
                 self.detector.answered(kind, now);
@@ -455,6 +470,7 @@ impl Keeper {
             self.starting = None;
             self.start_backoff = (0, None);
         }
+        self.note_resync(&view, now);
         self.view = Some((view, now));
     }
 

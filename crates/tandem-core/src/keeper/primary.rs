@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::health::Health;
+use crate::ids::{Offset, ReplId};
 use crate::journal::JournalRole;
 use crate::keeper::io::{Hook, Output, Severity, VrrpCommand};
 use crate::keeper::phase::{HandCause, Phase, Rejoin, RejoinStage};
@@ -60,6 +61,7 @@ impl Keeper {
             }
             Health::Unknown | Health::Fine | Health::Loading | Health::Busy => {}
         }
+        self.follow_own_lineage(now);
         if self.server().is_some_and(|view| !view.is_writable()) {
             return self.demoted_by_another_hand(now);
         }
@@ -92,6 +94,28 @@ impl Keeper {
             return self.begin_handover(HandCause::FailBack, now);
         }
         false
+    }
+
+    /// A primary renames its lineage by itself when its first replica attaches and it had no
+    /// backlog yet. The journal must know the name by which the replica will be recognised.
+    fn follow_own_lineage(&mut self, now: Instant) {
+        let Some(replid) = self
+            .server()
+            .filter(|view| view.is_writable() && !view.loading)
+            .map(|view| view.replid.clone())
+        else {
+            return;
+        };
+        if self.journal.primary_lineage.as_ref() == Some(&replid) {
+            return;
+        }
+        if let Some(fork) = self.journal.forks.last_mut()
+            && fork.epoch == self.journal.data_epoch
+        {
+            fork.lineage = replid.clone();
+        }
+        self.journal.primary_lineage = Some(replid);
+        self.save(now);
     }
 
     /// Goes on as primary at an epoch above both.
@@ -145,7 +169,11 @@ impl Keeper {
     pub(super) fn release(&mut self, kind: ReleaseKind, now: Instant) -> bool {
         let (lineage, offset) = match self.server() {
             Some(view) => (view.replid.clone(), view.offset),
-            None => return false,
+            // Not read since it changed: the mark is the newest that is known.
+            None => match &self.journal.mark {
+                Some(mark) => (mark.lineage.clone(), mark.offset),
+                None => (ReplId(String::new()), Offset(0)),
+            },
         };
         self.journal.released = Some(Released {
             // The epoch that it was primary of, not the newest it has heard of.

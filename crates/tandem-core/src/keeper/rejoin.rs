@@ -273,25 +273,35 @@ impl Keeper {
             return self.rejoin_stage(state, RejoinStage::Assess);
         }
         // What was asked about may have changed by itself.
-        let peer_server = self.live_peer(now).and_then(|p| p.server.clone());
-        let moot = peer_server.is_some_and(|theirs| {
-            partial_possible(view, &theirs) || (theirs.keys > 0 && self.asks_for_empty(&state))
+        let moot = self.live_peer(now).is_some_and(|peer| {
+            let Some(theirs) = &peer.server else {
+                return false;
+            };
+            match &state.stage {
+                // A primary of an older epoch stays one, however little there is to send.
+                RejoinStage::Asking {
+                    rule: "source.older",
+                    ..
+                } => peer.epoch >= self.journal.data_epoch,
+                RejoinStage::Asking {
+                    rule: "source.empty",
+                    ..
+                } => theirs.keys > 0 || partial_possible(view, theirs),
+                RejoinStage::Asking { .. } => partial_possible(view, theirs),
+                RejoinStage::Assess
+                | RejoinStage::Closing(_)
+                | RejoinStage::Archiving(_)
+                | RejoinStage::Fencing(_)
+                | RejoinStage::Attaching(_)
+                | RejoinStage::Syncing
+                | RejoinStage::RetryAt(_) => false,
+            }
         });
         if moot {
             self.rejoin_stage(state, RejoinStage::Assess)
         } else {
             false
         }
-    }
-
-    fn asks_for_empty(&self, state: &Rejoin) -> bool {
-        matches!(
-            state.stage,
-            RejoinStage::Asking {
-                rule: "source.empty",
-                ..
-            }
-        )
     }
 
     fn archived(&mut self, mut state: Rejoin, id: StepId, now: Instant) -> bool {
@@ -465,7 +475,7 @@ impl Keeper {
         if let Some(released) = &peer.released
             && released.epoch > self.journal.data_epoch
             && !released.exact
-            && self.peer.fresh
+            && self.live_peer(now).is_some()
             && self.journal.declined.as_ref() != Some(&released.epoch)
         {
             return Some(self.begin_takeover(Cause::Statement, None, now));

@@ -86,13 +86,9 @@ impl Keeper {
                 self.become_undecided(now);
                 return true;
             }
-        } else if self.peer.fresh
-            && let Some(peer) = self.peer.statement.clone()
-            && let Some(changed) = self.place_offered(&peer, now)
-        {
-            // A promise binds, even when its sender has fallen silent since.
-            return changed;
         }
+        // A silent peer's promise is not acted upon: it may have taken its role back because it
+        // heard nothing either. From here silence is judged as silence, with a probe.
         self.consider_silence(now)
     }
 

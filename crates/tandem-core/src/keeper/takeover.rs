@@ -211,6 +211,13 @@ impl Keeper {
                 | Cause::Restored
                 | Cause::Operator => self.server_usable(now),
             };
+            let replaced = self
+                .live_peer(now)
+                .is_some_and(|peer| peer.phase.holds_primary());
+            if replaced && state.cause != Cause::Operator {
+                let why = "the other side was heard to be primary meanwhile";
+                return self.abort_takeover(&state, why, now);
+            }
             if !unchanged {
                 return self.abort_takeover(&state, "the local data is no longer eligible", now);
             }
@@ -237,7 +244,7 @@ impl Keeper {
                 lineage: view.replid.clone(),
             });
         }
-        self.journal.epoch = state.epoch.clone();
+        self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
         self.journal.data_epoch = state.epoch.clone();
         self.journal.primary_lineage = Some(view.replid.clone());
         self.journal.released = None;

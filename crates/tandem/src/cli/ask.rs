@@ -54,16 +54,18 @@ pub(crate) fn ask(at: &Where, verb: Verb) -> Result<Answers, NoAnswer> {
         return Err(NoAnswer::Configuration(format!("tandem: {text}")));
     }
     let path = control_path(&settings.host.state_dir);
-    exchange(
-        &path,
-        &Line {
-            group: at.group.clone(),
-            verb,
-        },
-    )
-    .map_err(|error| {
+    let line = Line {
+        group: at.group.clone(),
+        verb,
+    };
+    exchange(&path, &line).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => "run this as root or as the daemon's user",
+            io::ErrorKind::WouldBlock => "it took the question and is stuck; see its log",
+            _ => "is tandem run active on this host?",
+        };
         NoAnswer::Daemon(format!(
-            "no daemon answers at {}: {error}; is tandem run active on this host?",
+            "no daemon answers at {}: {error}; {hint}",
             path.display()
         ))
     })

@@ -4,14 +4,20 @@
 
 mod archive;
 mod ask;
+mod check;
 mod history;
+mod import;
+mod init;
 mod load;
+#[cfg(test)]
+mod reference;
 mod status;
 mod table;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tandem_config::settings::{Group, Settings};
@@ -108,6 +114,21 @@ enum Verb {
         #[command(flatten)]
         at: Where,
     },
+    /// Is this host ready for its configuration? Changes nothing.
+    Check {
+        #[command(flatten)]
+        at: Where,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+        /// For how many seconds the write rate is measured; 0 leaves it out.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
+        sample: u64,
+    },
+    /// Look at the Redis that runs here and write what tandem needs.
+    Init(init::InitOptions),
+    /// Make a tandem.toml from a keepalived.conf.
+    Import(import::ImportOptions),
     /// What happened: one line per event.
     History {
         #[command(flatten)]
@@ -152,6 +173,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Pause { at } => ask::command(&at, crate::run::control::Verb::Pause),
         Verb::Resume { at } => ask::command(&at, crate::run::control::Verb::Resume),
         Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
+        Verb::Check { at, json, sample } => check::check(&at, json, Duration::from_secs(sample)),
+        Verb::Init(options) => init::init(&options),
+        Verb::Import(options) => import::run(&options),
         Verb::History { at, count, json } => history::history(&at, count, json),
         Verb::Archive { verb } => archive::archive(verb),
     })

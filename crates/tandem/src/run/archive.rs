@@ -101,6 +101,11 @@ impl Archive {
         }
     }
 
+    /// Takes reloaded limits.
+    pub(crate) fn set_limits(&mut self, limits: ArchiveLimits) {
+        self.limits = limits;
+    }
+
     /// The folder of an entry.
     pub(crate) fn entry_dir(&self, name: &str) -> PathBuf {
         self.dir.join(name)

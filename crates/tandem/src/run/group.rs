@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings as config;
+use tandem_config::value::MinuteOfDay;
 use tandem_core::ids::HostId;
 use tandem_core::journal::Journal;
 use tandem_core::keeper::settings as core;
@@ -41,6 +42,8 @@ pub(crate) const EVENTS_MAX: usize = 1024;
 const LATE: Duration = Duration::from_millis(25);
 /// A server that refuses writes for its disk is sick after this.
 const SICK_GRACE: Duration = Duration::from_secs(5);
+/// The clock on the wall is looked at this often for the resync window.
+const WINDOW_LOOK: Duration = Duration::from_secs(5);
 /// Operators waiting for the outcome of a switchover.
 const REPLIES_MAX: usize = 32;
 
@@ -88,6 +91,8 @@ pub(crate) struct Group {
     closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
     vrrp_interface: String,
+    core: core::Settings,
+    window_at: Instant,
 }
 
 fn boot_id() -> String {
@@ -117,13 +122,40 @@ pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> 
     }))
 }
 
+/// The keeper's settings with what a group's file says of policies and bounds.
+fn core_policies(base: &core::Settings, group: &config::Group) -> core::Settings {
+    core::Settings {
+        preempt: match group.preempt {
+            config::Preempt::Never => core::Preempt::Never,
+            config::Preempt::AfterSync => core::Preempt::AfterSync,
+        },
+        resync: match group.resync {
+            config::Resync::Automatic if group.resync_window.is_none() => core::Resync::Automatic,
+            config::Resync::Automatic | config::Resync::Ask => core::Resync::Ask,
+        },
+        max_lag: group.max_lag_bytes,
+        boot_wait: group.boot_wait,
+        flap_block: group.flap_block,
+        drain_deadline: group.drain_deadline,
+        switchover_deadline: group.switchover_deadline,
+        ..base.clone()
+    }
+}
+
+/// The minute of the day here and now: the resync window is in local time, as people mean it.
+fn minute_of_day() -> MinuteOfDay {
+    let now = jiff::Zoned::now();
+    let minute = i16::from(now.hour()) * 60 + i16::from(now.minute());
+    MinuteOfDay(u16::try_from(minute).unwrap_or(0))
+}
+
 fn core_settings(
     settings: &config::Settings,
     group: &config::Group,
     machine: &Machine,
 ) -> Result<core::Settings> {
     let peer = settings.peers.first();
-    Ok(core::Settings {
+    let base = core::Settings {
         host: HostId::new(&settings.host.id),
         peer: peer.map(|p| HostId::new(&p.id)),
         group: group.name.clone(),
@@ -135,14 +167,8 @@ fn core_settings(
             config::Manage::Adopt => core::Manage::Adopt,
             config::Manage::Spawn { .. } | config::Manage::Systemd { .. } => core::Manage::Spawn,
         },
-        preempt: match group.preempt {
-            config::Preempt::Never => core::Preempt::Never,
-            config::Preempt::AfterSync => core::Preempt::AfterSync,
-        },
-        resync: match group.resync {
-            config::Resync::Automatic if group.resync_window.is_none() => core::Resync::Automatic,
-            config::Resync::Automatic | config::Resync::Ask => core::Resync::Ask,
-        },
+        preempt: core::Preempt::Never,
+        resync: core::Resync::Automatic,
         down_after: group.down_after,
         sick_grace: SICK_GRACE,
         master_down: machine.master_down(),
@@ -156,7 +182,8 @@ fn core_settings(
         has_vip: group.vip.is_some(),
         boot_id: boot_id(),
         incarnation: random_u64()?,
-    })
+    };
+    Ok(core_policies(&base, group))
 }
 
 /// What a reload cannot change under a running group, by name.
@@ -219,7 +246,7 @@ impl Group {
         let announcements = machine_settings.announcements;
         let machine = Machine::new(machine_settings.clone(), own).context("group.vrrp")?;
         let core = core_settings(settings, group, &machine)?;
-        let pair = Pair::new(keeper(core, record), Some(machine));
+        let pair = Pair::new(keeper(core.clone(), record), Some(machine));
         let mut friends: Vec<IpAddr> = settings.peers.iter().map(|p| p.address).collect();
         friends.push(settings.host.address);
         friends.push(group.server.ip());
@@ -280,6 +307,8 @@ impl Group {
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
             vrrp_interface: interface,
             settings: group.clone(),
+            core,
+            window_at: Instant::now(),
         })
     }
 
@@ -305,6 +334,7 @@ impl Group {
                 Some(None) => return Ok(()),
                 None => {
                     self.front.tick(now);
+                    self.look_at_window(now);
                     self.feed(PairInput::Keeper(Input::Tick), now);
                 }
             }
@@ -322,6 +352,20 @@ impl Group {
             deadline = deadline.max(now);
             let busy = self.pair.keeper().phase().is_transition();
             self.workshop.server.set_busy(busy);
+        }
+    }
+
+    /// Opens the resync window when its time has come.
+    fn look_at_window(&mut self, now: Instant) {
+        let Some(window) = self.settings.resync_window else {
+            return;
+        };
+        if now < self.window_at {
+            return;
+        }
+        self.window_at = now + WINDOW_LOOK;
+        if window.contains(minute_of_day()) {
+            self.pair.keeper_mut().resync_window_opened();
         }
     }
 
@@ -388,8 +432,13 @@ impl Group {
             Event::Control(request, answer) => self.control(request, answer, now),
             Event::Reload(new) => {
                 self.hooks.replace(new.hooks.clone());
+                self.workshop.archive.set_limits(new.archive);
+                let core = core_policies(&self.core, &new);
+                self.pair.keeper_mut().reload(&core);
+                self.core = core;
                 self.settings.hooks = new.hooks;
-                tracing::info!("{}: hooks are reloaded", self.name);
+                self.settings.resync_window = new.resync_window;
+                tracing::info!("{}: hooks, policies and bounds are reloaded", self.name);
             }
         }
     }

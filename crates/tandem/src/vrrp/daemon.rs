@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use tandem_vrrp::machine::{FaultReason, FaultSource, Input, Machine, State};
 use tandem_vrrp::sync::Group;
-use tandem_vrrp::track::{Counter, Effect, effect, file_effect, process_up};
+use tandem_vrrp::track::Counter;
 use tandem_vrrp::{Vrid, packet};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::VrrpArgs;
 use super::announce::Announcers;
@@ -28,9 +28,10 @@ use super::plan::{Plan, RouterPlan, Watched};
 use super::scripts::check::{Check, Checked};
 use super::scripts::notify::{Finished, Lane};
 use super::scripts::user::{self, Account};
+use super::track::Standing;
 use super::wires::{Packet, WireId, Wires};
-use super::{load, status, watch};
-use crate::linux::addr::{Addresses, Change, Lifetime, Monitor, Vip};
+use super::{load, status};
+use crate::linux::addr::{Addresses, Change, Monitor, Vip};
 use crate::linux::clock::{SuspendWatch, boot_time};
 
 /// Packets and results that may wait for the loop; more wait in the kernel or in their tasks.
@@ -43,8 +44,6 @@ const PROCESS_PERIOD: Duration = Duration::from_secs(1);
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Deadlines of one machine served in one turn; a machine that wants more waits for the next.
 const TURNS_MAX: usize = 8;
-/// Strangers' VRIDs remembered as already reported.
-const STRANGERS_MAX: usize = 256;
 
 /// Why the daemon ended or did not start.
 #[derive(Debug, Error)]
@@ -71,23 +70,6 @@ pub(super) enum Happening {
     Packet(Packet),
     Checked(Checked),
     ScriptEnded(Finished),
-}
-
-/// What is known of something tracked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// No result yet.
-    Pending,
-    Up,
-    Down,
-    /// A file's number.
-    Value(i64),
-}
-
-impl Standing {
-    pub(super) fn of(good: bool) -> Self {
-        if good { Self::Up } else { Self::Down }
-    }
 }
 
 /// One router at work.
@@ -162,7 +144,7 @@ pub(super) struct Daemon {
     pub(super) report: mpsc::Sender<Happening>,
     pub(super) started: bool,
     pub(super) dirty: bool,
-    strangers: BTreeSet<(IpAddr, Vrid)>,
+    pub(super) strangers: BTreeSet<(IpAddr, Vrid)>,
     renew_at: Instant,
     processes_at: Instant,
     retry_at: Instant,
@@ -340,28 +322,6 @@ impl Daemon {
         };
     }
 
-    /// What an earlier process left: only addresses that the file names (keepalived does the same first).
-    fn remove_leftovers(&mut self) {
-        for address in self
-            .plan
-            .routers
-            .iter()
-            .flat_map(|router| &router.addresses)
-        {
-            let Some(link) = self.host.link(&address.interface) else {
-                continue;
-            };
-            let left = self.host.entries().iter().find(|entry| {
-                entry.vip.interface_index == link.index && entry.vip.address == address.address
-            });
-            let Some(left) = left else { continue };
-            match self.netlink.remove(&left.vip) {
-                Ok(_) => info!("removed {}, left by an earlier process", address.address),
-                Err(error) => error!("removing {}: {error}", address.address),
-            }
-        }
-    }
-
     fn relist(&mut self) -> io::Result<()> {
         self.host = Host::list(&mut self.netlink)?;
         Ok(())
@@ -420,97 +380,6 @@ impl Daemon {
                 self.dirty = true;
             }
         }
-    }
-
-    /// Gives a packet to the router on its wire that it is for.
-    fn heard(&mut self, packet: &Packet) {
-        let datagram = match (packet.source, packet.destination) {
-            (IpAddr::V4(_), _) => packet::Datagram::from_ipv4(&packet.bytes),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => Ok(packet::Datagram::from_ipv6(
-                source,
-                destination,
-                packet.ttl,
-                &packet.bytes,
-            )),
-            (IpAddr::V6(_), IpAddr::V4(_)) => return,
-        };
-        let vrid = datagram
-            .as_ref()
-            .ok()
-            .and_then(|datagram| packet::peek_vrid(datagram.message_bytes()));
-        let mut known = false;
-        for index in 0..self.routers.len() {
-            let router = &self.routers[index];
-            if router.wire != Some(packet.wire) || vrid != Some(router.plan.key.vrid) {
-                continue;
-            }
-            known = true;
-            let own = router.own;
-            let Some(machine) = self.units[router.unit].group.member(router.member) else {
-                continue;
-            };
-            let settings = machine.settings().clone();
-            let received = match &datagram {
-                Ok(datagram) => self.routers[index].receiver.receive(
-                    &settings,
-                    own,
-                    datagram,
-                    status::unix_time(),
-                ),
-                Err(error) => Err(error.clone()),
-            };
-            match received {
-                Ok(advert) => self.feed(index, Input::Advert(advert)),
-                Err(packet::DecodeError::Own) => {}
-                Err(error) => self.feed(
-                    index,
-                    Input::Rejected {
-                        source: packet.source,
-                        error,
-                    },
-                ),
-            }
-        }
-        if let Some(vrid) = vrid.filter(|_| !known)
-            && self.strangers.len() < STRANGERS_MAX
-            && self.strangers.insert((packet.source, vrid))
-        {
-            let interface = self
-                .wires
-                .endpoint(packet.wire)
-                .map_or("", |endpoint| endpoint.interface.as_str());
-            info!(
-                "{} speaks VRID {vrid} on {interface}, which is not configured here",
-                packet.source
-            );
-        }
-    }
-
-    fn checked(&mut self, checked: Checked) {
-        let Some(checking) = self.checks.get_mut(&checked.name) else {
-            return;
-        };
-        let before = checking.last.as_ref().map(|last| last.good);
-        if before != Some(checked.good) {
-            let (name, words) = (&checked.name, &checked.words);
-            if checked.good {
-                info!("Script `{name}` succeeds now: {words}");
-            } else {
-                warn!("Script `{name}` fails now: {words}");
-            }
-        }
-        let turned = checking.counter.record(checked.good);
-        let name = checked.name.clone();
-        checking.last = Some(checked);
-        let standing = match checking.counter.verdict() {
-            tandem_vrrp::track::Verdict::Pending => Standing::Pending,
-            tandem_vrrp::track::Verdict::Up => Standing::Up,
-            tandem_vrrp::track::Verdict::Down => Standing::Down,
-        };
-        if turned.is_some() {
-            info!("Script `{name}` counts as {standing:?}");
-        }
-        self.set_standing(Watched::Script(name), standing);
     }
 
     /// Something about links or addresses changed.
@@ -591,224 +460,6 @@ impl Daemon {
             self.retry_at = now + RETRY_PERIOD;
             self.reassess();
             self.restore_addresses();
-        }
-    }
-
-    /// A third of the lifetime, so that two renewals may be missed.
-    fn renewal_period(&self) -> Duration {
-        match self.args.vip_lifetime {
-            0 => Duration::from_secs(3600),
-            seconds => Duration::from_secs(seconds.into()) / 3,
-        }
-    }
-
-    pub(super) fn lifetime(&self) -> Lifetime {
-        match self.args.vip_lifetime {
-            0 => Lifetime::FOREVER,
-            seconds => Lifetime::at_least(Duration::from_secs(seconds.into())),
-        }
-    }
-
-    pub(super) fn observe_everything(&mut self) {
-        self.observe_links();
-        self.observe_files();
-        self.observe_processes();
-        let scripts: Vec<_> = self
-            .checks
-            .iter()
-            .map(|(name, checking)| (name.clone(), checking.counter.verdict()))
-            .collect();
-        for (name, verdict) in scripts {
-            let standing = match verdict {
-                tandem_vrrp::track::Verdict::Pending => Standing::Pending,
-                tandem_vrrp::track::Verdict::Up => Standing::Up,
-                tandem_vrrp::track::Verdict::Down => Standing::Down,
-            };
-            self.set_standing(Watched::Script(name), standing);
-        }
-    }
-
-    fn observe_links(&mut self) {
-        let now = Instant::now();
-        let names: BTreeSet<String> = self
-            .plan
-            .routers
-            .iter()
-            .flat_map(|router| &router.tracking)
-            .filter_map(|tracking| match &tracking.watched {
-                Watched::Interface(name) => Some(name.clone()),
-                Watched::Script(_) | Watched::File(_) | Watched::Process(_) => None,
-            })
-            .collect();
-        for name in names {
-            let usable = self.host.usable(&name);
-            let (up, down) = self
-                .plan
-                .interface_delays
-                .iter()
-                .find(|(known, ..)| *known == name)
-                .map_or((Duration::ZERO, Duration::ZERO), |(_, up, down)| {
-                    (*up, *down)
-                });
-            let debounce = self
-                .links
-                .entry(name.clone())
-                .or_insert_with(|| Debounce::new(usable));
-            let counts = debounce.observe(usable, up, down, now);
-            self.set_standing(Watched::Interface(name), Standing::of(counts));
-        }
-    }
-
-    fn observe_files(&mut self) {
-        let values: Vec<_> = self
-            .plan
-            .files
-            .iter()
-            .map(|file| (file.name.clone(), watch::value(&file.path)))
-            .collect();
-        for (name, value) in values {
-            self.set_standing(Watched::File(name), Standing::Value(value));
-        }
-    }
-
-    fn observe_processes(&mut self) {
-        if self.plan.processes.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let counts = watch::count(&self.plan.processes);
-        for (definition, running) in self.plan.processes.clone().into_iter().zip(counts) {
-            let good = process_up(running, definition.quorum, definition.quorum_max);
-            let debounce = self
-                .processes
-                .entry(definition.name.clone())
-                .or_insert_with(|| Debounce::new(good));
-            let counts =
-                debounce.observe(good, definition.fork_delay, definition.terminate_delay, now);
-            self.set_standing(Watched::Process(definition.name), Standing::of(counts));
-        }
-    }
-
-    /// Notes what is known of something tracked, and tells the routers that follow it.
-    fn set_standing(&mut self, watched: Watched, standing: Standing) {
-        if self.standings.insert(watched.clone(), standing) == Some(standing) || !self.started {
-            return;
-        }
-        for router in 0..self.routers.len() {
-            self.apply_tracking_of(router, &watched);
-        }
-    }
-
-    /// Tells a router about everything that it tracks.
-    pub(super) fn apply_tracking(&mut self, router: usize) {
-        let tracking = self.routers[router].plan.tracking.clone();
-        for one in tracking {
-            self.apply_tracking_of(router, &one.watched);
-        }
-        let missing = FaultSource::Service("unicast peer".to_owned());
-        if self.routers[router].plan.no_peer_fault {
-            let reason = FaultReason::Failed;
-            self.feed(
-                router,
-                Input::Fault {
-                    source: missing,
-                    reason,
-                },
-            );
-        } else {
-            self.feed(router, Input::FaultCleared(missing));
-        }
-    }
-
-    fn apply_tracking_of(&mut self, router: usize, watched: &Watched) {
-        let Some(tracking) = self.routers[router]
-            .plan
-            .tracking
-            .iter()
-            .find(|tracking| tracking.watched == *watched)
-            .cloned()
-        else {
-            return;
-        };
-        let standing = self
-            .standings
-            .get(watched)
-            .copied()
-            .unwrap_or(Standing::Pending);
-        let (source, weight_name) = source_of(watched);
-        let (fault, delta) = judge(standing, tracking.weight, tracking.reverse);
-        let weight = Input::Weight {
-            source: weight_name,
-            delta,
-        };
-        match fault {
-            Some(reason) => {
-                self.feed(router, Input::Fault { source, reason });
-                self.feed(router, weight);
-            }
-            None => {
-                self.feed(router, weight);
-                self.feed(router, Input::FaultCleared(source));
-            }
-        }
-    }
-}
-
-/// What a standing does to a router that follows it with `weight`: a fault or none, and its part of the priority.
-fn judge(standing: Standing, weight: i32, reverse: bool) -> (Option<FaultReason>, i32) {
-    let outcome = match standing {
-        Standing::Pending if weight == 0 => return (Some(FaultReason::Pending), 0),
-        Standing::Pending => Effect::Weight(0),
-        Standing::Up => effect(weight, reverse, true),
-        Standing::Down => effect(weight, reverse, false),
-        Standing::Value(value) => file_effect(value, if reverse { -weight } else { weight }),
-    };
-    match outcome {
-        Effect::Fault => (Some(FaultReason::Failed), 0),
-        Effect::Weight(delta) => (None, delta),
-    }
-}
-
-/// The fault's name and the weight's.
-fn source_of(watched: &Watched) -> (FaultSource, String) {
-    match watched {
-        Watched::Script(name) => (FaultSource::Script(name.clone()), format!("script {name}")),
-        Watched::Interface(name) => (
-            FaultSource::Interface(name.clone()),
-            format!("interface {name}"),
-        ),
-        Watched::File(name) => (FaultSource::File(name.clone()), format!("file {name}")),
-        Watched::Process(name) => (
-            FaultSource::Process(name.clone()),
-            format!("process {name}"),
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn standings_become_faults_and_weights() {
-        let failed = Some(FaultReason::Failed);
-        for (standing, weight, reverse, expected) in [
-            (Standing::Pending, 0, false, (Some(FaultReason::Pending), 0)),
-            (Standing::Pending, -20, false, (None, 0)),
-            (Standing::Up, 0, false, (None, 0)),
-            (Standing::Down, 0, false, (failed, 0)),
-            (Standing::Down, -20, false, (None, -20)),
-            (Standing::Up, 10, false, (None, 10)),
-            (Standing::Up, 10, true, (None, 0)),
-            (Standing::Value(3), 0, false, (failed, 0)),
-            (Standing::Value(3), 5, true, (None, -15)),
-            (Standing::Value(-254), 1, false, (failed, 0)),
-        ] {
-            assert_eq!(
-                judge(standing, weight, reverse),
-                expected,
-                "{standing:?} {weight} {reverse}"
-            );
         }
     }
 }

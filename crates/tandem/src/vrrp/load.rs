@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tandem_config::diagnostic::Diagnostic;
-use tandem_config::keepalived::{self, Config, ConfigAddress, Env, Instance, Loaded};
+use tandem_config::keepalived::{self, Config, ConfigAddress, Env, ExitClass, Instance, Loaded};
 
 use super::VrrpArgs;
 use super::scripts::user;
@@ -30,17 +30,26 @@ pub(super) fn load(args: &VrrpArgs) -> Loaded {
         has_script_user: user::find(SCRIPT_USER, None).is_ok(),
     };
     let mut loaded = keepalived::read(&args.file, &HostFiles, &env);
-    let mut found = Vec::new();
-    for instance in &loaded.config.instances {
-        not_carried_out(instance, &mut found);
-    }
+    let mut found = beyond_this_program(&loaded.config);
     users(&loaded.config, &mut found);
-    scheduling(&loaded.config, &mut found);
     for diagnostic in found {
         loaded.report.push(diagnostic);
     }
+    if loaded.report.has_errors() {
+        loaded.exit = loaded.exit.max(ExitClass::ConfigErrors);
+    }
     loaded.report.sort();
     loaded
+}
+
+/// What the reader accepts and this program does not do.
+fn beyond_this_program(config: &Config) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for instance in &config.instances {
+        not_carried_out(instance, &mut found);
+    }
+    scheduling(config, &mut found);
+    found
 }
 
 /// The host's name up to its first dot, keepalived's default for `-i`.
@@ -169,5 +178,70 @@ fn scheduling(config: &Config, found: &mut Vec<Diagnostic>) {
                 .help(format!("set {instead} in the systemd unit")),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tandem_config::keepalived::{MapFiles, read};
+
+    use super::*;
+
+    fn said(lines: &str, globals: &str) -> Vec<String> {
+        let text = format!(
+            "global_defs {{\n{globals}\n}}\nvrrp_instance a {{\ninterface eth0\nvirtual_router_id 1\n{lines}\n}}\n"
+        );
+        let files = MapFiles::new().with("/k.conf", text);
+        let loaded = read(Path::new("/k.conf"), &files, &Env::default());
+        beyond_this_program(&loaded.config)
+            .into_iter()
+            .map(|diagnostic| diagnostic.message)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_that_is_not_done_is_dropped_silently() {
+        let address = |line: &str| format!("virtual_ipaddress {{\n{line}\n}}");
+        for (lines, globals, words) in [
+            (address("10.0.0.9/24 dev eth0 label eth0:1"), "", "label"),
+            (
+                address("10.0.0.9 brd 10.0.0.255 scope link"),
+                "",
+                "brd, scope",
+            ),
+            (
+                address("10.0.0.9\nfe80::1"),
+                "",
+                "not of the instance's family",
+            ),
+            (
+                format!(
+                    "unicast_ttl 64\nunicast_peer {{\n10.0.0.2\n}}\n{}",
+                    address("10.0.0.9")
+                ),
+                "",
+                "unicast_ttl",
+            ),
+            (
+                address("10.0.0.9"),
+                "vrrp_rt_priority 50",
+                "vrrp_rt_priority",
+            ),
+        ] {
+            let said = said(&lines, globals);
+            assert!(
+                said.iter().any(|message| message.contains(words)),
+                "{lines}: {said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_done_is_not_mentioned() {
+        let lines =
+            "virtual_ipaddress {\n10.0.0.9/24 dev eth1 scope global noprefixroute no_track\n}";
+        assert!(said(lines, "").is_empty());
     }
 }

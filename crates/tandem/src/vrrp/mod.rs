@@ -16,6 +16,8 @@
 //! | [`plan`] | the file as the settings of routers, groups and tracked things; no system calls |
 //! | [`daemon`] | the loop; everything that happens enters here |
 //! | [`carry`] | carries out what the machines want, in order |
+//! | [`adverts`], [`addresses`], [`notices`] | the parts of that: what goes over the wire, onto interfaces, to scripts and FIFOs |
+//! | [`track`] | what is tracked and what it does to routers |
 //! | [`reload`] | the difference between two files, applied while running |
 //! | [`host`] | links and addresses as the kernel reports them |
 //! | [`wires`] | VRRP sockets and their readers |
@@ -25,16 +27,20 @@
 //! | [`fifo`] | state lines for readers of a FIFO |
 //! | [`status`] | what is going on, as JSON |
 
+mod addresses;
+mod adverts;
 mod announce;
 mod carry;
 mod daemon;
 mod fifo;
 mod host;
 mod load;
+mod notices;
 mod plan;
 mod reload;
 mod scripts;
 mod status;
+mod track;
 mod watch;
 mod wires;
 
@@ -42,6 +48,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tandem_config::diagnostic::Severity;
+use tandem_config::keepalived::ExitClass;
 use tracing::error;
 
 /// The configuration cannot be used, or the command line.
@@ -105,9 +113,16 @@ impl VrrpArgs {
 pub(crate) fn main(args: VrrpArgs) -> ExitCode {
     let loaded = load::load(&args);
     let report = loaded.report.render(false);
+    let plan = plan::Plan::new(&loaded.config);
     if args.check {
         eprint!("{report}");
-        return ExitCode::from(loaded.exit.code());
+        let mut class = loaded.exit;
+        // What the file's errors explain already needs no second word.
+        if let (Err(problem), false) = (&plan, loaded.report.has_errors()) {
+            eprintln!("error: {problem}");
+            class = class.max(ExitClass::ConfigErrors);
+        }
+        return ExitCode::from(class.code());
     }
     status::start_log(args.log_detail);
     eprint!("{report}");
@@ -115,13 +130,11 @@ pub(crate) fn main(args: VrrpArgs) -> ExitCode {
         error!(
             "{} is refused: {} errors; nothing was started",
             args.file.display(),
-            loaded
-                .report
-                .count(tandem_config::diagnostic::Severity::Error)
+            loaded.report.count(Severity::Error)
         );
         return ExitCode::from(EXIT_CONFIG);
     }
-    let plan = match plan::Plan::new(&loaded.config) {
+    let plan = match plan {
         Ok(plan) => plan,
         Err(problem) => {
             error!("{problem}; nothing was started");

@@ -387,7 +387,7 @@ fn report(outcome: &Outcome, left: &plan::Left, to: SocketAddr, dry_run: bool) -
             .iter()
             .map(|(db, key)| format!("{db}:{}", typed(&[key], SHOWN_BYTES)))
             .collect();
-        out.push_str(&format!("exist there, for one: {}\n", named.join(" ")));
+        out.push_str(&format!("already there: {}\n", named.join(" ")));
     }
     if let (errors @ 1.., Some(first)) = &outcome.errors {
         out.push_str(&format!(

@@ -1,0 +1,22 @@
+//! Ten thousand histories of a pair under faults, each checked against P1 to P5.
+
+#[test]
+fn ten_thousand_seeds_keep_the_invariants() {
+    let failures = tandem_sim::run_range(0..10_000, 2, |_| {});
+    let words: Vec<String> = failures
+        .iter()
+        .map(|(seed, v)| format!("seed {seed}: {} at {} us: {}", v.rule, v.at, v.text))
+        .collect();
+    assert!(words.is_empty(), "{}", words.join("\n"));
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    for seed in [3, 77, 4242] {
+        let mut one = tandem_sim::World::new(seed, false);
+        let mut two = tandem_sim::World::new(seed, false);
+        one.run();
+        two.run();
+        assert_eq!(one.summary(), two.summary(), "seed {seed}");
+    }
+}
