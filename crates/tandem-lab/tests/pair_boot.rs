@@ -1,7 +1,7 @@
 //! Both hosts come back after both were dead, with every kind of persistence and in both orders: the newest data goes
 //! on, or a host waits and says for what. And the ways in which a restarted server could destroy its replica's data.
 
-#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 mod common;
 
@@ -258,4 +258,32 @@ fn a_replica_that_is_still_syncing_is_not_promoted() {
     assert_eq!(rig.events(Side::B, "+switch-master").len(), promoted);
     assert!(rig.primary().unwrap().is_err());
     println!("B says: {}", rig.tandem(Side::B, "explain", &[]).unwrap());
+}
+
+#[test]
+fn an_older_primary_that_went_on_alone_never_discards_the_newer_data_by_itself() {
+    let name = "an_older_primary_that_went_on_alone_never_discards_the_newer_data_by_itself";
+    if !can_run(name) {
+        return;
+    }
+    let mut rig = dead_pair(Persistence::Aof);
+    // A cannot know that B took over after its own death: in its journal it is the newest epoch's primary.
+    power_on(&mut rig, Side::A);
+    poll::until("A to go on alone", BOUND, EVERY, || rig.primary()).unwrap();
+    rig.redis(Side::A, &["SET", "since", "1"]);
+    power_on(&mut rig, Side::B);
+    rig.wait_for_reason(Side::B, "source.older");
+    assert_eq!(rig.get(Side::B, "newest").as_deref(), Some("1"));
+    assert!(rig.pair().replicates(Side::B).is_err());
+    // A person decides; what only B had is kept all the same.
+    rig.tandem(Side::B, "resync", &[]).unwrap();
+    assert_eq!(rig.wait_until_well(BOUND).unwrap(), Side::A);
+    assert_eq!(rig.get(Side::B, "since").as_deref(), Some("1"));
+    assert_eq!(rig.get(Side::B, "newest"), None);
+    // After a restart from an append-only file the tail cannot be read, so it is a snapshot.
+    let held = rig.archive(Side::B).iter().any(|(_, dir)| {
+        let dump = std::fs::read(dir.join("dump.rdb")).unwrap_or_default();
+        dump.windows(6).any(|window| window == b"newest")
+    });
+    assert!(held, "{:?}", rig.archive(Side::B));
 }

@@ -1,7 +1,7 @@
 //! The network is parted and both sides may be written to: one verdict in the same words on both sides, and every
 //! acknowledged write of the loser in the archive, as commands.
 
-#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 mod common;
 

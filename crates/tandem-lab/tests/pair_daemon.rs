@@ -1,7 +1,7 @@
 //! The daemon's own death, freeze and restart, and adverts that are filtered on the way: faults of the watcher, not of
 //! what it watches.
 
-#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The everyday faults on a tandem pair of real servers: nothing acknowledged is missing, and what was repaired comes
 //! back by itself.
 
-#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 mod common;
 

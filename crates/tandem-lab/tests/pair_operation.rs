@@ -1,6 +1,6 @@
 //! What an operator meets: wrong passwords, damaged journals, servers that tandem starts, resyncs that ask, fail-back.
 
-#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
 mod common;
 
