@@ -3,7 +3,6 @@
 //! When a test fails, the last lines of both daemons' logs are printed with it.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
-
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeSet;
