@@ -330,11 +330,22 @@ fn boot(
                 .text()
                 .is_some();
             let could = boot.persistence != Persistence::None && !boot.emptied;
-            outcome.settled = held || !could;
-            outcome.lost = u64::from(!held);
-            outcome.gone = outcome.lost;
+            // A host that returned long after the other had gone on may keep its newer data and wait for a person.
+            let waits = boot.second_after.is_some()
+                && arrangement
+                    .pair()
+                    .server(side.other())
+                    .connect()?
+                    .demand(&["GET", "newest"])?
+                    .text()
+                    .is_some();
+            outcome.settled = held || !could || waits;
+            outcome.lost = u64::from(!held && could);
+            outcome.gone = u64::from(!held && could && !waits);
             outcome.note += if held {
                 "newest data"
+            } else if waits {
+                "older data, while the newest waits on the other host for a person"
             } else if could {
                 "OLD DATA"
             } else {
