@@ -306,7 +306,13 @@ impl Keeper {
         let journal = &self.journal;
         let mut position = Position {
             host: self.settings.host.clone(),
-            epoch: journal.data_epoch.clone(),
+            // A record of a promotion that was under way: the server had drained by then, and may
+            // have been primary and written to before the next record was durable.
+            epoch: if journal.role == JournalRole::Promoting {
+                journal.epoch.clone()
+            } else {
+                journal.data_epoch.clone()
+            },
             was_primary: matches!(
                 journal.role,
                 JournalRole::Primary | JournalRole::Handing | JournalRole::Released
