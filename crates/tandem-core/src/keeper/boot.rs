@@ -25,6 +25,9 @@ impl Keeper {
         match self.health(now) {
             Health::Unknown | Health::Dead(_) | Health::Silent(_) => {
                 self.want_server(now);
+                if let Some(peer) = self.live_peer(now).cloned() {
+                    self.decline_without_server(&peer, now);
+                }
                 return self.wait("boot.server", "the local server does not answer", now);
             }
             Health::Unmanageable => {

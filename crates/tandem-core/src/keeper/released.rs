@@ -12,7 +12,7 @@ use crate::keeper::Keeper;
 use crate::keeper::io::{Output, Severity, Step, VrrpCommand};
 use crate::keeper::phase::{Cause, Phase};
 use crate::rules::{Says, together};
-use crate::statement::{PhaseName, ReleaseKind, Released};
+use crate::statement::{PhaseName, ReleaseKind, Released, Statement};
 
 /// How long the peer has before it is asked to take the role or to decline.
 const RECALL_AFTER: Duration = Duration::from_secs(1);
@@ -62,6 +62,7 @@ impl Keeper {
             {
                 return self.begin_takeover(Cause::Statement, None, now);
             }
+            self.decline_without_server(&peer, now);
             let waited = now.saturating_duration_since(since);
             let undecided = matches!(
                 peer.phase,
@@ -78,6 +79,18 @@ impl Keeper {
             return false;
         }
         self.released_and_alone(&released, since, now)
+    }
+
+    /// The peer asks for its role back and we have no server to take it with: say so at once, or
+    /// both would wait for each other while one of them could serve.
+    pub(super) fn decline_without_server(&mut self, peer: &Statement, now: Instant) {
+        if let Some(theirs) = &peer.released
+            && theirs.recalled
+            && !self.server_usable(now)
+            && self.journal.declined.as_ref() != Some(&theirs.epoch)
+        {
+            self.decline(theirs.epoch.clone(), now);
+        }
     }
 
     /// The peer fell silent after we stepped back.

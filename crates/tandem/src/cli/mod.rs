@@ -9,6 +9,7 @@ mod history;
 mod import;
 mod init;
 mod load;
+mod log;
 #[cfg(test)]
 mod reference;
 mod status;
@@ -227,8 +228,15 @@ fn demo(args: &crate::demo::DemoArgs) -> u8 {
 }
 
 fn run(config: PathBuf) -> u8 {
+    let log = match log::Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("tandem: the log's thread: {error}");
+            return FAILED;
+        }
+    };
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(log.clone())
         .with_target(false)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
@@ -250,7 +258,9 @@ fn run(config: PathBuf) -> u8 {
             return FAILED;
         }
     };
-    match runtime.block_on(crate::run::run(settings, config)) {
+    let ended = runtime.block_on(crate::run::run(settings, config));
+    log.flush();
+    match ended {
         Ok(()) => DONE,
         Err(error) => {
             eprintln!("tandem: {error:#}");

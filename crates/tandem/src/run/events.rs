@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
 use tandem_core::keeper::{Event, Severity};
@@ -30,19 +31,37 @@ pub(crate) fn path(group_dir: &Path) -> PathBuf {
     group_dir.join("history.jsonl")
 }
 
-/// Writes events to the log and to the group's history.
+/// Lines waiting for the disk. Beyond it history has a gap, which the log names; the loop never waits for a disk.
+const WAITING_MAX: usize = 256;
+
+/// Writes events to the log and to the group's history. A thread does the writing: a write that the file system holds up
+/// for half a second would look like a frozen daemon, and be treated as one.
 #[derive(Debug)]
 pub(crate) struct Events {
     group: String,
-    path: PathBuf,
+    lines: SyncSender<Line>,
 }
 
 impl Events {
     /// The events of a group.
     pub(crate) fn new(group: &str, group_dir: &Path) -> Self {
+        let path = path(group_dir);
+        let (lines, waiting) = sync_channel::<Line>(WAITING_MAX);
+        let writer = std::thread::Builder::new()
+            .name("history".to_owned())
+            .spawn(move || {
+                while let Ok(line) = waiting.recv() {
+                    if let Err(error) = append(&path, &line) {
+                        tracing::warn!("history {}: {error}", path.display());
+                    }
+                }
+            });
+        if let Err(error) = writer {
+            tracing::error!("history of {group}: {error}; it will have a gap");
+        }
         Self {
             group: group.to_owned(),
-            path: path(group_dir),
+            lines,
         }
     }
 
@@ -66,21 +85,21 @@ impl Events {
             severity: severity.to_owned(),
             text: text.clone(),
         };
-        if let Err(error) = self.append(&line) {
-            tracing::warn!("history {}: {error}", self.path.display());
+        if self.lines.try_send(line).is_err() {
+            tracing::error!("history of {group}: the disk is behind, this event is left out");
         }
     }
+}
 
-    fn append(&self, line: &Line) -> std::io::Result<()> {
-        if fs::metadata(&self.path).is_ok_and(|meta| meta.len() > FILE_BYTES_MAX) {
-            fs::rename(&self.path, self.path.with_extension("old"))?;
-        }
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)?
-            .write_all(text.as_bytes())
+fn append(path: &Path, line: &Line) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > FILE_BYTES_MAX) {
+        fs::rename(path, path.with_extension("old"))?;
     }
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .write_all(text.as_bytes())
 }
