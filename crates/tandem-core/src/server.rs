@@ -49,7 +49,7 @@ pub struct ServerView {
     pub aof: bool,
     /// Expired plus evicted keys since start: deletions no client asked for.
     pub expired: u64,
-    /// Replicas that are attached and online.
+    /// Replicas that are online and have acknowledged: the stream reaches them.
     pub online_replicas: u32,
     /// Seconds since the process started.
     pub uptime_s: u64,
@@ -117,10 +117,12 @@ impl ServerView {
                 syncing: info.master_sync_in_progress,
             },
         };
+        // After a diskless sync Redis calls a replica online and yet sends it nothing before its first
+        // acknowledgement, up to a second later: what is written meanwhile is on the primary alone.
         let online = info
             .replicas
             .iter()
-            .filter(|replica| replica.is_online())
+            .filter(|replica| replica.is_online() && replica.offset > 0)
             .count();
         Some(Self {
             pid: info.process_id?,

@@ -66,6 +66,10 @@ pub struct GroupStatus {
     pub last_change: Option<(String, u64)>,
 }
 
+/// Why a replica in sync is not protection yet.
+const NOT_STREAMING: &str =
+    "the primary does not stream to its replica yet (Redis waits for its first acknowledgement)";
+
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -80,12 +84,14 @@ impl Keeper {
         let ready = match phase {
             PhaseName::Primary => {
                 self.settings.peer.is_none()
-                    || self
-                        .live_peer(now)
-                        .is_some_and(|p| p.phase == PhaseName::Replica && p.eligible && p.healthy)
+                    || self.streaming(now)
+                        && self.live_peer(now).is_some_and(|p| {
+                            p.phase == PhaseName::Replica && p.eligible && p.healthy
+                        })
             }
             PhaseName::Replica => {
                 own.eligible
+                    && self.streaming(now)
                     && self
                         .live_peer(now)
                         .is_some_and(|p| p.phase == PhaseName::Primary)
@@ -206,19 +212,38 @@ impl Keeper {
         })
     }
 
+    /// The primary's stream reaches its replica: what is written now is on both in a moment.
+    fn streaming(&self, now: Instant) -> bool {
+        let primary = match self.phase.name() {
+            PhaseName::Primary => self.server(),
+            PhaseName::Booting
+            | PhaseName::Waiting
+            | PhaseName::Replica
+            | PhaseName::TakingOver
+            | PhaseName::HandingOver
+            | PhaseName::Released
+            | PhaseName::Split
+            | PhaseName::Rejoining => self.live_peer(now).and_then(|peer| peer.server.as_ref()),
+        };
+        primary.is_some_and(|server| server.online_replicas > 0)
+    }
+
     /// The promise that holds now, and what each death would mean (design, section 3).
     fn promises(&self, now: Instant) -> (String, String, String) {
         let replica_ready = match self.phase.name() {
-            PhaseName::Primary => self
-                .peer_could_take_over(now)
-                .map_err(|(rule, why)| format!("{why} ({rule})")),
+            PhaseName::Primary => match self.peer_could_take_over(now) {
+                Ok(()) if self.streaming(now) => Ok(()),
+                Ok(()) => Err(NOT_STREAMING.to_owned()),
+                Err((rule, why)) => Err(format!("{why} ({rule})")),
+            },
             PhaseName::Replica => {
                 let primary_heard = self
                     .live_peer(now)
                     .is_some_and(|p| p.phase == PhaseName::Primary);
                 match self.ineligible_reason() {
                     Some(why) if primary_heard => Err(why),
-                    None if primary_heard => Ok(()),
+                    None if primary_heard && self.streaming(now) => Ok(()),
+                    None if primary_heard => Err(NOT_STREAMING.to_owned()),
                     Some(_) | None => Err("the primary's daemon is not heard".to_owned()),
                 }
             }
