@@ -113,6 +113,8 @@ pub struct Keeper {
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
     news: bool,
+    /// Since when one side is primary and the other its replica, as both say.
+    paired_since: Option<Instant>,
     /// The journal's intent as far as it is durable.
     intent: Option<Epoch>,
     intending: Option<(StepId, Epoch)>,
@@ -182,6 +184,7 @@ impl Keeper {
             handing: None,
             closing_silent: None,
             news: true,
+            paired_since: None,
             intent: None,
             intending: None,
             published: None,

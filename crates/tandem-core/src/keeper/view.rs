@@ -1,6 +1,6 @@
 //! What a person may see of the keeper: status, the promise line, the rules as they stand.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -66,11 +66,14 @@ pub struct GroupStatus {
     pub last_change: Option<(String, u64)>,
 }
 
+/// A replica acknowledges every second; its first one comes by then.
+const FIRST_ACK_WITHIN: Duration = Duration::from_millis(1500);
+
 /// Why a replica in sync is not protection yet.
 const NOT_STREAMING: &str =
     "the primary does not stream to its replica yet (Redis waits for its first acknowledgement)";
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -225,7 +228,14 @@ impl Keeper {
             | PhaseName::Split
             | PhaseName::Rejoining => self.live_peer(now).and_then(|peer| peer.server.as_ref()),
         };
-        primary.is_some_and(|server| server.online_replicas > 0)
+        // Nothing was ever written: an acknowledgement of nothing cannot be told from none, but Redis
+        // sends one every second.
+        let long_paired = self
+            .paired_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= FIRST_ACK_WITHIN);
+        primary.is_some_and(|server| {
+            server.online_replicas > 0 || (server.offset.0 == 0 && long_paired)
+        })
     }
 
     /// The promise that holds now, and what each death would mean (design, section 3).
