@@ -22,6 +22,7 @@ pub struct TandemPair {
     /// Lines that go into the group's block of both files, `preempt = "after-sync"` for example.
     group_lines: Vec<String>,
     advert_interval: String,
+    down_after: String,
     spawns: bool,
 }
 
@@ -36,6 +37,7 @@ impl TandemPair {
             program,
             group_lines: Vec::new(),
             advert_interval: "100ms".to_owned(),
+            down_after: "300ms".to_owned(),
             spawns: false,
         })
     }
@@ -51,6 +53,13 @@ impl TandemPair {
     #[must_use]
     pub fn advert_interval(mut self, interval: &str) -> Self {
         self.advert_interval = interval.to_owned();
+        self
+    }
+
+    /// Sets `down_after`, `"1s"` for instance.
+    #[must_use]
+    pub fn down_after(mut self, silence: &str) -> Self {
+        self.down_after = silence.to_owned();
         self
     }
 
@@ -121,7 +130,7 @@ address = "{peer_address}"
 name       = "orders"
 servers    = ["{server}"]
 {manage}
-down_after = "300ms"
+down_after = "{down_after}"
 {lines}
 
 [group.vip]
@@ -143,6 +152,7 @@ advert_interval = "{advert_interval}"
             lines = self.group_lines.join("\n"),
             manage = self.manage(side),
             advert_interval = self.advert_interval,
+            down_after = self.down_after,
         )
     }
 

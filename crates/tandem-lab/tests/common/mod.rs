@@ -70,7 +70,12 @@ pub(crate) fn plain() -> TandemPair {
 pub(crate) fn with(mut settings: Settings) -> TandemPair {
     // Redis waits for further replicas before it begins a full sync; here none will come.
     settings.extra.push("repl-diskless-sync-delay 0".to_owned());
-    TandemPair::new(tandem_lab::tandem_binary().unwrap(), settings).unwrap()
+    // The defaults for virtual machines: on a shared one a daemon may stand still for half a second, which the bench's
+    // sharper settings take for a freeze, and rightly.
+    TandemPair::new(tandem_lab::tandem_binary().unwrap(), settings)
+        .unwrap()
+        .advert_interval("300ms")
+        .down_after("1s")
 }
 
 impl Rig {
