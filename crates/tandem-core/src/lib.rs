@@ -22,6 +22,7 @@ pub mod journal;
 pub mod keeper;
 pub mod pair;
 pub mod rules;
+pub mod sentinel;
 pub mod server;
 pub mod session;
 pub mod statement;

@@ -1,0 +1,18 @@
+//! Sentinel without IO: what one sentinel believes, decides and says.
+//!
+//! The machine speaks the protocol of Redis Sentinel (baseline 7.0.15) so that real ones vote with it, and decides
+//! faster: it acts on events instead of ticks, counts time on a monotonic clock, and knows more kinds of evidence than
+//! silence. It opens no socket, reads no clock and writes no file. Everything comes in through one `handle(input, now)`
+//! and leaves as a list of [`Output`]s; the shell carries them out and reports each result, failure included.
+//!
+//! What is promised to the others on the wire (a vote, an epoch) is durable before it leaves: the machine asks for
+//! [`Output::Save`] and holds the answer back until [`Input::Saved`].
+
+pub mod ids;
+pub mod io;
+pub mod model;
+pub mod saved;
+pub mod settings;
+
+pub use ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
+pub use io::{ConnId, ConnKind, Input, Output, Question, RequestId};
