@@ -40,6 +40,12 @@ pub(super) fn measure(
     let watch = Watch::start(arrangement.pair())?;
     let yardstick = Yardstick::start()?;
     let injection = arrangement.inject(fault)?;
+    // What a planned switchover does to clients is over at once; what it may lose shows only later.
+    let mut seen = None;
+    if fault == Fault::Switchover {
+        std::thread::sleep(STEADY.saturating_sub(injection.at.elapsed()));
+        seen = Some((Instant::now(), yardstick.longest()));
+    }
     let observed = if fault.is_cut() {
         // The length of the fault itself.
         std::thread::sleep(CUT);
@@ -60,8 +66,8 @@ pub(super) fn measure(
             .iter()
             .try_for_each(|client| client.wait_until_steady(injection.at, STEADY, OUTAGE))
     };
-    let end = Instant::now();
-    let stall = yardstick.stop();
+    let (end, stall) = seen.unwrap_or_else(|| (Instant::now(), yardstick.longest()));
+    drop(yardstick);
     if let Err(outage) = observed {
         add_note(outcome, &format!("outage: {outage:#}"));
     }
