@@ -14,6 +14,7 @@ mod group;
 mod hooks;
 mod journal_file;
 mod peer;
+mod reload;
 mod server;
 mod spawn;
 mod steps;
@@ -123,7 +124,7 @@ fn reload(settings: &Settings, path: &Path, groups: &[(String, mpsc::Sender<Even
             return;
         }
     };
-    let moved = group::needs_restart(settings, &new);
+    let moved = reload::needs_restart(settings, &new);
     if !moved.is_empty() {
         tracing::warn!(
             "reload: {} can only change by a restart of the daemon (tandem switchover first); \
