@@ -23,6 +23,7 @@ mod released;
 mod replica;
 pub mod settings;
 mod split;
+mod steps;
 mod takeover;
 pub mod view;
 
@@ -46,6 +47,7 @@ pub use io::{
 };
 pub use phase::Phase;
 pub use settings::Settings;
+use steps::Op;
 
 /// How often a keeper wants to be ticked while nothing happens.
 pub const TICK_IDLE: Duration = Duration::from_millis(100);
@@ -53,16 +55,6 @@ pub const TICK_IDLE: Duration = Duration::from_millis(100);
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
 const ADVANCES_MAX: usize = 16;
-/// A step's result that is this late is given up by the keeper itself.
-const RESULT_GRACE: Duration = Duration::from_millis(250);
-
-/// A step under way.
-#[derive(Clone, Debug)]
-struct Op {
-    word: &'static str,
-    deadline: Instant,
-    background: bool,
-}
 
 /// The keeper of one group on one host.
 #[derive(Debug)]
@@ -317,82 +309,6 @@ impl Keeper {
             Phase::Rejoining(state) => self.advance_rejoin(state, now),
         }
     }
-
-    // --- steps ---------------------------------------------------------------------------------
-
-    /// Starts a step whose result the phase will ask for.
-    fn start(&mut self, step: Step, within: Duration, now: Instant) -> StepId {
-        self.launch(step, within, now, false)
-    }
-
-    /// Starts a step that nothing waits for.
-    fn start_background(&mut self, step: Step, within: Duration, now: Instant) -> StepId {
-        self.launch(step, within, now, true)
-    }
-
-    fn launch(&mut self, step: Step, within: Duration, now: Instant, background: bool) -> StepId {
-        let id = StepId(self.next_step);
-        self.next_step += 1;
-        let deadline = now + within;
-        self.ops.insert(
-            id,
-            Op {
-                word: step.word(),
-                deadline,
-                background,
-            },
-        );
-        self.out.push(Output::Do { id, step, deadline });
-        id
-    }
-
-    /// The result of a step, once.
-    fn result(&mut self, id: StepId) -> Option<Result<Outcome, StepError>> {
-        self.results.remove(&id)
-    }
-
-    fn step_done(&mut self, id: StepId, result: Result<Outcome, StepError>) {
-        let Some(op) = self.ops.remove(&id) else {
-            return;
-        };
-        if op.background
-            && let Err(error) = &result
-        {
-            self.tell(
-                "step-failed",
-                Severity::Warning,
-                None,
-                format!("{} failed: {}", op.word, error.text),
-            );
-        }
-        self.results.insert(id, result);
-    }
-
-    /// A shell that never reports must not hold a phase for ever.
-    fn give_up_late_steps(&mut self, now: Instant) {
-        let late: Vec<StepId> = self
-            .ops
-            .iter()
-            .filter(|(_, op)| now >= op.deadline + RESULT_GRACE)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            let text = "no result within its deadline".to_owned();
-            self.step_done(
-                id,
-                Err(StepError {
-                    kind: StepErrorKind::TimedOut,
-                    text,
-                }),
-            );
-        }
-        // Results nobody asked for belong to phases that were left.
-        while self.results.len() > 64 {
-            self.results.pop_first();
-        }
-    }
-
-    // --- small common things -------------------------------------------------------------------
 
     fn set_phase(&mut self, phase: Phase, now: Instant) {
         self.news = true;
