@@ -91,11 +91,6 @@ impl Pair {
         &self.keeper
     }
 
-    /// The keeper, for what is not an input of the machine.
-    pub fn keeper_mut(&mut self) -> &mut Keeper {
-        &mut self.keeper
-    }
-
     /// The VRRP machine, to look at.
     pub fn vrrp(&self) -> Option<&Machine> {
         self.vrrp.as_ref()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::health::{AnswerKind, DeathProof};
 use crate::ids::{Epoch, HostId, Offset};
 use crate::journal::Journal;
+use crate::keeper::settings::Settings;
 use crate::server::ServerView;
 use crate::statement::Statement;
 
@@ -47,6 +48,11 @@ pub enum Input {
     Frozen(Duration),
     /// The daemon's own loop was late by this much, less than a freeze.
     Late(Duration),
+    /// The file was read again: its policies, bounds and priority count from now on; the rest of
+    /// these settings is not looked at.
+    Reload(Box<Settings>),
+    /// The resync window has opened: what waits for `resync = "ask"` may begin.
+    ResyncWindow,
     /// TERM: hand over if that is possible, then leave.
     Stop,
 }

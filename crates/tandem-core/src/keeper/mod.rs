@@ -233,19 +233,6 @@ impl Keeper {
         next
     }
 
-    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
-    /// hosts are, where the server is and how VRRP speaks stay as they were.
-    pub fn reload(&mut self, new: &Settings) {
-        let own = &mut self.settings;
-        own.preempt = new.preempt;
-        own.resync = new.resync;
-        own.max_lag = new.max_lag;
-        own.boot_wait = new.boot_wait;
-        own.flap_block = new.flap_block;
-        own.drain_deadline = new.drain_deadline;
-        own.switchover_deadline = new.switchover_deadline;
-    }
-
     /// The journal as it stands.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -290,10 +277,27 @@ impl Keeper {
             Input::Operator { id, command } => self.operator(id, command, now),
             Input::Late(_) => self.detector.late(now),
             Input::Frozen(for_) => self.frozen(for_, now),
+            Input::Reload(new) => self.reload(&new),
+            Input::ResyncWindow => self.resync_window_opened(),
             Input::Stop => {
                 self.stopping.get_or_insert(now);
             }
         }
+    }
+
+    /// Takes over policies, bounds and the priority. Who the hosts are, where the server is and how
+    /// VRRP speaks stay as they were.
+    fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
+        own.priority = new.priority;
+        own.master_down = new.master_down;
     }
 
     /// One step of the current phase. True when the phase changed and wants to look again.

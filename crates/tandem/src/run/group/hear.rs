@@ -64,8 +64,8 @@ impl Group {
                 self.hooks.replace(new.hooks.clone());
                 self.workshop.archive.set_limits(new.archive);
                 let core = core_policies(&self.core, &new);
-                self.pair.keeper_mut().reload(&core);
-                self.core = core;
+                self.core = core.clone();
+                self.feed(PairInput::Keeper(Input::Reload(Box::new(core))), now);
                 self.settings.hooks = new.hooks;
                 self.settings.resync_window = new.resync_window;
                 tracing::info!("{}: hooks, policies and bounds are reloaded", self.name);

@@ -239,7 +239,7 @@ impl Group {
         }
         self.window_at = now + WINDOW_LOOK;
         if window.contains(minute_of_day()) {
-            self.pair.keeper_mut().resync_window_opened();
+            self.feed(PairInput::Keeper(Input::ResyncWindow), now);
         }
     }
 
