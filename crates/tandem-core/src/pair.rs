@@ -175,6 +175,7 @@ impl Pair {
                     | Output::Publish(_)
                     | Output::Mark(_)
                     | Output::Event(_)
+                    | Output::AskVip
                     | Output::Reply { .. }
                     | Output::Exit { .. } => out.push(PairOutput::Keeper(output)),
                 }

@@ -11,6 +11,7 @@ use crate::health::{AnswerKind, DeathProof};
 use crate::ids::{Epoch, HostId, Offset};
 use crate::journal::Journal;
 use crate::keeper::settings::Settings;
+use crate::rules::duplicate::Answers;
 use crate::server::ServerView;
 use crate::statement::Statement;
 
@@ -30,6 +31,8 @@ pub enum Input {
     Peer(PeerEvent),
     /// The VRRP machine's wishes and changes.
     Vrrp(VrrpEvent),
+    /// What came of [`Output::AskVip`], or why it could not be asked.
+    VipAnswers(Result<Answers, String>),
     /// A step ended.
     Done {
         /// Which.
@@ -376,6 +379,9 @@ pub enum Output {
     Mark(Box<Journal>),
     /// Tell people.
     Event(Event),
+    /// Ask the segment who answers for the addresses and for the peer's own, and report
+    /// [`Input::VipAnswers`] whenever it is known. Nothing waits for it.
+    AskVip,
     /// Answer an operator.
     Reply {
         /// The request.

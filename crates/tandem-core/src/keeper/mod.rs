@@ -11,6 +11,7 @@
 
 mod boot;
 mod detach;
+mod duplicate;
 mod facts;
 mod front;
 mod handover;
@@ -39,6 +40,7 @@ use crate::rules::verdict::Evidence;
 use crate::server::ServerView;
 use crate::statement::Statement;
 
+use duplicate::Duplicates;
 use facts::{Front, Peer, Probe};
 use front::Gate;
 pub use io::{
@@ -73,6 +75,7 @@ pub struct Keeper {
     front: Front,
     gate: Gate,
     probe: Probe,
+    duplicates: Duplicates,
     vrrp_want: bool,
     vrrp_fault: Option<String>,
     vrrp_faulted: bool,
@@ -147,6 +150,7 @@ impl Keeper {
             front: Front::default(),
             gate: Gate::default(),
             probe: Probe::default(),
+            duplicates: Duplicates::default(),
             vrrp_want: false,
             vrrp_fault: None,
             vrrp_faulted: false,
@@ -205,6 +209,7 @@ impl Keeper {
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
         self.keep_gate_in_step(now);
+        self.ask_for_duplicates(now);
         self.mark_if_due(now);
         self.publish_if_due(now);
         self.leave_if_due(now);
@@ -278,6 +283,7 @@ impl Keeper {
             Input::Late(_) => self.detector.late(now),
             Input::Frozen(for_) => self.frozen(for_, now),
             Input::Reload(new) => self.reload(&new),
+            Input::VipAnswers(answers) => self.vip_answered(answers, now),
             Input::ResyncWindow => self.resync_window_opened(),
             Input::Stop => {
                 self.stopping.get_or_insert(now);

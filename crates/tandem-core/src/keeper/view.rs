@@ -314,6 +314,7 @@ impl Keeper {
         {
             out.push(text.clone());
         }
+        out.extend(self.duplicate_alarm(now));
         out
     }
 
@@ -354,6 +355,7 @@ impl Keeper {
             | PhaseName::HandingOver
             | PhaseName::Split => out.extend(self.rulings.clone()),
         }
+        out.extend(self.duplicate_ruling(now));
         out
     }
 }

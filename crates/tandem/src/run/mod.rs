@@ -8,6 +8,7 @@
 pub(crate) mod archive;
 mod checks;
 pub(crate) mod control;
+pub(crate) mod duplicate;
 pub(crate) mod events;
 mod front;
 mod group;

@@ -1,5 +1,6 @@
 //! What goes out: the pair's outputs are carried out in order, and their results come back as events.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use tandem_core::keeper::{Input, Outcome, Output, Step, StepError, StepErrorKind, StepId};
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Event, Group};
 use crate::run::control::Answer;
+use crate::run::duplicate;
 use crate::run::steps::carry_out;
 
 impl Group {
@@ -38,6 +40,7 @@ impl Group {
                         .fire(hook, &self.name, &epoch, &event.text, event.severity);
                 }
             }
+            Output::AskVip => self.ask_vip(),
             Output::Reply { id, reply } => {
                 if let Some(at) = self.replies.iter().position(|(other, _)| *other == id) {
                     let (_, sender) = self.replies.swap_remove(at);
@@ -48,6 +51,23 @@ impl Group {
             // Stays inside the pair.
             Output::Vrrp(_) => {}
         }
+    }
+
+    fn ask_vip(&self) {
+        let Some(vip) = &self.settings.vip else {
+            return;
+        };
+        let vips: Vec<IpAddr> = vip.addresses.iter().map(|prefix| prefix.addr).collect();
+        let interface = vip.interface.clone();
+        let mut peers = self.peer_addresses.clone();
+        peers.extend(self.advert_source);
+        peers.sort();
+        peers.dedup();
+        let events = self.events_out.clone();
+        tokio::spawn(async move {
+            let answers = duplicate::look(&interface, &vips, &peers).await;
+            let _ = events.send(Event::Input(Input::VipAnswers(answers))).await;
+        });
     }
 
     /// What concerns this host's kernel is done here and now; the rest in tasks.

@@ -30,6 +30,9 @@ impl Group {
             Event::Packet(packet) => {
                 let judged = self.vrrp.as_mut().and_then(|vrrp| vrrp.judge(&packet));
                 if let Some(input) = judged {
+                    if let PairInput::Advert(advert) = &input {
+                        self.advert_source = Some(advert.source);
+                    }
                     // Adverts arrive but the link is quiet: the network is back, dial again (rule 19).
                     let quiet = now.saturating_duration_since(self.peer_quiet_since);
                     if quiet > Duration::from_millis(500) {

@@ -87,6 +87,9 @@ pub(crate) struct Group {
     replies: Vec<(u64, oneshot::Sender<Answer>)>,
     next_reply: u64,
     peer_quiet_since: Instant,
+    /// Where the other hosts are, as the file says, and where the last accepted advert came from.
+    peer_addresses: Vec<IpAddr>,
+    advert_source: Option<IpAddr>,
     leaving: Option<bool>,
     closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
@@ -176,6 +179,8 @@ impl Group {
             replies: Vec::new(),
             next_reply: 1,
             peer_quiet_since: Instant::now(),
+            peer_addresses: settings.peers.iter().map(|peer| peer.address).collect(),
+            advert_source: None,
             leaving: None,
             closing: Vec::new(),
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
