@@ -14,6 +14,7 @@ use tandem_vrrp::machine::{
     Output as VrrpOutput, State,
 };
 use tandem_vrrp::packet::{DecodeError, Received};
+use tandem_vrrp::settings::Settings as VrrpSettings;
 
 use crate::keeper::{Input, Keeper, Output, VrrpCommand, VrrpEvent};
 
@@ -49,6 +50,8 @@ pub enum PairInput {
     OwnAddress(Option<IpAddr>),
     /// Announce again: the address was put back in place.
     Announce,
+    /// New settings for the VRRP machine: priority and addresses of the same router.
+    Reload(Box<VrrpSettings>),
 }
 
 /// Out of the pair, in order.
@@ -157,6 +160,9 @@ impl Pair {
             }
             PairInput::Announce => {
                 self.vrrp_input(VrrpInput::Announce, now, &mut todo, &mut out);
+            }
+            PairInput::Reload(settings) => {
+                self.vrrp_input(VrrpInput::Reload(settings), now, &mut todo, &mut out);
             }
         }
         self.drain(&mut todo, now, &mut out);

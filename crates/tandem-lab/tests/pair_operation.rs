@@ -1,5 +1,4 @@
-//! What an operator meets: wrong passwords, damaged journals, servers that tandem starts, resyncs that ask, fail-back,
-//! a third machine with the VIP.
+//! What an operator meets: wrong passwords, damaged journals, servers that tandem starts, resyncs that ask, fail-back.
 
 #![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
 
@@ -8,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{BOUND, EVERY, Rig, plain};
-use tandem_lab::arrangement::{Arrangement, Fault, Side, THIRD, VIP};
+use tandem_lab::arrangement::{Arrangement, Fault, Side};
 use tandem_lab::resp::Connection;
 use tandem_lab::server::{Server, Settings};
 use tandem_lab::{can_run, poll};
@@ -200,84 +199,4 @@ fn servers_that_tandem_starts_are_restarted_and_adopted_again() {
             missing.len()
         );
     }
-}
-
-/// The alarms of a side, as one text; empty while its daemon does not answer.
-fn alarms(rig: &Rig, side: Side) -> String {
-    let status = rig.status(side).unwrap_or_default();
-    status["groups"][0]["alarms"].to_string()
-}
-
-#[test]
-fn a_third_machine_with_the_vip_is_an_alarm_and_delays_nothing() {
-    if !can_run("a_third_machine_with_the_vip_is_an_alarm_and_delays_nothing") {
-        return;
-    }
-    let mut rig = Rig::started();
-    // The primary answers for its VIP, which is no duplicate.
-    poll::until("B to have asked", BOUND, EVERY, || {
-        let text = rig.tandem(Side::B, "explain", &["--json"])?;
-        let rulings: serde_json::Value = serde_json::from_str(&text)?;
-        let asked = rulings["orders"].as_array().is_some_and(|rulings| {
-            rulings
-                .iter()
-                .any(|ruling| ruling["rule"] == "vip.duplicate" && ruling["says"] == "yes")
-        });
-        Ok(if asked { Ok(()) } else { Err(text) })
-    })
-    .unwrap();
-    assert!(!alarms(&rig, Side::B).contains("answers from"));
-
-    let third = rig.pair().lab().host(THIRD).clone();
-    let vip = format!("{VIP}/32");
-    third
-        .run("ip", &["addr", "add", &vip, "dev", "eth0"])
-        .unwrap();
-    let link = third.run("ip", &["-j", "link", "show", "eth0"]).unwrap();
-    let link: serde_json::Value = serde_json::from_str(&link).unwrap();
-    let mac = link[0]["address"].as_str().unwrap().to_owned();
-    // A daemon that begins to stand by asks at once.
-    rig.pair_mut().daemons_mut(Side::B).remove(0).kill();
-    rig.start_daemons(Side::B).unwrap();
-    let named = |rig: &Rig, side: Side| alarms(rig, side).contains(&mac);
-    poll::until("the alarm", BOUND, EVERY, || {
-        Ok(if named(&rig, Side::B) {
-            Ok(())
-        } else {
-            Err(alarms(&rig, Side::B))
-        })
-    })
-    .unwrap();
-    rig.wait_for_event(Side::B, "vip-duplicate", &mac);
-    poll::until("B to be ready", BOUND, EVERY, || rig.content()).unwrap();
-
-    // It stands in no takeover's way.
-    rig.inject(Fault::KillServer).unwrap();
-    poll::until("B to be primary with the VIP", BOUND, EVERY, || {
-        let group = rig.group(Side::B);
-        let here = rig.pair().host(Side::B).has_address(VIP)?;
-        Ok(if here && group["role"] == "primary" {
-            Ok(())
-        } else {
-            Err(group.to_string())
-        })
-    })
-    .unwrap();
-
-    // Without its cause the alarm goes, on whichever side stands by.
-    rig.pair_mut().server_mut(Side::A).restart().unwrap();
-    poll::until("the alarm on A", BOUND, EVERY, || {
-        Ok(if named(&rig, Side::A) {
-            Ok(())
-        } else {
-            Err(alarms(&rig, Side::A))
-        })
-    })
-    .unwrap();
-    third
-        .run("ip", &["addr", "del", &vip, "dev", "eth0"])
-        .unwrap();
-    rig.wait_for_event(Side::A, "vip-duplicate-gone", "");
-    assert!(!named(&rig, Side::A));
-    assert_eq!(rig.wait_until_well(BOUND).unwrap(), Side::B);
 }

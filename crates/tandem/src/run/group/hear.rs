@@ -7,7 +7,6 @@ use tandem_core::pair::PairInput;
 use tandem_vrrp::machine::FaultSource;
 use tokio::sync::{mpsc, oneshot};
 
-use super::settings::core_policies;
 use super::{Event, Group};
 use crate::linux::addr::{Addresses, Change, Monitor};
 use crate::run::control::{Answer, Request};
@@ -63,15 +62,9 @@ impl Group {
                 self.feed(input, now);
             }
             Event::Control(request, answer) => self.control(request, answer, now),
-            Event::Reload(new) => {
-                self.hooks.replace(new.hooks.clone());
-                self.workshop.archive.set_limits(new.archive);
-                let core = core_policies(&self.core, &new);
-                self.core = core.clone();
-                self.feed(PairInput::Keeper(Input::Reload(Box::new(core))), now);
-                self.settings.hooks = new.hooks;
-                self.settings.resync_window = new.resync_window;
-                tracing::info!("{}: hooks, policies and bounds are reloaded", self.name);
+            Event::Reload(new, answer) => {
+                let reply = self.reload(*new, now);
+                let _ = answer.send(Answer::of(&reply));
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod carry;
 mod hear;
+mod reload;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -66,8 +67,8 @@ pub(crate) enum Event {
     },
     /// Somebody at the control socket.
     Control(Request, oneshot::Sender<Answer>),
-    /// HUP brought these settings.
-    Reload(Box<config::Group>),
+    /// These settings are in force from now on.
+    Reload(Box<config::Group>, oneshot::Sender<Answer>),
 }
 
 /// One group.
