@@ -7,6 +7,7 @@
 
 pub(crate) mod archive;
 mod checks;
+mod child;
 pub(crate) mod control;
 pub(crate) mod duplicate;
 pub(crate) mod events;
