@@ -70,17 +70,21 @@ pub(crate) async fn run(
         }
         let _ = tokio::time::timeout(REAP_WITHIN, child.wait()).await;
     }
+    let failed = matches!(&ended, Ok(Ok(status)) if !status.success());
+    let said = match listener {
+        Some(listener) if failed => last_words(listener).await,
+        // What the command left running may hold the pipe for ever.
+        Some(listener) => {
+            listener.abort();
+            String::new()
+        }
+        None => String::new(),
+    };
     match ended {
         Err(_) => Err(ChildError::TimedOut(limit)),
         Ok(Err(error)) => Err(ChildError::Lost(error)),
         Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => {
-            let said = match listener {
-                Some(listener) => last_words(listener).await,
-                None => String::new(),
-            };
-            Err(ChildError::Failed { status, said })
-        }
+        Ok(Ok(status)) => Err(ChildError::Failed { status, said }),
     }
 }
 
@@ -184,6 +188,9 @@ mod tests {
                 .unwrap_err()
         };
         assert!(matches!(run(&[]), ChildError::Empty));
-        assert!(matches!(run(&["/nowhere/at/all"]), ChildError::NotStarted(_)));
+        assert!(matches!(
+            run(&["/nowhere/at/all"]),
+            ChildError::NotStarted(_)
+        ));
     }
 }
