@@ -93,23 +93,19 @@ impl Keeper {
                 }
             }
         };
-        match (&finding, &self.duplicates.found) {
-            (Finding::Duplicate(text), _) => {
+        let was = self.said.contains_key("vip-duplicate");
+        match &finding {
+            Finding::Duplicate(text) => {
                 self.said.remove("vip-duplicate-gone");
-                let text = text.clone();
-                self.tell(
-                    "vip-duplicate",
-                    Severity::Alarm,
-                    Some(Hook::Fault),
-                    text,
-                );
+                let hook = Some(Hook::Fault);
+                self.tell("vip-duplicate", Severity::Alarm, hook, text.clone());
             }
-            (Finding::None, Some((Finding::Duplicate(_), _))) => {
+            Finding::None if was => {
                 self.said.remove("vip-duplicate");
                 let text = "nobody but the peer answers for the addresses any more";
                 self.tell("vip-duplicate-gone", Severity::Info, None, text.to_owned());
             }
-            (Finding::None | Finding::Unknown(_), _) => {}
+            Finding::None | Finding::Unknown(_) => {}
         }
         self.duplicates.found = Some((finding, now));
     }
@@ -150,39 +146,12 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::HostId;
-    use crate::journal::Journal;
-    use crate::keeper::settings::{Manage, Preempt, Resync, Settings};
-    use crate::keeper::{Input, VrrpEvent};
+    use crate::keeper::Input;
     use crate::rules::Says;
 
+    /// No predecessor's addresses have to be taken off first.
     fn keeper(now: Instant) -> Keeper {
-        let settings = Settings {
-            host: HostId::new("b"),
-            peer: Some(HostId::new("a")),
-            group: "g".to_owned(),
-            server_address: "10.0.0.2:6379".to_owned(),
-            peer_server_address: None,
-            manage: Manage::Adopt,
-            preempt: Preempt::Never,
-            resync: Resync::Automatic,
-            down_after: Duration::from_secs(1),
-            sick_grace: Duration::from_secs(5),
-            master_down: Duration::from_secs(1),
-            advert_interval: Duration::from_millis(300),
-            max_lag: 0,
-            boot_wait: Duration::from_secs(30),
-            flap_block: Duration::from_secs(10),
-            drain_deadline: Duration::from_secs(1),
-            switchover_deadline: Duration::from_secs(2),
-            priority: 100,
-            has_vip: true,
-            boot_id: String::new(),
-            incarnation: 1,
-        };
-        let journal = Journal::fresh(HostId::new("b"), "g");
-        let mut keeper = Keeper::new(settings, journal, now);
-        // No predecessor's addresses have to be taken off first.
+        let mut keeper = crate::keeper::testing::keeper(now);
         keeper.front.known = true;
         keeper
     }
@@ -247,16 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_to_be_master_is_not_disturbed_by_questions() {
+    fn it_does_not_ask_where_the_group_is_not_quiet() {
         let start = crate::testing::origin();
-        let mut keeper = keeper(start);
-        feed(&mut keeper, Input::Vrrp(VrrpEvent::WantMaster), start);
-        for seconds in [1, 31, 61] {
-            let now = start + Duration::from_secs(seconds);
-            assert!(!feed(&mut keeper, Input::Tick, now).0, "{seconds}");
-        }
-        let withdrawn = Input::Vrrp(VrrpEvent::WishWithdrawn);
-        assert!(feed(&mut keeper, withdrawn, start + Duration::from_secs(62)).0);
+        let later = start + ASK_EVERY;
+        let asks = |change: fn(&mut Keeper)| {
+            let mut keeper = keeper(start);
+            assert!(feed(&mut keeper, Input::Tick, start).0);
+            change(&mut keeper);
+            keeper.ask_for_duplicates(later);
+            keeper.out.iter().any(|out| matches!(out, Output::AskVip))
+        };
+        assert!(asks(|_| {}));
+        assert!(!asks(|keeper| keeper.vrrp_want = true), "a takeover begins");
+        assert!(!asks(|keeper| keeper.front.vip = true), "it is here");
+        assert!(!asks(|keeper| keeper.front.vrrp_master = true), "it comes");
+        assert!(!asks(|keeper| keeper.settings.has_vip = false));
+        assert!(!asks(|keeper| {
+            let since = crate::testing::origin();
+            keeper.phase = Phase::Primary { since };
+        }));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod settings;
 mod split;
 mod steps;
 mod takeover;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 use std::collections::BTreeMap;

@@ -292,7 +292,9 @@ impl Keeper {
 
     fn alarms(&self, now: Instant) -> Vec<String> {
         let mut out = Vec::new();
-        if let Phase::Waiting { rule, why, .. } = &self.phase {
+        if let Phase::Waiting { rule, why, .. } = &self.phase
+            && self.waits_too_long(rule, now)
+        {
             out.push(format!("{rule}: {why}"));
         }
         if let Phase::Split(_) = &self.phase {
