@@ -14,6 +14,7 @@ use tandem_vrrp::machine::{
     Output as VrrpOutput, State,
 };
 use tandem_vrrp::packet::{DecodeError, Received};
+use tandem_vrrp::settings::Settings as VrrpSettings;
 
 use crate::keeper::{Input, Keeper, Output, VrrpCommand, VrrpEvent};
 
@@ -49,6 +50,8 @@ pub enum PairInput {
     OwnAddress(Option<IpAddr>),
     /// Announce again: the address was put back in place.
     Announce,
+    /// New settings for the VRRP machine: priority and addresses of the same router.
+    Reload(Box<VrrpSettings>),
 }
 
 /// Out of the pair, in order.
@@ -89,11 +92,6 @@ impl Pair {
     /// The keeper, to look at.
     pub fn keeper(&self) -> &Keeper {
         &self.keeper
-    }
-
-    /// The keeper, for what is not an input of the machine.
-    pub fn keeper_mut(&mut self) -> &mut Keeper {
-        &mut self.keeper
     }
 
     /// The VRRP machine, to look at.
@@ -163,6 +161,9 @@ impl Pair {
             PairInput::Announce => {
                 self.vrrp_input(VrrpInput::Announce, now, &mut todo, &mut out);
             }
+            PairInput::Reload(settings) => {
+                self.vrrp_input(VrrpInput::Reload(settings), now, &mut todo, &mut out);
+            }
         }
         self.drain(&mut todo, now, &mut out);
         out
@@ -180,6 +181,7 @@ impl Pair {
                     | Output::Publish(_)
                     | Output::Mark(_)
                     | Output::Event(_)
+                    | Output::AskVip
                     | Output::Reply { .. }
                     | Output::Exit { .. } => out.push(PairOutput::Keeper(output)),
                 }

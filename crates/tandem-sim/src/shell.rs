@@ -257,6 +257,8 @@ impl World {
                     format!("{loud}{} {} ({})", event.name, event.text, event.epoch)
                 });
             }
+            // The simulated segment has no third host.
+            Output::AskVip => {}
             Output::Reply { id, reply } => self.say(Some(h), || format!("reply {id}: {reply:?}")),
             Output::Exit { serving } => {
                 self.say(Some(h), || format!("daemon leaves, serving: {serving}"));

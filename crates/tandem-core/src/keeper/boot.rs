@@ -389,17 +389,15 @@ impl Keeper {
 
     fn phase_waiting(&mut self, rule: &'static str, why: String, now: Instant) {
         self.vrrp_set_fault(&why);
-        let transient = matches!(
-            rule,
-            "boot.server"
-                | "boot.loading"
-                | "boot.wait"
-                | "boot.peer-takes-over"
-                | "boot.peer-position"
-                | "boot.peer-server"
-                | "boot.peer-newest"
-                | "boot.promise"
-        );
+        if is_ordinary(rule) && self.waits_too_long(rule, now) {
+            let bound = self.settings.boot_wait.as_secs();
+            self.tell(
+                "waiting",
+                Severity::Alarm,
+                Some(super::Hook::Fault),
+                format!("{rule} for longer than {bound} s (boot_wait): {why}"),
+            );
+        }
         match &mut self.phase {
             Phase::Waiting {
                 rule: r, why: w, ..
@@ -413,7 +411,7 @@ impl Keeper {
             | Phase::Released { .. }
             | Phase::Split(_)
             | Phase::Rejoining(_) => {
-                let (severity, hook) = if transient {
+                let (severity, hook) = if is_ordinary(rule) {
                     (Severity::Info, None)
                 } else {
                     (Severity::Alarm, Some(super::Hook::Fault))
@@ -431,9 +429,82 @@ impl Keeper {
         }
     }
 
+    /// A wait that needs a person: at once where somebody has to act, and otherwise once an ordinary
+    /// start would be over.
+    pub(super) fn waits_too_long(&self, rule: &str, now: Instant) -> bool {
+        let undecided = now.saturating_duration_since(self.undecided_since);
+        !is_ordinary(rule) || undecided > self.settings.boot_wait
+    }
+
     /// Back to nothing decided.
     pub(super) fn become_undecided(&mut self, now: Instant) {
         self.undecided_since = now;
         self.set_phase(Phase::Booting { since: now }, now);
+    }
+}
+
+/// Waits that belong to every start: the servers and the other host come up in their own time.
+fn is_ordinary(rule: &str) -> bool {
+    matches!(
+        rule,
+        "boot.server"
+            | "boot.loading"
+            | "boot.wait"
+            | "boot.peer-takes-over"
+            | "boot.peer-position"
+            | "boot.peer-server"
+            | "boot.peer-newest"
+            | "boot.promise"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::testing::{keeper, settings};
+    use crate::keeper::{Hook, Input, Output};
+
+    /// Severity and hook of the `waiting` events of one tick.
+    fn told(keeper: &mut Keeper, now: Instant) -> Vec<(Severity, Option<Hook>)> {
+        let out = keeper.handle(Input::Tick, now);
+        out.into_iter()
+            .filter_map(|out| match out {
+                Output::Event(event) if event.name == "waiting" => {
+                    Some((event.severity, event.hook))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_a_start_is_an_alarm_only_when_it_lasts() {
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        let bound = settings().boot_wait;
+        assert_eq!(told(&mut keeper, start), [(Severity::Info, None)]);
+        assert!(keeper.status(start + bound).alarms.is_empty());
+        assert_eq!(told(&mut keeper, start + bound), []);
+
+        let late = start + bound + Duration::from_millis(1);
+        let alarm = (Severity::Alarm, Some(Hook::Fault));
+        assert_eq!(told(&mut keeper, late), [alarm]);
+        assert!(keeper.status(late).alarms[0].starts_with("boot.server: "));
+        assert_eq!(told(&mut keeper, late + bound), [], "told once");
+    }
+
+    #[test]
+    fn what_needs_a_person_is_an_alarm_at_once() {
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        let refused = crate::health::AnswerKind::Auth;
+        let event = crate::keeper::ServerEvent::Answer(refused);
+        let out = keeper.handle(Input::Server(event), start);
+        let alarm = out.iter().any(|out| {
+            matches!(out, Output::Event(event)
+                if event.name == "waiting" && event.severity == Severity::Alarm)
+        });
+        assert!(alarm, "{out:?}");
+        assert!(!keeper.status(start).alarms.is_empty());
     }
 }

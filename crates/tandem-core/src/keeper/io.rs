@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use crate::health::{AnswerKind, DeathProof};
 use crate::ids::{Epoch, HostId, Offset};
 use crate::journal::Journal;
+use crate::keeper::settings::Settings;
+use crate::rules::duplicate::Answers;
 use crate::server::ServerView;
 use crate::statement::Statement;
 
@@ -29,6 +31,8 @@ pub enum Input {
     Peer(PeerEvent),
     /// The VRRP machine's wishes and changes.
     Vrrp(VrrpEvent),
+    /// What came of [`Output::AskVip`], or why it could not be asked.
+    VipAnswers(Result<Answers, String>),
     /// A step ended.
     Done {
         /// Which.
@@ -47,6 +51,11 @@ pub enum Input {
     Frozen(Duration),
     /// The daemon's own loop was late by this much, less than a freeze.
     Late(Duration),
+    /// The file was read again: its policies, bounds and priority count from now on; the rest of
+    /// these settings is not looked at.
+    Reload(Box<Settings>),
+    /// The resync window has opened: what waits for `resync = "ask"` may begin.
+    ResyncWindow,
     /// TERM: hand over if that is possible, then leave.
     Stop,
 }
@@ -370,6 +379,9 @@ pub enum Output {
     Mark(Box<Journal>),
     /// Tell people.
     Event(Event),
+    /// Ask the segment who answers for the addresses and for the peer's own, and report
+    /// [`Input::VipAnswers`] whenever it is known. Nothing waits for it.
+    AskVip,
     /// Answer an operator.
     Reply {
         /// The request.

@@ -11,6 +11,7 @@
 
 mod boot;
 mod detach;
+mod duplicate;
 mod facts;
 mod front;
 mod handover;
@@ -23,7 +24,10 @@ mod released;
 mod replica;
 pub mod settings;
 mod split;
+mod steps;
 mod takeover;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -38,6 +42,7 @@ use crate::rules::verdict::Evidence;
 use crate::server::ServerView;
 use crate::statement::Statement;
 
+use duplicate::Duplicates;
 use facts::{Front, Peer, Probe};
 use front::Gate;
 pub use io::{
@@ -46,6 +51,7 @@ pub use io::{
 };
 pub use phase::Phase;
 pub use settings::Settings;
+use steps::Op;
 
 /// How often a keeper wants to be ticked while nothing happens.
 pub const TICK_IDLE: Duration = Duration::from_millis(100);
@@ -53,16 +59,6 @@ pub const TICK_IDLE: Duration = Duration::from_millis(100);
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
 const ADVANCES_MAX: usize = 16;
-/// A step's result that is this late is given up by the keeper itself.
-const RESULT_GRACE: Duration = Duration::from_millis(250);
-
-/// A step under way.
-#[derive(Clone, Debug)]
-struct Op {
-    word: &'static str,
-    deadline: Instant,
-    background: bool,
-}
 
 /// The keeper of one group on one host.
 #[derive(Debug)]
@@ -81,6 +77,7 @@ pub struct Keeper {
     front: Front,
     gate: Gate,
     probe: Probe,
+    duplicates: Duplicates,
     vrrp_want: bool,
     vrrp_fault: Option<String>,
     vrrp_faulted: bool,
@@ -155,6 +152,7 @@ impl Keeper {
             front: Front::default(),
             gate: Gate::default(),
             probe: Probe::default(),
+            duplicates: Duplicates::default(),
             vrrp_want: false,
             vrrp_fault: None,
             vrrp_faulted: false,
@@ -213,6 +211,7 @@ impl Keeper {
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
         self.keep_gate_in_step(now);
+        self.ask_for_duplicates(now);
         self.mark_if_due(now);
         self.publish_if_due(now);
         self.leave_if_due(now);
@@ -239,19 +238,6 @@ impl Keeper {
             next = next.min(quiet);
         }
         next
-    }
-
-    /// Takes over what a reload may change without moving anything: policies and bounds. Who the
-    /// hosts are, where the server is and how VRRP speaks stay as they were.
-    pub fn reload(&mut self, new: &Settings) {
-        let own = &mut self.settings;
-        own.preempt = new.preempt;
-        own.resync = new.resync;
-        own.max_lag = new.max_lag;
-        own.boot_wait = new.boot_wait;
-        own.flap_block = new.flap_block;
-        own.drain_deadline = new.drain_deadline;
-        own.switchover_deadline = new.switchover_deadline;
     }
 
     /// The journal as it stands.
@@ -298,10 +284,28 @@ impl Keeper {
             Input::Operator { id, command } => self.operator(id, command, now),
             Input::Late(by) => self.detector.late(by, now),
             Input::Frozen(for_) => self.frozen(for_, now),
+            Input::Reload(new) => self.reload(&new),
+            Input::VipAnswers(answers) => self.vip_answered(answers, now),
+            Input::ResyncWindow => self.resync_window_opened(),
             Input::Stop => {
                 self.stopping.get_or_insert(now);
             }
         }
+    }
+
+    /// Takes over policies, bounds and the priority. Who the hosts are, where the server is and how
+    /// VRRP speaks stay as they were.
+    fn reload(&mut self, new: &Settings) {
+        let own = &mut self.settings;
+        own.preempt = new.preempt;
+        own.resync = new.resync;
+        own.max_lag = new.max_lag;
+        own.boot_wait = new.boot_wait;
+        own.flap_block = new.flap_block;
+        own.drain_deadline = new.drain_deadline;
+        own.switchover_deadline = new.switchover_deadline;
+        own.priority = new.priority;
+        own.master_down = new.master_down;
     }
 
     /// One step of the current phase. True when the phase changed and wants to look again.
@@ -317,82 +321,6 @@ impl Keeper {
             Phase::Rejoining(state) => self.advance_rejoin(state, now),
         }
     }
-
-    // --- steps ---------------------------------------------------------------------------------
-
-    /// Starts a step whose result the phase will ask for.
-    fn start(&mut self, step: Step, within: Duration, now: Instant) -> StepId {
-        self.launch(step, within, now, false)
-    }
-
-    /// Starts a step that nothing waits for.
-    fn start_background(&mut self, step: Step, within: Duration, now: Instant) -> StepId {
-        self.launch(step, within, now, true)
-    }
-
-    fn launch(&mut self, step: Step, within: Duration, now: Instant, background: bool) -> StepId {
-        let id = StepId(self.next_step);
-        self.next_step += 1;
-        let deadline = now + within;
-        self.ops.insert(
-            id,
-            Op {
-                word: step.word(),
-                deadline,
-                background,
-            },
-        );
-        self.out.push(Output::Do { id, step, deadline });
-        id
-    }
-
-    /// The result of a step, once.
-    fn result(&mut self, id: StepId) -> Option<Result<Outcome, StepError>> {
-        self.results.remove(&id)
-    }
-
-    fn step_done(&mut self, id: StepId, result: Result<Outcome, StepError>) {
-        let Some(op) = self.ops.remove(&id) else {
-            return;
-        };
-        if op.background
-            && let Err(error) = &result
-        {
-            self.tell(
-                "step-failed",
-                Severity::Warning,
-                None,
-                format!("{} failed: {}", op.word, error.text),
-            );
-        }
-        self.results.insert(id, result);
-    }
-
-    /// A shell that never reports must not hold a phase for ever.
-    fn give_up_late_steps(&mut self, now: Instant) {
-        let late: Vec<StepId> = self
-            .ops
-            .iter()
-            .filter(|(_, op)| now >= op.deadline + RESULT_GRACE)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            let text = "no result within its deadline".to_owned();
-            self.step_done(
-                id,
-                Err(StepError {
-                    kind: StepErrorKind::TimedOut,
-                    text,
-                }),
-            );
-        }
-        // Results nobody asked for belong to phases that were left.
-        while self.results.len() > 64 {
-            self.results.pop_first();
-        }
-    }
-
-    // --- small common things -------------------------------------------------------------------
 
     fn set_phase(&mut self, phase: Phase, now: Instant) {
         self.news = true;

@@ -532,7 +532,7 @@ impl Keeper {
     }
 
     /// The resync window has opened: what waits for `resync = "ask"` may begin.
-    pub fn resync_window_opened(&mut self) {
+    pub(super) fn resync_window_opened(&mut self) {
         if let Phase::Rejoining(Rejoin {
             stage: RejoinStage::Asking {
                 rule: "resync.ask", ..

@@ -292,7 +292,9 @@ impl Keeper {
 
     fn alarms(&self, now: Instant) -> Vec<String> {
         let mut out = Vec::new();
-        if let Phase::Waiting { rule, why, .. } = &self.phase {
+        if let Phase::Waiting { rule, why, .. } = &self.phase
+            && self.waits_too_long(rule, now)
+        {
             out.push(format!("{rule}: {why}"));
         }
         if let Phase::Split(_) = &self.phase {
@@ -314,6 +316,7 @@ impl Keeper {
         {
             out.push(text.clone());
         }
+        out.extend(self.duplicate_alarm(now));
         out
     }
 
@@ -354,6 +357,7 @@ impl Keeper {
             | PhaseName::HandingOver
             | PhaseName::Split => out.extend(self.rulings.clone()),
         }
+        out.extend(self.duplicate_ruling(now));
         out
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub mod boot;
+pub mod duplicate;
 pub mod eligible;
 pub mod verdict;
 

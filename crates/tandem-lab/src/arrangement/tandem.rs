@@ -233,7 +233,9 @@ impl Arrangement for TandemPair {
     }
 
     fn switchover(&mut self) -> anyhow::Result<()> {
-        self.tandem(Side::A, "switchover", &[]).map(drop)
+        // Either side may be asked; the primary's knows the reason when it is refused.
+        let asked = self.primary()?.unwrap_or(Side::A);
+        self.tandem(asked, "switchover", &[]).map(drop)
     }
 
     fn archived(&self, keys: &BTreeSet<String>) -> anyhow::Result<BTreeSet<String>> {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use thiserror::Error;
 
 use super::names;
 use crate::process::Process;
@@ -23,6 +24,20 @@ pub struct Host {
     address: IpAddr,
     prefix: u8,
     dir: PathBuf,
+}
+
+/// A command that ran on a host and ended badly.
+#[derive(Debug, Error)]
+#[error("`{command}` on host {host}: {status}: {said}")]
+pub struct CommandFailed {
+    /// Program and arguments.
+    pub command: String,
+    /// The host's name.
+    pub host: String,
+    /// How it ended.
+    pub status: std::process::ExitStatus,
+    /// What it wrote to its standard error, without the last line end.
+    pub said: String,
 }
 
 /// The interface of every host.
@@ -138,7 +153,7 @@ impl Host {
     /// Runs a command on this host to its end and returns what it wrote.
     ///
     /// # Errors
-    /// When it cannot be started or fails; its standard error is in the message.
+    /// When it cannot be started; [`CommandFailed`] when it fails.
     pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(program);
         command.args(args);
@@ -148,13 +163,13 @@ impl Host {
             .with_context(|| format!("running {program} on host {}", self.name))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "`{program} {}` on host {}: {}: {}",
-                args.join(" "),
-                self.name,
-                output.status,
-                said.trim()
-            );
+            return Err(CommandFailed {
+                command: format!("{program} {}", args.join(" ")),
+                host: self.name.clone(),
+                status: output.status,
+                said: said.trim().to_owned(),
+            }
+            .into());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

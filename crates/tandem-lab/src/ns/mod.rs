@@ -31,7 +31,7 @@ use rustix::process::Signal;
 
 pub use self::capable::{Incapable, capability, ensure_capable, is_real_root};
 use self::faults::{Rule, port, render};
-pub use self::host::{Host, INTERFACE};
+pub use self::host::{CommandFailed, Host, INTERFACE};
 use crate::poll;
 
 /// How long a lab waits for the one before it on this machine.

@@ -115,6 +115,15 @@ enum Verb {
         #[command(flatten)]
         at: Where,
     },
+    /// Read the configuration again; refused (exit code 3) while that would move something, unless accepted.
+    Reload {
+        /// The configuration of this host.
+        #[arg(short, long, default_value = "/etc/tandem/tandem.toml")]
+        config: PathBuf,
+        /// Also move what the changed file moves: priority, addresses, preemption.
+        #[arg(long)]
+        accept: bool,
+    },
     /// Is this host ready for its configuration? Changes nothing.
     Check {
         #[command(flatten)]
@@ -174,6 +183,14 @@ pub(crate) fn main() -> ExitCode {
         Verb::Pause { at } => ask::command(&at, crate::run::control::Verb::Pause),
         Verb::Resume { at } => ask::command(&at, crate::run::control::Verb::Resume),
         Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
+        Verb::Reload { config, accept } => {
+            // The file is one for all groups.
+            let at = Where {
+                config,
+                group: None,
+            };
+            ask::command(&at, crate::run::control::Verb::Reload { accept })
+        }
         Verb::Check { at, json, sample } => check::check(&at, json, Duration::from_secs(sample)),
         Verb::Init(options) => init::init(&options),
         Verb::Import(options) => import::run(&options),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, OTHER_SIDE};
 use tandem_lab::client::Client;
+use tandem_lab::ns::CommandFailed;
 
 use super::act::{client_on, count, survive};
 
@@ -51,7 +52,9 @@ pub(super) fn play(pair: &mut dyn Arrangement) -> Result<()> {
         client_on(pair, CLIENT, "near")?,
         client_on(pair, OTHER_SIDE, "far")?,
     ];
-    println!("Two clients write; a cut parts them.\n\n{KEYS}");
+    println!(
+        "Two clients write; a cut parts them. The servers keep nothing on disk: what only killed servers had is gone.\n\n{KEYS}"
+    );
     let mut key = [0; 1];
     loop {
         print!("> ");
@@ -81,7 +84,7 @@ pub(super) fn play(pair: &mut dyn Arrangement) -> Result<()> {
             Ok(injection) => {
                 survive(pair, &clients[0], injection, fault);
             }
-            Err(error) => println!("  {error:#}; h heals"),
+            Err(error) => println!("  {}; h heals", reason(&error)),
         }
     }
     drop(raw);
@@ -99,6 +102,14 @@ pub(super) fn play(pair: &mut dyn Arrangement) -> Result<()> {
         .sum();
     println!("{acknowledged} writes acknowledged, {lost} lost, {archived} in the archive");
     Ok(())
+}
+
+/// Why something did not happen. A command's own words say it; its line is of no use to whoever pressed a key.
+fn reason(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<CommandFailed>() {
+        Some(failed) => failed.said.clone(),
+        None => format!("{error:#}"),
+    }
 }
 
 fn heal(pair: &mut dyn Arrangement) {

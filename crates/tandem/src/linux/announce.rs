@@ -29,7 +29,7 @@ impl Announcer {
     /// `ENODEV` if there is no such interface; it has to be opened again after the interface was re-created.
     pub(crate) fn open(interface_index: NonZeroU32) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        sys::bind_packet_send_only(&socket, interface_index.get())?;
+        sys::bind_packet(&socket, interface_index.get(), 0)?;
         Ok(Self {
             socket,
             interface_index: interface_index.get(),

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`addr`] | VIPs with a finite lifetime, links, the watch for changes |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
+//! | [`neighbour`] | asking a segment who has an address |
 //! | [`raw`] | VRRP adverts in and out, as keepalived's sockets do |
 //! | [`gate`] | refusing TCP at VIP:port or at a server's own port with a reset |
 //! | [`sockdiag`] | listing TCP sockets and destroying them |
@@ -20,6 +21,7 @@ pub(crate) mod addr;
 pub(crate) mod announce;
 pub(crate) mod clock;
 pub(crate) mod gate;
+pub(crate) mod neighbour;
 mod netlink;
 pub(crate) mod proc;
 pub(crate) mod raw;

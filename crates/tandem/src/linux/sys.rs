@@ -39,13 +39,17 @@ pub(super) fn set_int_option(
     }
 }
 
-/// Binds an `AF_PACKET` socket to one interface with protocol 0, so that it sends there and receives nothing.
+/// Binds an `AF_PACKET` socket to one interface and EtherType. With protocol 0 it sends there and receives nothing.
 ///
 /// Neither socket2 nor rustix has `sockaddr_ll`.
-pub(super) fn bind_packet_send_only(socket: impl AsFd, interface_index: u32) -> io::Result<()> {
+pub(super) fn bind_packet(
+    socket: impl AsFd,
+    interface_index: u32,
+    protocol: u16,
+) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET.cast_unsigned() as u16,
-        sll_protocol: 0,
+        sll_protocol: protocol.to_be(),
         sll_ifindex: interface_index.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -75,13 +75,25 @@ pub(super) fn output(command: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// A pair of connected Ethernet interfaces in this namespace, both up.
+/// A pair of connected Ethernet interfaces in this namespace, both up and able to send: the kernel notices a carrier a
+/// little later than the command that brings it, and drops what is sent before.
 pub(super) fn veth_pair(one: &str, other: &str) {
     run(&[
         "ip", "link", "add", one, "type", "veth", "peer", "name", other,
     ]);
     run(&["ip", "link", "set", one, "up"]);
     run(&["ip", "link", "set", other, "up"]);
+    let started = Instant::now();
+    while [one, other]
+        .iter()
+        .any(|name| !output(&["ip", "link", "show", name]).contains("state UP"))
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{one} and {other} have no carrier"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Polls `condition` every millisecond and fails the test after five seconds.

@@ -1,12 +1,11 @@
 //! The operator's extra checks (`track_script`): run on a period, counted by rise and fall.
 
-use std::process::Stdio;
 use std::time::Instant;
 
 use tandem_config::settings::TrackScript;
-use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use super::child;
 use super::group::Event;
 
 /// Runs one check until the group is gone. It is good until it has failed `fall` times in a row.
@@ -16,7 +15,8 @@ pub(crate) async fn run(check: TrackScript, events: mpsc::Sender<Event>) {
     let mut streak = 0;
     loop {
         let started = Instant::now();
-        let passed = once(&check).await;
+        let ended = child::run(&check.script, &[], check.timeout).await;
+        let passed = ended.is_ok();
         if passed == good {
             streak = 0;
         } else {
@@ -24,10 +24,10 @@ pub(crate) async fn run(check: TrackScript, events: mpsc::Sender<Event>) {
             if streak >= if good { check.fall } else { check.rise } {
                 good = passed;
                 streak = 0;
-                tracing::warn!(
-                    "check {name}: {}",
-                    if good { "good again" } else { "failed" }
-                );
+                match ended {
+                    Ok(()) => tracing::warn!("check {name}: good again"),
+                    Err(error) => tracing::warn!("check {name}: failed: {error}"),
+                }
             }
         }
         // Told each time: the loop may have been started anew.
@@ -40,38 +40,5 @@ pub(crate) async fn run(check: TrackScript, events: mpsc::Sender<Event>) {
             return;
         }
         tokio::time::sleep_until((started + check.interval).into()).await;
-    }
-}
-
-async fn once(check: &TrackScript) -> bool {
-    let Some((program, arguments)) = check.script.split_first() else {
-        return true;
-    };
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            tracing::error!("check {program}: {error}");
-            return false;
-        }
-    };
-    let group = child.id().and_then(|id| i32::try_from(id).ok());
-    match tokio::time::timeout(check.timeout, child.wait()).await {
-        Ok(Ok(status)) => status.success(),
-        Ok(Err(_)) => false,
-        Err(_) => {
-            if let Some(pid) = group.and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-            }
-            let _ = child.wait().await;
-            false
-        }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::group::Event;
+use super::reload::Reloader;
 
 /// A request line is short.
 const LINE_MAX: u64 = 4096;
@@ -56,6 +57,11 @@ pub(crate) enum Verb {
     Resume,
     /// Begin the resync that waits.
     Resync,
+    /// Read the configuration again.
+    Reload {
+        /// Also what moves something.
+        accept: bool,
+    },
 }
 
 /// For a group's loop.
@@ -90,25 +96,37 @@ pub(crate) struct ReplyLine {
     pub(crate) text: String,
 }
 
+impl ReplyLine {
+    /// It was done; the sentence says what.
+    pub(crate) fn done(text: String) -> Self {
+        Self {
+            outcome: "done".to_owned(),
+            rule: None,
+            text,
+        }
+    }
+
+    /// It was tried, or could not be.
+    pub(crate) fn failed(text: String) -> Self {
+        Self {
+            outcome: "failed".to_owned(),
+            rule: None,
+            text,
+        }
+    }
+}
+
 impl Answer {
     /// The answer for a keeper's reply.
     pub(crate) fn of(reply: &Reply) -> Self {
         Self::Reply(match reply {
-            Reply::Done(text) => ReplyLine {
-                outcome: "done".to_owned(),
-                rule: None,
-                text: text.clone(),
-            },
+            Reply::Done(text) => ReplyLine::done(text.clone()),
             Reply::Refused { rule, why } => ReplyLine {
                 outcome: "refused".to_owned(),
                 rule: Some(rule.clone()),
                 text: why.clone(),
             },
-            Reply::Failed(text) => ReplyLine {
-                outcome: "failed".to_owned(),
-                rule: None,
-                text: text.clone(),
-            },
+            Reply::Failed(text) => ReplyLine::failed(text.clone()),
         })
     }
 
@@ -125,7 +143,11 @@ impl Answer {
 type Groups = Vec<(String, mpsc::Sender<Event>)>;
 
 /// Serves until the returned guard is dropped with the daemon.
-pub(crate) fn serve(path: &Path, groups: Groups) -> io::Result<tokio::task::AbortHandle> {
+pub(crate) fn serve(
+    path: &Path,
+    groups: Groups,
+    reloader: Reloader,
+) -> io::Result<tokio::task::AbortHandle> {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -141,9 +163,9 @@ pub(crate) fn serve(path: &Path, groups: Groups) -> io::Result<tokio::task::Abor
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let groups = groups.clone();
+                    let (groups, reloader) = (groups.clone(), reloader.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = answer(stream, &groups).await {
+                        if let Err(error) = answer(stream, &groups, &reloader).await {
                             tracing::debug!("control: {error}");
                         }
                         drop(permit);
@@ -159,19 +181,28 @@ pub(crate) fn serve(path: &Path, groups: Groups) -> io::Result<tokio::task::Abor
     Ok(task.abort_handle())
 }
 
-async fn answer(stream: UnixStream, groups: &Groups) -> io::Result<()> {
+async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(LINE_MAX));
     timeout(Duration::from_secs(5), reader.read_line(&mut line)).await??;
     let request: Line = serde_json::from_str(&line)?;
     let mut answers = serde_json::Map::new();
+    if let Verb::Reload { accept } = &request.verb {
+        // The file is one for all groups.
+        for (name, line) in reloader.reload(*accept).await {
+            answers.insert(name, Answer::Reply(line).json());
+        }
+    }
     for (name, sender) in groups {
+        let Some(asked) = request_of(&request.verb) else {
+            break;
+        };
         if request.group.as_ref().is_some_and(|group| group != name) {
             continue;
         }
         let (answer, answered) = oneshot::channel();
-        let event = Event::Control(request_of(&request.verb), answer);
+        let event = Event::Control(asked, answer);
         let value = match sender.send(event).await {
             Ok(()) => match timeout(ANSWER_WITHIN, answered).await {
                 Ok(Ok(answer)) => answer.json(),
@@ -188,24 +219,22 @@ async fn answer(stream: UnixStream, groups: &Groups) -> io::Result<()> {
 }
 
 fn failed(text: &str) -> serde_json::Value {
-    let line = ReplyLine {
-        outcome: "failed".to_owned(),
-        rule: None,
-        text: text.to_owned(),
-    };
-    serde_json::to_value(line).unwrap_or(serde_json::Value::Null)
+    serde_json::to_value(ReplyLine::failed(text.to_owned())).unwrap_or(serde_json::Value::Null)
 }
 
-fn request_of(verb: &Verb) -> Request {
-    match verb {
-        Verb::Status => Request::Status,
-        Verb::Explain => Request::Explain,
-        Verb::Switchover { to } => Request::Command(Command::Switchover {
+/// What a verb asks of each group; nothing for one that is the whole daemon's.
+fn request_of(verb: &Verb) -> Option<Request> {
+    let command = match verb {
+        Verb::Status => return Some(Request::Status),
+        Verb::Explain => return Some(Request::Explain),
+        Verb::Reload { .. } => return None,
+        Verb::Switchover { to } => Command::Switchover {
             to: to.as_ref().map(HostId::new),
-        }),
-        Verb::FailoverAcceptLoss => Request::Command(Command::FailoverAcceptLoss),
-        Verb::Pause => Request::Command(Command::Pause),
-        Verb::Resume => Request::Command(Command::Resume),
-        Verb::Resync => Request::Command(Command::Resync),
-    }
+        },
+        Verb::FailoverAcceptLoss => Command::FailoverAcceptLoss,
+        Verb::Pause => Command::Pause,
+        Verb::Resume => Command::Resume,
+        Verb::Resync => Command::Resync,
+    };
+    Some(Request::Command(command))
 }

@@ -1,12 +1,10 @@
 //! The operator's commands on a change of role: in order, each with a timeout, the result told.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use tandem_config::settings::{Hook as HookSettings, Hooks as HookTable};
 use tandem_core::keeper::{Hook, Severity};
-use tokio::process::Command;
 use tokio::sync::mpsc;
+
+use super::child;
 
 /// Occasions waiting; beyond it the oldest state is not worth telling any more.
 const QUEUE_MAX: usize = 64;
@@ -82,45 +80,9 @@ impl Hooks {
 
 async fn run(hook: &HookSettings, occasion: &Occasion) {
     let what = occasion.what;
-    let Some((program, arguments)) = hook.command.split_first() else {
-        return;
-    };
-    let child = Command::new(program)
-        .args(arguments)
-        .envs(
-            occasion
-                .environment
-                .iter()
-                .map(|(key, value)| (*key, value)),
-        )
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            tracing::error!("{what} {program}: {error}");
-            return;
-        }
-    };
-    let group = child.id().and_then(|id| i32::try_from(id).ok());
-    match tokio::time::timeout(hook.timeout, child.wait()).await {
-        Ok(Ok(status)) if status.success() => tracing::info!("{what} {program}: done"),
-        Ok(Ok(status)) => tracing::error!("{what} {program}: {status}"),
-        Ok(Err(error)) => tracing::error!("{what} {program}: {error}"),
-        Err(_) => {
-            tracing::error!(
-                "{what} {program}: still running after {:?}, killed",
-                hook.timeout
-            );
-            if let Some(pid) = group.and_then(rustix::process::Pid::from_raw) {
-                // The whole group: what the hook started goes with it.
-                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-            }
-            let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
-        }
+    let program = hook.command.first().map_or("", String::as_str);
+    match child::run(&hook.command, &occasion.environment, hook.timeout).await {
+        Ok(()) => tracing::info!("{what} {program}: done"),
+        Err(error) => tracing::error!("{what} {program}: {error}"),
     }
 }

@@ -7,13 +7,16 @@
 
 pub(crate) mod archive;
 mod checks;
+mod child;
 pub(crate) mod control;
+pub(crate) mod duplicate;
 pub(crate) mod events;
 mod front;
 mod group;
 mod hooks;
 mod journal_file;
 mod peer;
+mod reload;
 mod server;
 mod spawn;
 mod steps;
@@ -27,10 +30,14 @@ use tandem_config::settings::Settings;
 use tandem_core::keeper::Input;
 use tandem_core::session::Secret;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use control::{Answer, ReplyLine};
 pub(crate) use group::credentials;
 use group::{Event, Group};
+
+/// The loops of a daemon's groups, by name.
+type Groups = Vec<(String, mpsc::Sender<Event>)>;
 
 /// How long a daemon that was told to stop may take to hand its roles over.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -46,11 +53,11 @@ pub(crate) fn control_path(state_dir: &Path) -> PathBuf {
 }
 
 /// Runs until TERM or INT, or until a group cannot go on.
-pub(crate) async fn run(settings: Settings, config_path: PathBuf) -> Result<()> {
+pub(crate) async fn run(mut settings: Settings, config_path: PathBuf) -> Result<()> {
     prepare_state(&settings)?;
     let secret = read_secret(&settings)?;
     let (peers, mut heard) = peer::Peers::start(&settings, secret.clone()).await?;
-    let mut groups: Vec<(String, mpsc::Sender<Event>)> = Vec::new();
+    let mut groups = Groups::new();
     let mut running = tokio::task::JoinSet::new();
     for group in &settings.groups {
         let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
@@ -68,7 +75,9 @@ pub(crate) async fn run(settings: Settings, config_path: PathBuf) -> Result<()> 
         groups.push((group.name.clone(), sender));
     }
     let control_path = control_path(&settings.host.state_dir);
-    let _control = control::serve(&control_path, groups.clone())
+    let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
+    let reloader = reload::Reloader::new(config_path, requests);
+    let _control = control::serve(&control_path, groups.clone(), reloader.clone())
         .with_context(|| format!("control socket {}", control_path.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -99,7 +108,8 @@ pub(crate) async fn run(settings: Settings, config_path: PathBuf) -> Result<()> 
             },
             _ = terminate.recv() => stop_by = Some(stop(&groups, stop_by)),
             _ = interrupt.recv() => stop_by = Some(stop(&groups, stop_by)),
-            _ = hangup.recv() => reload(&settings, &config_path, &groups),
+            _ = hangup.recv() => hang_up(&reloader),
+            Some(request) = reloads.recv() => take_over(&mut settings, request, &groups),
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
         }
     }
@@ -114,28 +124,54 @@ fn stop(groups: &[(String, mpsc::Sender<Event>)], already: Option<Instant>) -> I
     already.unwrap_or_else(|| Instant::now() + STOP_WITHIN)
 }
 
-/// HUP: reads the file again. What would move anything is only told; what is safe is taken over.
-fn reload(settings: &Settings, path: &Path, groups: &[(String, mpsc::Sender<Event>)]) {
-    let new = match crate::cli::load(path) {
-        Ok(new) => new,
-        Err(report) => {
-            tracing::error!("reload refused, the old settings stay: {report}");
-            return;
+/// HUP: nothing that moves is accepted, and the log has the answers.
+fn hang_up(reloader: &reload::Reloader) {
+    let reloader = reloader.clone();
+    tokio::spawn(async move {
+        for (group, line) in reloader.reload(false).await {
+            if line.outcome == "done" {
+                tracing::info!("reload: {group}: {}", line.text);
+            } else {
+                tracing::warn!("reload: {group}: {}", line.text);
+            }
         }
-    };
-    let moved = group::needs_restart(settings, &new);
-    if !moved.is_empty() {
-        tracing::warn!(
-            "reload: {} can only change by a restart of the daemon (tandem switchover first); \
-             everything else is taken over",
-            moved.join(", ")
-        );
-    }
+    });
+}
+
+/// Takes a changed file over, as far as it may be; each group answers by itself.
+fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups) {
+    let plan = reload::plan(settings, &request.new);
+    let refused = !plan.moves.is_empty() && !request.accept;
+    let mut answers = reload::Answers::new();
     for (name, sender) in groups {
-        if let Some(group) = new.groups.iter().find(|group| group.name == *name) {
-            let _ = sender.try_send(Event::Reload(Box::new(group.clone())));
+        let (answer, answered) = oneshot::channel();
+        answers.push((name.clone(), answered));
+        let group = plan.settings.groups.iter().find(|g| g.name == *name);
+        match group {
+            Some(group) if !refused => {
+                let event = Event::Reload(Box::new(group.clone()), answer);
+                // A loop that is so far behind answers nothing, which is told.
+                let _ = sender.try_send(event);
+            }
+            Some(_) | None => {
+                let _ = answer.send(Answer::Reply(plan.refusal(name)));
+            }
         }
     }
+    if !plan.restart.is_empty() {
+        let (answer, answered) = oneshot::channel();
+        let text = format!(
+            "left as it was until a restart of the daemon (tandem switchover first): {}",
+            plan.restart.join("; ")
+        );
+        let _ = answer.send(Answer::Reply(ReplyLine::done(text)));
+        answers.push(("[restart]".to_owned(), answered));
+    }
+    if !refused {
+        *settings = plan.settings;
+    }
+    // Whoever asked may have gone.
+    let _ = request.answer.send(answers);
 }
 
 fn prepare_state(settings: &Settings) -> Result<()> {

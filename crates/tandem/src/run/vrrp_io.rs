@@ -15,6 +15,7 @@ use tandem_vrrp::{Family, Priority, Version, Vrid};
 use tokio::sync::mpsc;
 
 use super::group::Event;
+use super::reload::{addresses, adverts_in_ipv6};
 use crate::linux::addr::{Addresses, link_local_ipv6, primary_ipv4};
 use crate::linux::raw;
 
@@ -43,18 +44,9 @@ pub(crate) fn machine_settings(
     peers: &[Peer],
     secret: Option<&Secret>,
 ) -> Result<Settings> {
-    let vips: Vec<IpAddr> = group
-        .vip
-        .iter()
-        .flat_map(|vip| vip.addresses.iter().map(|p| p.addr))
-        .collect();
-    let v6_only = !vips.is_empty() && vips.iter().all(IpAddr::is_ipv6);
+    let v6_only = group.vip.as_ref().is_some_and(adverts_in_ipv6);
     let family = if v6_only { Family::Ipv6 } else { Family::Ipv4 };
-    // The other family's addresses follow the same router; one advert lists one family.
-    let listed = vips
-        .into_iter()
-        .filter(|vip| Family::of(vip) == family)
-        .collect();
+    let listed = listed(group, family);
     let vrid = Vrid::new(group.vrrp.router_id).context("router_id 0")?;
     let mut settings = Settings::new(vrid, family, listed);
     settings.version = match group.vrrp.version {
@@ -88,6 +80,13 @@ pub(crate) fn machine_settings(
     }
     settings.check().context("group.vrrp")?;
     Ok(settings)
+}
+
+/// The addresses that adverts list. The other family's follow the same router; one advert lists one family.
+fn listed(group: &GroupSettings, family: Family) -> Vec<IpAddr> {
+    let mut vips = addresses(group);
+    vips.retain(|vip| Family::of(vip) == family);
+    vips
 }
 
 /// The source address of adverts on an interface: the host's own if it is there, else the primary one.
@@ -152,6 +151,15 @@ impl VrrpIo {
             sender: Sender::new(),
             receiver: Receiver::new(),
         })
+    }
+
+    /// Takes a changed priority and changed addresses over; the settings that the machine is to have then.
+    pub(crate) fn reload(&mut self, group: &GroupSettings) -> Settings {
+        self.settings.addresses = listed(group, self.settings.family);
+        if let Some(priority) = Priority::new(group.vrrp.priority) {
+            self.settings.priority = priority;
+        }
+        self.settings.clone()
     }
 
     /// Sends an advert to every destination.

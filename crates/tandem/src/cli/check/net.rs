@@ -1,15 +1,18 @@
 //! The host's network: interfaces, kernel settings that make VIPs misbehave, and who has the VIP now.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use tandem_config::settings::{Group, Settings};
 use tandem_config::value::IpPrefix;
+use tandem_core::rules::duplicate::{Answers, mac_text, strangers};
+use tandem_vrrp::arp::Mac;
 
 use super::Finding;
 use crate::linux::addr::{Addresses, Entry, Link};
+use crate::run::duplicate;
 
 /// How long an address may take to answer ARP.
 const ARP_WITHIN: Duration = Duration::from_millis(1500);
@@ -188,11 +191,18 @@ pub(super) fn sysctls(
     findings
 }
 
-/// Whether somebody else has the VIP. Asked by a datagram to it, which makes the kernel ask by ARP; only IPv4.
+/// Whether somebody else has the VIP. For IPv4 a datagram to it makes the kernel ask by ARP, which needs no privilege; for
+/// IPv6, where a route to it may be missing, the question is sent as it is.
 pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
     let links = Links::read();
+    let peers: Vec<IpAddr> = settings.peers.iter().map(|peer| peer.address).collect();
     let mut findings = Vec::new();
-    for address in group.vip.iter().flat_map(|vip| &vip.addresses) {
+    for (interface, address) in group.vip.iter().flat_map(|vip| {
+        let interface = vip.interface.as_str();
+        vip.addresses
+            .iter()
+            .map(move |address| (interface, address))
+    }) {
         let here = links
             .entries
             .iter()
@@ -209,19 +219,18 @@ pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
                 ),
                 "remove it from the host's own network settings; stop keepalived if it runs",
             ),
-            (None, IpAddr::V6(_)) => {
-                Finding::note("VIP", format!("{}: not probed", address.addr), "")
-            }
-            (None, IpAddr::V4(_)) => {
-                let mut macs = BTreeMap::new();
-                for asked in
-                    std::iter::once(address.addr).chain(settings.peers.iter().map(|p| p.address))
-                {
-                    if let Some(mac) = neighbour(asked).await {
-                        macs.insert(asked, mac);
-                    }
+            (None, IpAddr::V6(vip)) => {
+                match duplicate::look(interface, &[vip.into()], &peers).await {
+                    Ok(answers) => judge_vip(address.addr, &answers),
+                    Err(error) => Finding::note(
+                        "VIP",
+                        format!("{vip}: not probed: {error}"),
+                        "run this as root, or as the daemon's user with CAP_NET_RAW",
+                    ),
                 }
-                judge_vip(address.addr, &macs)
+            }
+            (None, IpAddr::V4(vip)) => {
+                judge_vip(vip.into(), &by_arp_table(vip.into(), &peers).await)
             }
         };
         findings.push(finding);
@@ -229,29 +238,47 @@ pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
     findings
 }
 
-fn judge_vip(vip: IpAddr, macs: &BTreeMap<IpAddr, String>) -> Finding {
-    let Some(mac) = macs.get(&vip) else {
+fn judge_vip(vip: IpAddr, answers: &Answers) -> Finding {
+    let Some(macs) = answers.vips.get(&vip).filter(|macs| !macs.is_empty()) else {
         return Finding::fine("VIP", format!("{vip} is nobody's now"));
     };
-    let owner = macs
-        .iter()
-        .find(|(address, other)| **address != vip && *other == mac);
-    match owner {
-        Some((peer, _)) => Finding::note(
+    let list = |macs: Vec<&Mac>| {
+        let texts: Vec<String> = macs.into_iter().map(mac_text).collect();
+        texts.join(" and ")
+    };
+    let others = strangers(answers, &BTreeSet::new(), false);
+    if others.is_empty() {
+        return Finding::note(
             "VIP",
-            format!("{vip} answers from the peer ({peer}, {mac})"),
+            format!(
+                "{vip} answers from the peer ({})",
+                list(macs.iter().collect())
+            ),
             "as it should, if tandem run put it on there; stop keepalived there otherwise",
-        ),
-        None => Finding::fails(
-            "VIP",
-            format!("{vip} answers from {mac}, which is not the peer"),
-            "another host has this address: choose a free one, or stop what put it there",
-        ),
+        );
     }
+    let others = others.iter().map(|(_, mac)| mac).collect();
+    Finding::fails(
+        "VIP",
+        format!("{vip} answers from {}, which is not the peer", list(others)),
+        "another host has this address: choose a free one, or stop what put it there",
+    )
+}
+
+/// Who answers for the VIP and for the peer, one each, by the kernel's table.
+async fn by_arp_table(vip: IpAddr, peers: &[IpAddr]) -> Answers {
+    let mut answers = Answers::default();
+    if let Some(mac) = neighbour(vip).await {
+        answers.vips.entry(vip).or_default().insert(mac);
+        for peer in peers.iter().filter(|peer| peer.is_ipv4()) {
+            answers.peer.extend(neighbour(*peer).await);
+        }
+    }
+    answers
 }
 
 /// The MAC that answers for an address on the link, if one does.
-async fn neighbour(address: IpAddr) -> Option<String> {
+async fn neighbour(address: IpAddr) -> Option<Mac> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     // Port 9 is "discard": the datagram is only there to make the kernel look for the address.
     socket.send_to(&[], SocketAddr::new(address, 9)).ok()?;
@@ -269,14 +296,22 @@ async fn neighbour(address: IpAddr) -> Option<String> {
 }
 
 /// Columns: address, type, flags, MAC, mask, device. Flag 2 is an entry that was answered.
-fn in_arp_table(table: &str, address: IpAddr) -> Option<String> {
+fn in_arp_table(table: &str, address: IpAddr) -> Option<Mac> {
     table.lines().find_map(|line| {
         let mut columns = line.split_whitespace();
         let same = columns.next()?.parse::<IpAddr>().ok()? == address;
         let flags = u32::from_str_radix(columns.nth(1)?.strip_prefix("0x")?, 16).ok()?;
-        let mac = columns.next()?;
-        (same && flags & 2 != 0).then(|| mac.to_owned())
+        let mac = mac(columns.next()?)?;
+        (same && flags & 2 != 0).then_some(mac)
     })
+}
+
+fn mac(text: &str) -> Option<Mac> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -337,18 +372,30 @@ mod tests {
     #[test]
     fn whose_the_vip_is() {
         let vip: IpAddr = "10.0.0.9".parse().unwrap();
-        let peer: IpAddr = "10.0.0.2".parse().unwrap();
-        let mac = |last: &str| format!("02:00:00:00:00:{last}");
-        let table = [
-            (vec![], Verdict::Fine),
-            (vec![(peer, mac("02"))], Verdict::Fine),
-            (vec![(peer, mac("02")), (vip, mac("02"))], Verdict::Note),
-            (vec![(peer, mac("02")), (vip, mac("07"))], Verdict::Fails),
-            (vec![(vip, mac("07"))], Verdict::Fails),
-        ];
-        for (macs, verdict) in table {
-            assert_eq!(judge_vip(vip, &macs.into_iter().collect()).verdict, verdict);
+        let mac = |last: u8| [2, 0, 0, 0, 0, last];
+        let judge = |peer: &[u8], at_vip: &[u8]| {
+            let answers = Answers {
+                own: BTreeSet::new(),
+                peer: peer.iter().copied().map(mac).collect(),
+                vips: [(vip, at_vip.iter().copied().map(mac).collect())].into(),
+            };
+            judge_vip(vip, &answers)
+        };
+        assert_eq!(judge_vip(vip, &Answers::default()).verdict, Verdict::Fine);
+        for (peer, at_vip, verdict) in [
+            (&[2][..], &[][..], Verdict::Fine),
+            (&[2], &[2], Verdict::Note),
+            (&[2], &[7], Verdict::Fails),
+            (&[2], &[2, 7], Verdict::Fails),
+            (&[], &[7], Verdict::Fails),
+        ] {
+            assert_eq!(judge(peer, at_vip).verdict, verdict, "{peer:?} {at_vip:?}");
         }
+        let both = judge(&[2], &[2, 7]).result;
+        assert_eq!(
+            both,
+            "10.0.0.9 answers from 02:00:00:00:00:07, which is not the peer"
+        );
     }
 
     #[test]
@@ -357,7 +404,7 @@ mod tests {
                      10.0.0.9         0x1         0x2         02:00:00:00:00:07     *        eth0\n\
                      10.0.0.8         0x1         0x0         00:00:00:00:00:00     *        eth0\n";
         let mac = |address: &str| in_arp_table(table, address.parse().unwrap());
-        assert_eq!(mac("10.0.0.9").as_deref(), Some("02:00:00:00:00:07"));
+        assert_eq!(mac("10.0.0.9"), Some([2, 0, 0, 0, 0, 7]));
         assert_eq!(mac("10.0.0.8"), None);
         assert_eq!(mac("10.0.0.7"), None);
     }

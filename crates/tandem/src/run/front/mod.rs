@@ -4,6 +4,8 @@
 //! killed leaves none behind for longer. They go on as /32 and /128: a VIP is no network, and no source
 //! address for the host's own connections. Whatever removes one while it belongs here, it is put back.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,107 @@
+//! What the keeper is told of a group's file: its settings at the start, and the part that a reload replaces.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tandem_config::settings as config;
+use tandem_config::value::MinuteOfDay;
+use tandem_core::ids::HostId;
+use tandem_core::keeper::settings as core;
+use tandem_vrrp::machine::Machine;
+
+use crate::redis::raw::Credentials;
+
+/// A server that refuses writes for its disk is sick after this.
+const SICK_GRACE: Duration = Duration::from_secs(5);
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn random_u64() -> Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// What the group's servers are sent to let us in: the user of the file and the password of its file.
+pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> {
+    let Some(path) = &group.password_file else {
+        return Ok(None);
+    };
+    let bytes = std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
+    Ok(Some(Credentials {
+        user: group
+            .username
+            .as_ref()
+            .map(|user| user.clone().into_bytes()),
+        password: bytes.trim_ascii_end().to_vec(),
+    }))
+}
+
+/// The keeper's settings with what a group's file says of policies and bounds.
+pub(super) fn core_policies(base: &core::Settings, group: &config::Group) -> core::Settings {
+    core::Settings {
+        preempt: match group.preempt {
+            config::Preempt::Never => core::Preempt::Never,
+            config::Preempt::AfterSync => core::Preempt::AfterSync,
+        },
+        resync: match group.resync {
+            config::Resync::Automatic if group.resync_window.is_none() => core::Resync::Automatic,
+            config::Resync::Automatic | config::Resync::Ask => core::Resync::Ask,
+        },
+        max_lag: group.max_lag_bytes,
+        boot_wait: group.boot_wait,
+        flap_block: group.flap_block,
+        drain_deadline: group.drain_deadline,
+        switchover_deadline: group.switchover_deadline,
+        ..base.clone()
+    }
+}
+
+/// The minute of the day here and now: the resync window is in local time, as people mean it.
+pub(super) fn minute_of_day() -> MinuteOfDay {
+    let now = jiff::Zoned::now();
+    let minute = i16::from(now.hour()) * 60 + i16::from(now.minute());
+    MinuteOfDay(u16::try_from(minute).unwrap_or(0))
+}
+
+pub(super) fn core_settings(
+    settings: &config::Settings,
+    group: &config::Group,
+    machine: &Machine,
+) -> Result<core::Settings> {
+    let peer = settings.peers.first();
+    let base = core::Settings {
+        host: HostId::new(&settings.host.id),
+        peer: peer.map(|p| HostId::new(&p.id)),
+        group: group.name.clone(),
+        server_address: group.server.to_string(),
+        // Until its own statement says otherwise: the same port on the other host.
+        peer_server_address: peer
+            .map(|p| SocketAddr::new(p.address, group.server.port()).to_string()),
+        manage: match group.manage {
+            config::Manage::Adopt => core::Manage::Adopt,
+            config::Manage::Spawn { .. } | config::Manage::Systemd { .. } => core::Manage::Spawn,
+        },
+        preempt: core::Preempt::Never,
+        resync: core::Resync::Automatic,
+        down_after: group.down_after,
+        sick_grace: SICK_GRACE,
+        master_down: machine.master_down(),
+        advert_interval: group.vrrp.advert_interval,
+        max_lag: group.max_lag_bytes,
+        boot_wait: group.boot_wait,
+        flap_block: group.flap_block,
+        drain_deadline: group.drain_deadline,
+        switchover_deadline: group.switchover_deadline,
+        priority: group.vrrp.priority,
+        has_vip: group.vip.is_some(),
+        boot_id: boot_id(),
+        incarnation: random_u64()?,
+    };
+    Ok(core_policies(&base, group))
+}
