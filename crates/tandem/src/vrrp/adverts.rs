@@ -127,6 +127,8 @@ impl Daemon {
             return;
         };
         let router = &mut self.routers[index];
+        let heard = router.receiver.highest_ah_sequence();
+        router.sender.continue_after(heard);
         let transmissions = router.sender.advert(
             machine.settings(),
             own,
