@@ -73,11 +73,11 @@ pub struct GlobalDefs {
     /// `vrrp_notify_priority_changes`.
     pub notify_priority_changes: bool,
     /// `notify_fifo`: a FIFO for state lines.
-    pub notify_fifo: Option<PathBuf>,
+    pub notify_fifo: Option<FifoDef>,
     /// `notify_fifo_script`: a reader to start for it; it gets the FIFO's path as its last argument.
     pub notify_fifo_script: Option<Script>,
     /// `vrrp_notify_fifo`.
-    pub vrrp_notify_fifo: Option<PathBuf>,
+    pub vrrp_notify_fifo: Option<FifoDef>,
     /// `vrrp_notify_fifo_script`.
     pub vrrp_notify_fifo_script: Option<Script>,
     /// `script_user`: user and group of scripts that name none.
@@ -184,6 +184,17 @@ pub struct Script {
     /// The group to run as; none means the user's own.
     pub group: Option<String>,
     /// Where it stands.
+    pub at: Span,
+}
+
+/// A FIFO for state lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FifoDef {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whom it belongs to if it has to be made: user, and group if not the user's own. None: as for scripts without a user.
+    pub owner: Option<(String, Option<String>)>,
+    /// Where the path stands.
     pub at: Span,
 }
 

@@ -22,9 +22,9 @@ use tracing::{error, warn};
 
 use super::VrrpArgs;
 use super::announce::Announcers;
-use super::fifo::Fifo;
 use super::host::{Debounce, Host};
 use super::plan::{Plan, RouterPlan, Watched};
+use super::outlets::Outlet;
 use super::scripts::check::{Check, Checked};
 use super::scripts::notify::{Finished, Lane};
 use super::scripts::user::{self, Account};
@@ -137,8 +137,7 @@ pub(super) struct Daemon {
     pub(super) checks: BTreeMap<String, Checking>,
     pub(super) links: BTreeMap<String, Debounce>,
     pub(super) processes: BTreeMap<String, Debounce>,
-    pub(super) fifos: Vec<Fifo>,
-    pub(super) readers: Vec<Lane>,
+    pub(super) outlets: Vec<Outlet>,
     pub(super) default_user: Option<Account>,
     pub(super) finished: BTreeMap<String, Finished>,
     pub(super) report: mpsc::Sender<Happening>,
@@ -296,8 +295,7 @@ impl Daemon {
             checks: BTreeMap::new(),
             links: BTreeMap::new(),
             processes: BTreeMap::new(),
-            fifos: Vec::new(),
-            readers: Vec::new(),
+            outlets: Vec::new(),
             default_user: None,
             finished: BTreeMap::new(),
             report,
@@ -448,6 +446,7 @@ impl Daemon {
             self.renew_addresses();
         }
         if !self.started {
+        self.flush_fifos();
             return;
         }
         self.observe_links();
@@ -461,5 +460,6 @@ impl Daemon {
             self.reassess();
             self.restore_addresses();
         }
+            self.follow_fifos();
     }
 }

@@ -102,6 +102,8 @@ fn address_options(address: &ConfigAddress, found: &mut Vec<Diagnostic>) {
     }
     if address.preferred_lifetime.is_some() {
         unused.push("preferred_lft");
+    let global = &config.global;
+    let readers = [&global.notify_fifo_script, &global.vrrp_notify_fifo_script];
     }
     unused.extend(
         address
@@ -120,6 +122,20 @@ fn address_options(address: &ConfigAddress, found: &mut Vec<Diagnostic>) {
             .at(
                 address.at,
                 "installed with global scope, unlabelled, usable at once",
+    for fifo in [&global.notify_fifo, &global.vrrp_notify_fifo] {
+        let Some((fifo, (name, group))) = fifo
+            .as_ref()
+            .and_then(|fifo| Some((fifo, fifo.owner.as_ref()?)))
+        else {
+            continue;
+        };
+        if let Err(problem) = user::find(name, group.as_deref()) {
+            found.push(
+                Diagnostic::error("script-user", problem.to_string())
+                    .at(fifo.at, "this FIFO could not be given to its reader"),
+            );
+        }
+    }
             )
             .help("nothing that a client of the address sees depends on it"),
         );
@@ -138,7 +154,7 @@ fn users(config: &Config, found: &mut Vec<Diagnostic>) {
         .map(|instance| &instance.notify)
         .chain(config.sync_groups.iter().map(|group| &group.notify))
         .flat_map(|notify| notify.scripts().map(|(_, script)| script));
-    for script in checks.chain(notify) {
+    for script in checks.chain(notify).chain(readers.into_iter().flatten()) {
         let Some(name) = script.user.as_deref() else {
             continue;
         };

@@ -66,6 +66,17 @@ pub(super) struct PlanAddress {
     pub(super) interface: String,
 }
 
+    pub(super) options: Options,
+}
+
+/// A FIFO and who reads it.
+#[derive(Debug, Clone)]
+pub(super) struct FifoPlan {
+    pub(super) path: PathBuf,
+    /// Whom it is given to if it has to be made; none: the default user of scripts.
+    pub(super) owner: Option<(String, Option<String>)>,
+    /// A reader to start for it.
+    pub(super) script: Option<Script>,
 /// One `vrrp_instance`.
 #[derive(Debug, Clone)]
 pub(super) struct RouterPlan {
@@ -105,8 +116,7 @@ pub(super) struct Plan {
     pub(super) scripts: Vec<ScriptDef>,
     pub(super) files: Vec<TrackFile>,
     pub(super) processes: Vec<TrackProcess>,
-    /// FIFOs and the reader to start for each.
-    pub(super) fifos: Vec<(PathBuf, Option<Script>)>,
+    pub(super) fifos: Vec<FifoPlan>,
     pub(super) default_user: Option<(String, Option<String>)>,
     pub(super) dynamic_interfaces: bool,
     pub(super) startup_delay: Duration,
@@ -176,7 +186,14 @@ impl Plan {
             units,
             fifos: fifos
                 .into_iter()
-                .filter_map(|(path, script)| Some((path.clone()?, script.clone())))
+                .filter_map(|(def, script)| {
+                    let def = def.as_ref()?;
+                    Some(FifoPlan {
+                        path: def.path.clone(),
+                        owner: def.owner.clone(),
+                        script: script.clone(),
+                    })
+                })
                 .collect(),
             default_user: global.script_user.clone(),
             dynamic_interfaces: global.dynamic_interfaces,
