@@ -142,6 +142,11 @@ impl Daemon {
                 return;
             }
         };
+        // A file that is just being written is empty for a moment. Whoever wants an end stops the daemon.
+        if plan.routers.is_empty() && !self.plan.routers.is_empty() {
+            error!("the new file has no instance left; the old configuration stays in force");
+            return;
+        }
         let missing = plan
             .interfaces()
             .find(|(interface, _)| self.host.link(interface).is_none());
