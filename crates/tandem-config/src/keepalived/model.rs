@@ -1,6 +1,6 @@
 //! The effective configuration: what keepalived would act on, with every default spelled out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -433,17 +433,18 @@ pub struct ConfigAddress {
     pub at: Span,
     /// The interface that carries it: `dev`, else the instance's.
     pub interface: String,
-    /// `brd ADDR`; with `+` the last address of the prefix.
-    pub broadcast: Option<IpAddr>,
-    /// `scope`, as written.
-    pub scope: Option<String>,
-    /// `label`.
+    /// `brd ADDR`; with `+` the last address of the prefix, with `-` its first.
+    pub broadcast: Option<Ipv4Addr>,
+    /// `scope`: the kernel's number, 0 global to 255 nowhere.
+    pub scope: Option<u8>,
+    /// `label`, at most 15 bytes.
     pub label: Option<String>,
     /// `peer`.
     pub peer: Option<IpPrefix>,
     /// `home`, `-nodad`, `mngtmpaddr`, `noprefixroute`, `autojoin`, `no_track`, as written.
     pub flags: Vec<String>,
-    /// `preferred_lft`; none means for ever.
+    /// `preferred_lft`: how long it may be chosen as the source of new connections. None means for ever. Default: zero for
+    /// IPv6 with prefix length 128, else for ever.
     pub preferred_lifetime: Option<Duration>,
 }
 

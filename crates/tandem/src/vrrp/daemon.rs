@@ -21,10 +21,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
 use super::VrrpArgs;
+use super::addresses::Held;
 use super::announce::Announcers;
 use super::host::{Debounce, Host};
-use super::plan::{Plan, RouterPlan, Watched};
 use super::outlets::Outlet;
+use super::plan::{Plan, RouterPlan, Watched};
 use super::scripts::check::{Check, Checked};
 use super::scripts::notify::{Finished, Lane};
 use super::scripts::user::{self, Account};
@@ -129,8 +130,8 @@ pub(super) struct Daemon {
     pub(super) units: Vec<Unit>,
     pub(super) host: Host,
     pub(super) netlink: Addresses,
-    /// Installed addresses and the router that holds each.
-    pub(super) vips: BTreeMap<Vip, usize>,
+    /// Installed addresses, each with the router that holds it.
+    pub(super) vips: BTreeMap<Vip, Held>,
     pub(super) wires: Wires,
     pub(super) announcers: Announcers,
     pub(super) standings: BTreeMap<Watched, Standing>,
@@ -445,8 +446,8 @@ impl Daemon {
             self.renew_at = now + self.renewal_period();
             self.renew_addresses();
         }
-        if !self.started {
         self.flush_fifos();
+        if !self.started {
             return;
         }
         self.observe_links();
@@ -459,7 +460,7 @@ impl Daemon {
             self.retry_at = now + RETRY_PERIOD;
             self.reassess();
             self.restore_addresses();
-        }
             self.follow_fifos();
+        }
     }
 }

@@ -197,13 +197,8 @@ impl Daemon {
             }
         }
         // Addresses that nobody wants any more go; the others have a new holder.
-        for vip in holders.into_keys() {
-            match (0..self.routers.len()).find(|index| self.holds(*index, &vip)) {
-                Some(index) => {
-                    self.vips.insert(vip, index);
-                }
-                None => self.remove(vip),
-            }
+        for (vip, held) in holders {
+            self.pass_on(vip, held);
         }
         self.observe_everything();
         self.reassess();
