@@ -166,7 +166,7 @@ fn hot_standby_runs_as_it_is() {
     first.kill(pid.parse().unwrap()).unwrap();
     moves_to(&lab, hosts, vip, "r219");
     let status = poll::until("the daemon's end", BOUND, LOOK, || {
-        Ok(first_daemon.ended()?.ok_or("it runs".to_owned()))
+        Ok(first_daemon.ended()?.ok_or_else(|| "it runs".to_owned()))
     })
     .unwrap();
     assert!(status.success(), "{status}");

@@ -58,7 +58,9 @@ pub(crate) fn wait<T>(what: &str, mut question: impl FnMut() -> Result<T, String
 
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     wait(what, || {
-        condition().then_some(()).ok_or("not yet".to_owned())
+        condition()
+            .then_some(())
+            .ok_or_else(|| "not yet".to_owned())
     });
 }
 
