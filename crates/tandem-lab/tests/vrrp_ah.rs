@@ -123,6 +123,7 @@ fn a_daemon_that_was_killed_is_understood_when_it_is_back() {
         state(a, "/instances/0/counters/advert_sent").as_u64() >= Some(12)
     });
     has(b, VIP, false);
+    assert!(!log().contains("already processed"), "{}", log());
     assert_eq!(
         log().matches("Entering MASTER STATE").count(),
         takeovers,
