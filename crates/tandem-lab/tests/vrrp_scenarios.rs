@@ -1,148 +1,20 @@
 //! The arrangements that people run with keepalived, their own files and scripts unchanged, under `tandem vrrp`.
-//!
-//! The files name absolute paths, so each daemon runs in a mount namespace of its own, where `/etc/keepalived`,
-//! `/var/log` and `/usr/local/bin` are the host's.
 
 #![expect(
     clippy::unwrap_used,
     reason = "in a test a panic is the report, also in its helpers"
 )]
 
-use std::net::IpAddr;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+mod scenario;
 
 use tandem_lab::ns::{Host, Lab};
 use tandem_lab::process::Process;
-use tandem_lab::resp::Connection;
-use tandem_lab::server::{Server, Settings};
-use tandem_lab::{can_run_as_root, poll, tandem_binary};
+use tandem_lab::{can_run_as_root, poll};
 
-/// The slowest step: three adverts of 3 s, a check every 2 s and a script that sleeps for 10 s.
-const BOUND: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Where the originals are kept.
-fn originals(scenario: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tandem-config/tests/data")
-        .join(scenario)
-}
-
-/// Lays the scenario's files out on a host's disk.
-fn install(host: &Host, scenario: &str, config: &str) {
-    let etc = host.dir().join("etc-keepalived");
-    let scripts = etc.join("scripts");
-    std::fs::create_dir_all(&scripts).unwrap();
-    std::fs::create_dir_all(host.dir().join("log")).unwrap();
-    let bin = host.dir().join("bin");
-    std::fs::create_dir_all(&bin).unwrap();
-    symlink("/usr/bin/redis-cli", bin.join("redis-cli")).unwrap();
-    std::fs::copy(
-        originals(scenario).join(config),
-        etc.join("keepalived.conf"),
-    )
-    .unwrap();
-    for entry in std::fs::read_dir(originals(scenario)).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "sh") {
-            let copy = scripts.join(path.file_name().unwrap());
-            std::fs::copy(&path, &copy).unwrap();
-            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-    }
-}
-
-/// Starts the daemon with the host's own `/etc/keepalived`, as the service would.
-fn start(host: &Host) -> Process {
-    let dir = host.dir().display();
-    let program = tandem_binary().unwrap();
-    let mounts = format!(
-        "mount --bind {dir}/etc-keepalived /etc/keepalived && mount --bind {dir}/log /var/log && mount --bind {dir}/bin /usr/local/bin && exec {} vrrp --dont-fork --log-detail --state-file {dir}/state.json",
-        program.display()
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &mounts]);
-    host.spawn("tandem", &mut command).unwrap()
-}
-
-/// Whether an address is on any interface of the host; one of the scenarios has its own name for it.
-fn has(host: &Host, address: &str) -> bool {
-    let text = host.run("ip", &["-o", "addr"]).unwrap();
-    text.split_whitespace()
-        .any(|word| word.split('/').next() == Some(address))
-}
-
-/// Waits until exactly one host has the address.
-fn moves_to(lab: &Lab, hosts: [&str; 2], vip: &str, expected: &str) {
-    poll::until(&format!("{vip} on {expected}"), BOUND, LOOK, || {
-        let holders: Vec<_> = hosts
-            .iter()
-            .filter(|host| has(lab.host(host), vip))
-            .collect();
-        Ok(match holders[..] {
-            [one] if *one == expected => Ok(()),
-            _ => Err(format!("it is on {holders:?}")),
-        })
-    })
-    .unwrap_or_else(|error| {
-        let logs = hosts.map(|host| {
-            let log = lab.host(host).dir().join("tandem.log");
-            std::fs::read_to_string(log).unwrap_or_default()
-        });
-        panic!("{error:?}\n{}", logs.join("\n---\n"))
-    });
-}
-
-/// Waits until a server, asked from its own host, has the role.
-fn becomes(server: &Server, password: Option<&str>, role: &str) {
-    poll::until(
-        &format!("{} to be {role}", server.address()),
-        BOUND,
-        LOOK,
-        || {
-            let mut connection = server.connect_within(Duration::from_secs(2))?;
-            if let Some(password) = password {
-                connection.demand(&["AUTH", password])?;
-            }
-            let found = connection.info("role")?;
-            Ok(if found == role {
-                Ok(())
-            } else {
-                Err(format!("it is {found}"))
-            })
-        },
-    )
-    .unwrap();
-}
-
-/// Writes and reads through the address, as a client does.
-fn serves(client: &Host, vip: &str, password: Option<&str>, key: &str) {
-    let vip: IpAddr = vip.parse().unwrap();
-    poll::until("a write through the address", BOUND, LOOK, || {
-        let attempt = || -> anyhow::Result<()> {
-            let mut connection =
-                Connection::open(client, (vip, 6379).into(), Duration::from_secs(2))?;
-            if let Some(password) = password {
-                connection.demand(&["AUTH", password])?;
-            }
-            connection.demand(&["SET", key, "1"])?;
-            Ok(())
-        };
-        Ok(attempt().map_err(|error| error.to_string()))
-    })
-    .unwrap();
-}
-
-fn server(host: &std::sync::Arc<Host>, extra: &[&str]) -> Server {
-    let settings = Settings {
-        extra: extra.iter().map(|line| (*line).to_owned()).collect(),
-        ..Settings::default()
-    };
-    Server::start(host, &settings).unwrap()
-}
+use scenario::{
+    BOUND, LOOK, becomes, connect, executable, inside, install, install_prefix, moves_to,
+    rename_to_eth2, reports, server, serves, start_vrrp, value,
+};
 
 #[test]
 fn two_containers_runs_as_it_is() {
@@ -160,29 +32,29 @@ fn two_containers_runs_as_it_is() {
     install(lab.host("c5"), "two-containers", "keepalived-b.conf");
     let secret = ["requirepass 123456", "masterauth 123456"];
     let first = server(lab.host("c4"), &secret);
-    let second = server(
+    let _second = server(
         lab.host("c5"),
         &[&secret[..], &["replicaof 172.18.0.4 6379"]].concat(),
     );
 
-    let _daemons = hosts.map(|host| start(lab.host(host)));
+    let _daemons = hosts.map(|host| start_vrrp(lab.host(host)));
     moves_to(&lab, hosts, vip, "c4");
-    becomes(&first, password, "master");
-    becomes(&second, password, "slave");
+    becomes(lab.host("c4"), password, "master");
+    becomes(lab.host("c5"), password, "slave");
     serves(lab.host("client"), vip, password, "before");
 
     // Three failed checks lower the priority by 20, below the other host's.
     first.process().kill();
     moves_to(&lab, hosts, vip, "c5");
-    becomes(&second, password, "master");
+    becomes(lab.host("c5"), password, "master");
     serves(lab.host("client"), vip, password, "after");
 
     // The write-up's observation: the preferred host takes the address back, needed or not.
     let mut first = first;
     first.restart().unwrap();
     moves_to(&lab, hosts, vip, "c4");
-    becomes(&first, password, "master");
-    becomes(&second, password, "slave");
+    becomes(lab.host("c4"), password, "master");
+    becomes(lab.host("c5"), password, "slave");
 
     let log = lab.host("c4").dir().join("log/keepalived-redis-state.log");
     let told = std::fs::read_to_string(log).unwrap();
@@ -210,33 +82,25 @@ fn auto_failover_runs_as_it_is() {
         ("redis-b", "keepalived-b.conf"),
     ] {
         install(lab.host(host), "auto-failover", config);
-        // Their interface is eth2.
-        for step in [
-            &["link", "set", "eth0", "down"][..],
-            &["link", "set", "eth0", "name", "eth2"],
-            &["link", "set", "eth2", "up"],
-        ] {
-            lab.host(host).run("ip", step).unwrap();
-        }
+        rename_to_eth2(lab.host(host));
     }
     // Their order: the primary's server, the replica's, SLAVEOF, the primary's daemon, the replica's.
     let primary = server(lab.host("redis-b"), &[]);
     let replica = server(lab.host("redis-a"), &[]);
     replica.replicate(Some(primary.address())).unwrap();
     replica.wait_until_synced(BOUND).unwrap();
-    let _first = start(lab.host("redis-b"));
+    let _first = start_vrrp(lab.host("redis-b"));
     moves_to(&lab, hosts, vip, "redis-b");
-    let _second = start(lab.host("redis-a"));
+    let _second = start_vrrp(lab.host("redis-a"));
     serves(lab.host("client"), vip, None, "before");
-    becomes(&replica, None, "slave");
+    becomes(lab.host("redis-a"), None, "slave");
 
     primary.process().kill();
     moves_to(&lab, hosts, vip, "redis-a");
-    becomes(&replica, None, "master");
+    becomes(lab.host("redis-a"), None, "master");
     serves(lab.host("client"), vip, None, "after");
-    let mut asked = replica.connect().unwrap();
     assert_eq!(
-        asked.demand(&["GET", "before"]).unwrap().text().as_deref(),
+        value(lab.host("redis-a"), None, "before").as_deref(),
         Some("1")
     );
 
@@ -250,4 +114,74 @@ fn auto_failover_runs_as_it_is() {
         })
     })
     .unwrap();
+}
+
+/// A script of `hot-standby`, run on its host as at boot.
+fn run_script(host: &Host, name: &str) -> Process {
+    let shell = format!("exec sh /opt/redis/bin/{name}.sh");
+    host.spawn(name, &mut inside(host, &shell)).unwrap()
+}
+
+#[test]
+fn hot_standby_runs_as_it_is() {
+    if !can_run_as_root("hot_standby_runs_as_it_is") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("r218", "192.168.1.218/24")
+        .host("r219", "192.168.1.219/24")
+        .host("client", "192.168.1.50/24")
+        .build()
+        .unwrap();
+    let (vip, hosts) = ("192.168.1.220", ["r218", "r219"]);
+    let (first, second, client) = (lab.host("r218"), lab.host("r219"), lab.host("client"));
+    install(first, "hot-standby", "keepalived.conf");
+    install(second, "hot-standby", "keepalived-b.conf");
+    install_prefix(first, "192.168.1.219", false);
+    install_prefix(second, "192.168.1.218", true);
+    // No service manager runs here; theirs is asked for one thing only.
+    for host in [first, second] {
+        let pid_file = host.dir().join("keepalived.pid");
+        executable(
+            &host.dir().join("bin/systemctl"),
+            &format!(
+                "#!/bin/sh\n[ \"$*\" = \"stop keepalived\" ] && kill -TERM $(cat {})\n",
+                pid_file.display()
+            ),
+        );
+    }
+    // The start script asks the other host: the first finds nobody and is the primary, the second finds it.
+    let _first_server = run_script(first, "start");
+    becomes(first, None, "master");
+    let _second_server = run_script(second, "start");
+    reports(second, None, "master_link_status", "up");
+    let mut first_daemon = start_vrrp(first);
+    let _second_daemon = start_vrrp(second);
+    let _watches = [run_script(first, "watch"), run_script(second, "watch")];
+    moves_to(&lab, hosts, vip, "r218");
+    serves(client, vip, None, "before");
+
+    // Two failed checks stop the daemon, which gives the address away; the role follows it.
+    let pid = connect(first, None).unwrap().info("process_id").unwrap();
+    first.kill(pid.parse().unwrap()).unwrap();
+    moves_to(&lab, hosts, vip, "r219");
+    let status = poll::until("the daemon's end", BOUND, LOOK, || {
+        Ok(first_daemon.ended()?.ok_or_else(|| "it runs".to_owned()))
+    })
+    .unwrap();
+    assert!(status.success(), "{status}");
+    becomes(second, None, "master");
+    assert_eq!(value(second, None, "before").as_deref(), Some("1"));
+    serves(client, vip, None, "after");
+
+    // The returning primary first replicates from the one that stood in. When it has everything its daemon is started, takes
+    // the address back, and the roles follow.
+    let _first_server = run_script(first, "start");
+    reports(first, None, "master_link_status", "up");
+    let _first_daemon = start_vrrp(first);
+    moves_to(&lab, hosts, vip, "r218");
+    becomes(first, None, "master");
+    becomes(second, None, "slave");
+    assert_eq!(value(first, None, "after").as_deref(), Some("1"));
+    serves(client, vip, None, "again");
 }

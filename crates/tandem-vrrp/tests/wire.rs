@@ -379,8 +379,14 @@ fn replays_are_dropped_until_the_sender_was_silent() {
             judge(&first, NOW),
             Err(CounterKind::AuthFailure | CounterKind::HmacReplay)
         ));
+        // A restarted keepalived begins its AH sequence at 1.
+        let begun = if s.hmac.is_none() {
+            Duration::ZERO
+        } else {
+            NOW + ms(4500)
+        };
         let restarted = Sender::new()
-            .advert(&s, ip("10.99.0.1"), 150, NOW + ms(4500))
+            .advert(&s, ip("10.99.0.1"), 150, begun)
             .remove(0)
             .bytes;
         assert!(
@@ -388,6 +394,38 @@ fn replays_are_dropped_until_the_sender_was_silent() {
             "a restarted sender is heard again"
         );
     }
+}
+
+#[test]
+fn an_ah_sequence_goes_on_from_everything_that_was_sent_and_heard() {
+    let key = PassKey::new(b"k").expect("not empty");
+    let s = v2(Auth::Ah(key));
+    let advert = |sender: &mut Sender, at: Duration| {
+        sender.advert(&s, ip("10.99.0.1"), 150, at).remove(0).bytes
+    };
+    let sequence = |bytes: &[u8]| {
+        bytes[28..32]
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+    };
+
+    let mut ours = Sender::new();
+    let (first, second) = (advert(&mut ours, NOW), advert(&mut ours, NOW));
+    assert_eq!(sequence(&first), 1_700_000_001, "begins with the time");
+    assert_eq!(sequence(&second), sequence(&first) + 1);
+    let again = advert(&mut Sender::new(), NOW + ms(2000));
+    assert!(sequence(&again) > sequence(&second), "after a restart");
+
+    // keepalived begins with 1, and when it has heard us goes on from there; so do we from what it sends.
+    let mut theirs = Sender::new();
+    assert_eq!(sequence(&advert(&mut theirs, Duration::ZERO)), 1);
+    theirs.continue_after(sequence(&second) + 1000);
+    let mut receiver = Receiver::new();
+    let heard = advert(&mut theirs, NOW);
+    let datagram = Datagram::from_ipv4(&heard).expect("our own header");
+    assert!(receiver.receive(&s, None, &datagram, NOW).is_ok());
+    ours.continue_after(receiver.highest_ah_sequence());
+    assert_eq!(sequence(&advert(&mut ours, NOW)), sequence(&heard) + 1);
 }
 
 #[test]

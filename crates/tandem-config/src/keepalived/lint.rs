@@ -9,6 +9,7 @@ pub(super) fn lint(config: &Config, findings: &mut Findings) {
         weight_and_nopreempt(config, instance, findings);
         intervals(config, instance, findings);
     }
+    one_fifo_for_two(config, findings);
     for script in &config.scripts {
         if script.timeout > script.interval {
             findings.advice(
@@ -69,6 +70,25 @@ fn weight_and_nopreempt(config: &Config, instance: &Instance, findings: &mut Fin
         findings.advice(found.help(
             "a backup with nopreempt accepts a master of any priority; leave the weight out, so that a failure is a fault and the address moves, or remove nopreempt on the other host",
         ));
+    }
+}
+
+/// Each reader would get a part of the lines.
+fn one_fifo_for_two(config: &Config, findings: &mut Findings) {
+    let (Some(one), Some(other)) = (&config.global.notify_fifo, &config.global.vrrp_notify_fifo)
+    else {
+        return;
+    };
+    if one.path == other.path {
+        findings.advice(
+            Diagnostic::warning(
+                "same-fifo",
+                "notify_fifo and vrrp_notify_fifo are the same FIFO",
+            )
+            .at(other.at, "each line would be written twice")
+            .at(one.at, "named here first")
+            .help("remove one of the two: for VRRP both carry the same lines"),
+        );
     }
 }
 

@@ -30,7 +30,7 @@ use crate::diagnostic::{Diagnostic, Report};
 pub use files::{FileFacts, Files, MapFiles};
 pub use lint::{PeerView, compare};
 pub use model::{
-    Auth, AuthHmac, CheckSource, Checksum, Config, ConfigAddress, Dropped, GarpSettings,
+    Auth, AuthHmac, CheckSource, Checksum, Config, ConfigAddress, Dropped, FifoDef, GarpSettings,
     GlobalDefs, HmacKey, HmacMode, InitialState, Instance, Notify, Preemption, Script, ScriptDef,
     ScriptTest, SyncGroup, TrackFile, TrackProcess, Tracked, TrackedInterface, UnicastPeer,
 };

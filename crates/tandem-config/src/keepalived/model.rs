@@ -1,6 +1,6 @@
 //! The effective configuration: what keepalived would act on, with every default spelled out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,11 +73,11 @@ pub struct GlobalDefs {
     /// `vrrp_notify_priority_changes`.
     pub notify_priority_changes: bool,
     /// `notify_fifo`: a FIFO for state lines.
-    pub notify_fifo: Option<PathBuf>,
+    pub notify_fifo: Option<FifoDef>,
     /// `notify_fifo_script`: a reader to start for it; it gets the FIFO's path as its last argument.
     pub notify_fifo_script: Option<Script>,
     /// `vrrp_notify_fifo`.
-    pub vrrp_notify_fifo: Option<PathBuf>,
+    pub vrrp_notify_fifo: Option<FifoDef>,
     /// `vrrp_notify_fifo_script`.
     pub vrrp_notify_fifo_script: Option<Script>,
     /// `script_user`: user and group of scripts that name none.
@@ -184,6 +184,17 @@ pub struct Script {
     /// The group to run as; none means the user's own.
     pub group: Option<String>,
     /// Where it stands.
+    pub at: Span,
+}
+
+/// A FIFO for state lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FifoDef {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whom it belongs to if it has to be made: user, and group if not the user's own. None: as for scripts without a user.
+    pub owner: Option<(String, Option<String>)>,
+    /// Where the path stands.
     pub at: Span,
 }
 
@@ -422,17 +433,18 @@ pub struct ConfigAddress {
     pub at: Span,
     /// The interface that carries it: `dev`, else the instance's.
     pub interface: String,
-    /// `brd ADDR`; with `+` the last address of the prefix.
-    pub broadcast: Option<IpAddr>,
-    /// `scope`, as written.
-    pub scope: Option<String>,
-    /// `label`.
+    /// `brd ADDR`; with `+` the last address of the prefix, with `-` its first.
+    pub broadcast: Option<Ipv4Addr>,
+    /// `scope`: the kernel's number, 0 global to 255 nowhere.
+    pub scope: Option<u8>,
+    /// `label`, at most 15 bytes.
     pub label: Option<String>,
     /// `peer`.
     pub peer: Option<IpPrefix>,
     /// `home`, `-nodad`, `mngtmpaddr`, `noprefixroute`, `autojoin`, `no_track`, as written.
     pub flags: Vec<String>,
-    /// `preferred_lft`; none means for ever.
+    /// `preferred_lft`: how long it may be chosen as the source of new connections. None means for ever. Default: zero for
+    /// IPv6 with prefix length 128, else for ever.
     pub preferred_lifetime: Option<Duration>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It is not RFC 4302: the key is the eight password bytes, and the TTL counts as immutable in
 //! multicast (where it must be 255) and as mutable in unicast. SPI is the source address, the
-//! sequence starts at 1, the ICV is the first twelve bytes of HMAC-MD5.
+//! sequence is common to all senders of a router, the ICV is the first twelve bytes of HMAC-MD5.
 
 use std::net::Ipv4Addr;
 
@@ -24,7 +24,7 @@ const PAYLOAD_LEN: u8 = 4;
 pub struct AhHeader {
     /// Security parameters index: keepalived puts the source address here.
     pub spi: Ipv4Addr,
-    /// Counts up from 1 per sender.
+    /// Beyond every one that was sent or heard before.
     pub sequence: u32,
     /// Proof over IP header, this header and message.
     pub icv: [u8; ICV_LEN],

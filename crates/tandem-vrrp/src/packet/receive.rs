@@ -125,12 +125,18 @@ pub struct Receiver {
     replay: ReplayTable,
     /// Last AH sequence of each sender and when it came.
     ah: BTreeMap<IpAddr, (u32, Duration)>,
+    ah_highest: u32,
 }
 
 impl Receiver {
     /// A receiver that has heard nobody.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The highest AH sequence that any sender has proven, for [`Sender::continue_after`](super::Sender::continue_after).
+    pub const fn highest_ah_sequence(&self) -> u32 {
+        self.ah_highest
     }
 
     /// Judges `datagram` for the router of `settings` whose own address is `own`.
@@ -197,6 +203,7 @@ impl Receiver {
         if IpAddr::V4(header.spi) != source {
             return Err(DecodeError::AhSpi);
         }
+        self.ah_highest = self.ah_highest.max(header.sequence);
         let silence_max = settings.advert_interval * (u32::from(settings.down_timer_adverts) + 1);
         // A dead sender's entry has no value: its sequence may begin again anyway.
         self.ah

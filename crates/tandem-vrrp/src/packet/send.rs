@@ -40,8 +40,18 @@ impl Sender {
         Self::default()
     }
 
+    /// The next AH sequence will be beyond `heard`.
+    ///
+    /// keepalived has one counter for what it sends and what it hears, for all senders together, and
+    /// drops what is not beyond it. So whoever speaks next has to go on from there.
+    pub fn continue_after(&mut self, heard: u32) {
+        self.ah_sequence = self.ah_sequence.max(heard);
+    }
+
     /// The datagrams of an advert of `priority` from `source`. `unix_time`, the time since 1970, goes
-    /// into the HMAC trailer only. Destinations of another family than `source` get nothing.
+    /// into the HMAC trailer, and an AH sequence begins with its seconds: adverts of version 2 are no
+    /// faster than that on average, so one that begins again after a restart is beyond its last
+    /// ([`Sender::continue_after`] says why it must be). Destinations of another family than `source` get nothing.
     pub fn advert(
         &mut self,
         settings: &Settings,
@@ -51,6 +61,9 @@ impl Sender {
     ) -> Vec<Transmission> {
         // Never 0: that lets the kernel choose another one, which the AH proof would not cover.
         self.ip_id = self.ip_id.checked_add(1).unwrap_or(1);
+        if self.ah_sequence == 0 {
+            self.ah_sequence = u32::try_from(unix_time.as_secs()).unwrap_or_default();
+        }
         let trailer_of = settings
             .hmac
             .as_ref()

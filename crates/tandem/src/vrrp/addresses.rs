@@ -3,13 +3,36 @@
 //! An address lives a few seconds and is renewed every third of that, so that the kernel removes it when this process is
 //! gone (keepalived's stay for ever after SIGKILL). One that somebody else removes is put back in place.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_vrrp::machine::{Input, Machine, State};
 use tracing::{error, info, warn};
 
 use super::daemon::Daemon;
-use crate::linux::addr::{Change, Entry, Lifetime, Vip};
+use crate::linux::addr::{Change, Entry, Lifetime, Options, Vip};
+
+/// An address that is on, or is to be.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    /// Who holds it.
+    pub(super) router: usize,
+    options: Options,
+    since: Instant,
+}
+
+impl Held {
+    /// As the kernel is to be told now: `preferred_lft` counts from the first installation, not from the last renewal.
+    fn options_at(&self, now: Instant) -> Options {
+        let age = now.saturating_duration_since(self.since);
+        Options {
+            preferred: self
+                .options
+                .preferred
+                .map(|whole| whole.saturating_sub(age)),
+            ..self.options.clone()
+        }
+    }
+}
 
 impl Daemon {
     /// What an earlier process left: only addresses that the file names (keepalived does the same first).
@@ -74,8 +97,34 @@ impl Daemon {
         }
     }
 
+    /// What the file wants of an address besides that it is there.
+    fn options(&self, index: usize, vip: &Vip) -> Options {
+        let lines = &self.routers[index].plan.addresses;
+        let link = self.host.link_at(vip.interface_index);
+        lines
+            .iter()
+            .find(|line| {
+                (line.address, line.prefix_length) == (vip.address, vip.prefix_length)
+                    && link.is_some_and(|link| link.name == line.interface)
+            })
+            .map(|line| line.options.clone())
+            .unwrap_or_default()
+    }
+
+    /// A held address under a new plan. One whose options changed goes, to be installed anew: the kernel renews lifetimes
+    /// only.
+    pub(super) fn pass_on(&mut self, vip: Vip, held: Held) {
+        let holder = (0..self.routers.len()).find(|index| self.holds(*index, &vip));
+        match holder {
+            Some(router) if self.options(router, &vip) == held.options => {
+                self.vips.insert(vip, Held { router, ..held });
+            }
+            Some(_) | None => self.remove(vip),
+        }
+    }
+
     /// Whether this router is MASTER and wants this address.
-    pub(super) fn holds(&self, index: usize, vip: &Vip) -> bool {
+    fn holds(&self, index: usize, vip: &Vip) -> bool {
         self.machine(index).map(Machine::state) == Some(State::Master)
             && self.wanted(index).contains(vip)
     }
@@ -94,9 +143,17 @@ impl Daemon {
     }
 
     fn install(&mut self, index: usize, vip: Vip) {
+        let held = Held {
+            router: index,
+            options: self.options(index, &vip),
+            since: Instant::now(),
+        };
+        let installed = self
+            .netlink
+            .install_with(&vip, self.lifetime(), &held.options);
         // Held from here on: one that could not be installed is tried again.
-        self.vips.insert(vip, index);
-        match self.netlink.install(&vip, self.lifetime()) {
+        self.vips.insert(vip, held);
+        match installed {
             Ok(()) => self.host.apply(&Change::Address(as_installed(vip))),
             Err(error) => error!(
                 "({}) installing {}: {error}",
@@ -120,7 +177,7 @@ impl Daemon {
         let held: Vec<Vip> = self
             .vips
             .iter()
-            .filter(|(_, holder)| **holder == index)
+            .filter(|(_, held)| held.router == index)
             .map(|(vip, _)| *vip)
             .collect();
         for vip in held {
@@ -130,12 +187,13 @@ impl Daemon {
 
     /// Lets the kernel's clock on every held address begin anew.
     pub(super) fn renew_addresses(&mut self) {
-        let lifetime = self.lifetime();
-        for (vip, index) in &self.vips {
-            if let Err(error) = self.netlink.install(vip, lifetime) {
+        let (lifetime, now) = (self.lifetime(), Instant::now());
+        for (vip, held) in &self.vips {
+            let options = held.options_at(now);
+            if let Err(error) = self.netlink.install_with(vip, lifetime, &options) {
                 error!(
                     "({}) renewing {}: {error}",
-                    self.routers[*index].plan.name, vip.address
+                    self.routers[held.router].plan.name, vip.address
                 );
             }
         }
@@ -199,5 +257,34 @@ fn as_installed(vip: Vip) -> Entry {
         tentative: false,
         duplicate: false,
         global: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preferred_lifetime_is_used_up_once_however_often_it_is_renewed() {
+        let since = Instant::now();
+        let seconds = Duration::from_secs;
+        for (given, age, left) in [
+            (None, 100, None),
+            (Some(30), 0, Some(30)),
+            (Some(30), 10, Some(20)),
+            (Some(30), 31, Some(0)),
+            (Some(0), 1, Some(0)),
+        ] {
+            let held = Held {
+                router: 0,
+                options: Options {
+                    preferred: given.map(seconds),
+                    ..Options::default()
+                },
+                since,
+            };
+            let found = held.options_at(since + seconds(age)).preferred;
+            assert_eq!(found, left.map(seconds), "{given:?} after {age} s");
+        }
     }
 }

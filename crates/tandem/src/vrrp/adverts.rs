@@ -127,6 +127,8 @@ impl Daemon {
             return;
         };
         let router = &mut self.routers[index];
+        let heard = router.receiver.highest_ah_sequence();
+        router.sender.continue_after(heard);
         let transmissions = router.sender.advert(
             machine.settings(),
             own,
@@ -135,14 +137,20 @@ impl Daemon {
         );
         let mut problem = None;
         for transmission in &transmissions {
-            let sent = match transmission.bytes.split_at_checked(IPV4_HEADER_LEN) {
-                // The socket writes the header itself, with the same values.
-                Some((header, message)) if own.is_ipv4() => {
-                    let identification = u16::from_be_bytes([header[4], header[5]]);
-                    socket.send(message, transmission.destination, identification)
-                }
-                Some(_) | None => socket.send(&transmission.bytes, transmission.destination, 0),
-            };
+            let (identification, message) =
+                match transmission.bytes.split_at_checked(IPV4_HEADER_LEN) {
+                    // The socket writes the header itself, with the same values.
+                    Some((header, message)) if own.is_ipv4() => {
+                        (u16::from_be_bytes([header[4], header[5]]), message)
+                    }
+                    Some(_) | None => (0, transmission.bytes.as_slice()),
+                };
+            let sent = socket.send_with_ttl(
+                message,
+                transmission.destination,
+                identification,
+                transmission.ttl,
+            );
             if let Err(error) = sent {
                 problem = Some((transmission.destination, error));
             }

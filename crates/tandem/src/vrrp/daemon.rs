@@ -21,9 +21,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, warn};
 
 use super::VrrpArgs;
+use super::addresses::Held;
 use super::announce::Announcers;
-use super::fifo::Fifo;
 use super::host::{Debounce, Host};
+use super::outlets::Outlet;
 use super::plan::{Plan, RouterPlan, Watched};
 use super::scripts::check::{Check, Checked};
 use super::scripts::notify::{Finished, Lane};
@@ -129,16 +130,15 @@ pub(super) struct Daemon {
     pub(super) units: Vec<Unit>,
     pub(super) host: Host,
     pub(super) netlink: Addresses,
-    /// Installed addresses and the router that holds each.
-    pub(super) vips: BTreeMap<Vip, usize>,
+    /// Installed addresses, each with the router that holds it.
+    pub(super) vips: BTreeMap<Vip, Held>,
     pub(super) wires: Wires,
     pub(super) announcers: Announcers,
     pub(super) standings: BTreeMap<Watched, Standing>,
     pub(super) checks: BTreeMap<String, Checking>,
     pub(super) links: BTreeMap<String, Debounce>,
     pub(super) processes: BTreeMap<String, Debounce>,
-    pub(super) fifos: Vec<Fifo>,
-    pub(super) readers: Vec<Lane>,
+    pub(super) outlets: Vec<Outlet>,
     pub(super) default_user: Option<Account>,
     pub(super) finished: BTreeMap<String, Finished>,
     pub(super) report: mpsc::Sender<Happening>,
@@ -296,8 +296,7 @@ impl Daemon {
             checks: BTreeMap::new(),
             links: BTreeMap::new(),
             processes: BTreeMap::new(),
-            fifos: Vec::new(),
-            readers: Vec::new(),
+            outlets: Vec::new(),
             default_user: None,
             finished: BTreeMap::new(),
             report,
@@ -447,6 +446,7 @@ impl Daemon {
             self.renew_at = now + self.renewal_period();
             self.renew_addresses();
         }
+        self.flush_fifos();
         if !self.started {
             return;
         }
@@ -460,6 +460,7 @@ impl Daemon {
             self.retry_at = now + RETRY_PERIOD;
             self.reassess();
             self.restore_addresses();
+            self.follow_fifos();
         }
     }
 }

@@ -62,13 +62,6 @@ fn not_carried_out(instance: &Instance, found: &mut Vec<Diagnostic>) {
     for address in instance.addresses.iter().chain(&instance.excluded) {
         address_options(address, found);
     }
-    if instance.unicast_ttl.is_some_and(|ttl| ttl != 255) {
-        found.push(
-            Diagnostic::warning("not-carried-out", "unicast_ttl is not used: adverts leave with 255")
-                .at(instance.at, "of this instance")
-                .help("a receiver that checks min_ttl and max_ttl has to accept 255 less the routers between"),
-        );
-    }
     let family = instance.is_ipv6();
     for address in &instance.addresses {
         if address.address.addr.is_ipv6() != family {
@@ -81,46 +74,23 @@ fn not_carried_out(instance: &Instance, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Addresses are installed as host addresses of global scope without a route of their own.
+/// What an address line may say and nothing is done about.
 fn address_options(address: &ConfigAddress, found: &mut Vec<Diagnostic>) {
-    let mut unused = Vec::new();
-    if address.broadcast.is_some() {
-        unused.push("brd");
-    }
-    if address
-        .scope
-        .as_deref()
-        .is_some_and(|scope| scope != "global")
-    {
-        unused.push("scope");
-    }
-    if address.label.is_some() {
-        unused.push("label");
-    }
+    // `noprefixroute` and `no_track` say what is so anyway.
+    let flags = address.flags.iter().map(String::as_str);
+    let mut unused: Vec<&str> = flags
+        .filter(|flag| ["home", "mngtmpaddr", "autojoin"].contains(flag))
+        .collect();
     if address.peer.is_some() {
         unused.push("peer");
     }
-    if address.preferred_lifetime.is_some() {
-        unused.push("preferred_lft");
-    }
-    unused.extend(
-        address
-            .flags
-            .iter()
-            .map(String::as_str)
-            // What is done anyway, or cannot matter to an address that is put back in place.
-            .filter(|flag| !["noprefixroute", "no_track", "home"].contains(flag)),
-    );
     if !unused.is_empty() {
         found.push(
             Diagnostic::warning(
                 "not-carried-out",
                 format!("not used on this address: {}", unused.join(", ")),
             )
-            .at(
-                address.at,
-                "installed with global scope, unlabelled, usable at once",
-            )
+            .at(address.at, "installed without")
             .help("nothing that a client of the address sees depends on it"),
         );
     }
@@ -132,13 +102,15 @@ fn users(config: &Config, found: &mut Vec<Diagnostic>) {
         Some(keepalived::ScriptTest::Run(script)) => Some(script),
         Some(keepalived::ScriptTest::Readable(..)) | None => None,
     });
+    let global = &config.global;
+    let readers = [&global.notify_fifo_script, &global.vrrp_notify_fifo_script];
     let notify = config
         .instances
         .iter()
         .map(|instance| &instance.notify)
         .chain(config.sync_groups.iter().map(|group| &group.notify))
         .flat_map(|notify| notify.scripts().map(|(_, script)| script));
-    for script in checks.chain(notify) {
+    for script in checks.chain(notify).chain(readers.into_iter().flatten()) {
         let Some(name) = script.user.as_deref() else {
             continue;
         };
@@ -147,6 +119,20 @@ fn users(config: &Config, found: &mut Vec<Diagnostic>) {
                 Diagnostic::error("script-user", problem.to_string())
                     .at(script.at, "this script could not run")
                     .help("keepalived would drop the script"),
+            );
+        }
+    }
+    for fifo in [&global.notify_fifo, &global.vrrp_notify_fifo] {
+        let Some((fifo, (name, group))) = fifo
+            .as_ref()
+            .and_then(|fifo| Some((fifo, fifo.owner.as_ref()?)))
+        else {
+            continue;
+        };
+        if let Err(problem) = user::find(name, group.as_deref()) {
+            found.push(
+                Diagnostic::error("script-user", problem.to_string())
+                    .at(fifo.at, "this FIFO could not be given to its reader"),
             );
         }
     }
@@ -205,24 +191,16 @@ mod tests {
     fn nothing_that_is_not_done_is_dropped_silently() {
         let address = |line: &str| format!("virtual_ipaddress {{\n{line}\n}}");
         for (lines, globals, words) in [
-            (address("10.0.0.9/24 dev eth0 label eth0:1"), "", "label"),
+            (address("10.0.0.9/24 peer 10.0.0.8"), "", "peer"),
             (
-                address("10.0.0.9 brd 10.0.0.255 scope link"),
+                address("fe80::9/64 mngtmpaddr home"),
                 "",
-                "brd, scope",
+                "mngtmpaddr, home",
             ),
             (
                 address("10.0.0.9\nfe80::1"),
                 "",
                 "not of the instance's family",
-            ),
-            (
-                format!(
-                    "unicast_ttl 64\nunicast_peer {{\n10.0.0.2\n}}\n{}",
-                    address("10.0.0.9")
-                ),
-                "",
-                "unicast_ttl",
             ),
             (
                 address("10.0.0.9"),
@@ -240,8 +218,7 @@ mod tests {
 
     #[test]
     fn what_is_done_is_not_mentioned() {
-        let lines =
-            "virtual_ipaddress {\n10.0.0.9/24 dev eth1 scope global noprefixroute no_track\n}";
+        let lines = "unicast_ttl 64\nunicast_peer {\n10.0.0.2\n}\nvirtual_ipaddress {\n10.0.0.9/24 brd + dev eth1 label eth1:1 scope link noprefixroute no_track preferred_lft 9\n}";
         assert!(said(lines, "").is_empty());
     }
 }

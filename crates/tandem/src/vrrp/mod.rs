@@ -24,7 +24,7 @@
 //! | [`announce`] | rounds of gratuitous ARP and NA |
 //! | [`scripts`] | processes: notify lanes, check scripts, users |
 //! | [`watch`] | tracked files and processes |
-//! | [`fifo`] | state lines for readers of a FIFO |
+//! | [`fifo`], [`outlets`] | state lines for readers of a FIFO, and the scripts that read them |
 //! | [`status`] | what is going on, as JSON |
 
 mod addresses;
@@ -36,6 +36,7 @@ mod fifo;
 mod host;
 mod load;
 mod notices;
+mod outlets;
 mod plan;
 mod reload;
 mod scripts;

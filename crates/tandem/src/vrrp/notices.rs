@@ -178,12 +178,6 @@ impl Daemon {
             })
             .collect()
     }
-
-    fn write_fifos(&mut self, line: &str) {
-        for fifo in &mut self.fifos {
-            fifo.write(line);
-        }
-    }
 }
 
 fn push(lane: &Lane, owner: &str, batch: Batch) {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tandem_config::keepalived::{
-    Auth as FileAuth, CheckSource, Checksum, Config, HmacMode as FileHmacMode, InitialState,
-    Instance, Notify, Preemption, Script, ScriptDef, SyncGroup, TrackFile, TrackProcess, Tracked,
-    TrackedInterface,
+    Auth as FileAuth, CheckSource, Checksum, Config, ConfigAddress, HmacMode as FileHmacMode,
+    InitialState, Instance, Notify, Preemption, Script, ScriptDef, SyncGroup, TrackFile,
+    TrackProcess, Tracked, TrackedInterface,
 };
 use tandem_vrrp::garp::Announcements;
 use tandem_vrrp::packet::{
@@ -18,6 +18,8 @@ use tandem_vrrp::packet::{
 use tandem_vrrp::settings::{AddressCheck, Auth, Preempt, Settings, Transport, UnicastPeer};
 use tandem_vrrp::{Family, Priority, Version, Vrid};
 use thiserror::Error;
+
+use crate::linux::addr::Options;
 
 /// The MTU that the capacity of an advert is reckoned with; a smaller one would fragment adverts of many addresses.
 const MTU: usize = 1500;
@@ -64,6 +66,17 @@ pub(super) struct PlanAddress {
     pub(super) address: IpAddr,
     pub(super) prefix_length: u8,
     pub(super) interface: String,
+    pub(super) options: Options,
+}
+
+/// A FIFO and who reads it.
+#[derive(Debug, Clone)]
+pub(super) struct FifoPlan {
+    pub(super) path: PathBuf,
+    /// Whom it is given to if it has to be made; none: the default user of scripts.
+    pub(super) owner: Option<(String, Option<String>)>,
+    /// A reader to start for it.
+    pub(super) script: Option<Script>,
 }
 
 /// One `vrrp_instance`.
@@ -105,8 +118,7 @@ pub(super) struct Plan {
     pub(super) scripts: Vec<ScriptDef>,
     pub(super) files: Vec<TrackFile>,
     pub(super) processes: Vec<TrackProcess>,
-    /// FIFOs and the reader to start for each.
-    pub(super) fifos: Vec<(PathBuf, Option<Script>)>,
+    pub(super) fifos: Vec<FifoPlan>,
     pub(super) default_user: Option<(String, Option<String>)>,
     pub(super) dynamic_interfaces: bool,
     pub(super) startup_delay: Duration,
@@ -176,7 +188,14 @@ impl Plan {
             units,
             fifos: fifos
                 .into_iter()
-                .filter_map(|(path, script)| Some((path.clone()?, script.clone())))
+                .filter_map(|(def, script)| {
+                    let def = def.as_ref()?;
+                    Some(FifoPlan {
+                        path: def.path.clone(),
+                        owner: def.owner.clone(),
+                        script: script.clone(),
+                    })
+                })
                 .collect(),
             default_user: global.script_user.clone(),
             dynamic_interfaces: global.dynamic_interfaces,
@@ -215,6 +234,7 @@ fn router(instance: &Instance, group: Option<&SyncGroup>) -> Result<RouterPlan, 
             address: line.address.addr,
             prefix_length: line.address.prefix,
             interface: line.interface.clone(),
+            options: options(line),
         })
         .collect();
     settings
@@ -242,6 +262,16 @@ fn router(instance: &Instance, group: Option<&SyncGroup>) -> Result<RouterPlan, 
         no_peer_fault: instance.unicast_fault_no_peer && instance.unicast_peers.is_empty(),
         settings,
     })
+}
+
+fn options(line: &ConfigAddress) -> Options {
+    Options {
+        label: line.label.clone(),
+        broadcast: line.broadcast,
+        scope: line.scope.unwrap_or_default(),
+        preferred: line.preferred_lifetime,
+        detect_duplicates: line.flags.iter().any(|flag| flag == "-nodad"),
+    }
 }
 
 /// The instance's own interface, what it tracks, and what its group tracks for it. In a group whose weights do not count a
@@ -373,7 +403,8 @@ fn transport(instance: &Instance) -> Transport {
     Transport::Unicast {
         peers: peers.collect(),
         check_source: instance.check_source == CheckSource::On,
-        ttl: 255,
+        // keepalived leaves IPv6 to the kernel's default of 64, which a receiver that wants 255 drops.
+        ttl: instance.unicast_ttl.unwrap_or(255),
     }
 }
 
@@ -536,6 +567,33 @@ vrrp_instance alone {
                 ("10.0.0.101".to_owned(), 32, "eth1")
             ]
         );
+    }
+
+    #[test]
+    fn options_of_addresses_and_adverts_are_carried_over() {
+        let text = TWO
+            .replace(
+                "10.0.0.100/24",
+                "10.0.0.100/24 brd + label eth0:1 scope link",
+            )
+            .replace("advert_int 0.1", "advert_int 0.1\n    unicast_ttl 64");
+        let plan = plan(&text);
+        assert_eq!(
+            plan.routers[0].addresses[0].options,
+            Options {
+                label: Some("eth0:1".to_owned()),
+                broadcast: Some([10, 0, 0, 255].into()),
+                scope: 253,
+                ..Options::default()
+            }
+        );
+        assert_eq!(plan.routers[0].addresses[1].options, Options::default());
+        let ttl = |router: &RouterPlan| match router.settings.transport {
+            Transport::Unicast { ttl, .. } => Some(ttl),
+            Transport::Multicast { .. } => None,
+        };
+        let ttls: Vec<_> = plan.routers.iter().map(ttl).collect();
+        assert_eq!(ttls, [None, Some(64), None]);
     }
 
     #[test]

@@ -9,20 +9,14 @@ use tandem_vrrp::machine::{Input, Machine, State};
 use tandem_vrrp::packet;
 use tandem_vrrp::sync::Group;
 use tandem_vrrp::track::Counter;
-use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::daemon::{Checking, Daemon, NamedGroup, Router, Signals, Unit};
-use super::fifo::Fifo;
 use super::load;
 use super::plan::{Plan, RouterPlan, UnitPlan};
-use super::scripts::Job;
 use super::scripts::check::Check;
-use super::scripts::notify::{Batch, Lane};
+use super::scripts::notify::Lane;
 use super::watch;
-
-/// A FIFO's reader runs as long as the daemon.
-const READER_TIME: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
 
 impl Daemon {
     /// Check scripts, tracked files, FIFOs and their readers.
@@ -58,56 +52,6 @@ impl Daemon {
             }
         }
         self.open_fifos();
-    }
-
-    fn open_fifos(&mut self) {
-        let wanted = self.plan.fifos.clone();
-        let same = wanted.len() == self.fifos.len()
-            && wanted
-                .iter()
-                .zip(&self.fifos)
-                .all(|((path, _), fifo)| path == fifo.path());
-        if same {
-            return;
-        }
-        self.fifos.clear();
-        self.end_readers();
-        for (path, script) in wanted {
-            match Fifo::open(&path) {
-                Ok(fifo) => self.fifos.push(fifo),
-                Err(error) => {
-                    error!("FIFO {}: {error}; nothing is written there", path.display());
-                    continue;
-                }
-            }
-            let Some(script) = script else { continue };
-            let argument = path.display().to_string();
-            match Job::new(&script, &[&argument], self.default_user.as_ref()) {
-                Ok(job) => {
-                    let lane = Lane::start("FIFO".to_owned(), READER_TIME, self.report.clone());
-                    lane.push(Batch {
-                        occasion: "reader",
-                        supersedes: false,
-                        jobs: vec![job],
-                    });
-                    self.readers.push(lane);
-                }
-                Err(problem) => error!("the FIFO's script cannot run: {problem}"),
-            }
-        }
-    }
-
-    /// Ends the FIFOs' readers; the handles are those of their ends.
-    fn end_readers(&mut self) -> Vec<JoinHandle<()>> {
-        let end = |lane: Lane| {
-            lane.push(Batch {
-                occasion: "reader",
-                supersedes: true,
-                jobs: Vec::new(),
-            });
-            lane.finish()
-        };
-        self.readers.drain(..).map(end).collect()
     }
 
     /// Adds the routers of one unit. `known` gives the machine of one that was there before.
@@ -198,6 +142,11 @@ impl Daemon {
                 return;
             }
         };
+        // A file that is just being written is empty for a moment. Whoever wants an end stops the daemon.
+        if plan.routers.is_empty() && !self.plan.routers.is_empty() {
+            error!("the new file has no instance left; the old configuration stays in force");
+            return;
+        }
         let missing = plan
             .interfaces()
             .find(|(interface, _)| self.host.link(interface).is_none());
@@ -248,13 +197,8 @@ impl Daemon {
             }
         }
         // Addresses that nobody wants any more go; the others have a new holder.
-        for vip in holders.into_keys() {
-            match (0..self.routers.len()).find(|index| self.holds(*index, &vip)) {
-                Some(index) => {
-                    self.vips.insert(vip, index);
-                }
-                None => self.remove(vip),
-            }
+        for (vip, held) in holders {
+            self.pass_on(vip, held);
         }
         self.observe_everything();
         self.reassess();
@@ -337,7 +281,7 @@ impl Daemon {
         }
         self.checks.clear();
         self.write_state_if_changed();
-        let mut ends = self.end_readers();
+        let mut ends = self.close_fifos();
         let lanes = self.routers.drain(..).map(|router| router.lane);
         let group_lanes = self
             .units

@@ -162,7 +162,7 @@ impl Daemon {
     fn instance(&self, index: usize, machine: &Machine) -> InstanceStatus {
         let Router { plan, restored, .. } = &self.routers[index];
         let settings = machine.settings();
-        let held = self.vips.iter().filter(|(_, holder)| **holder == index);
+        let held = self.vips.iter().filter(|(_, held)| held.router == index);
         InstanceStatus {
             name: plan.name.clone(),
             state: machine.state().to_string(),

@@ -7,8 +7,11 @@ use super::super::model::{ConfigAddress, UnicastPeer};
 use super::super::tree::Node;
 use super::super::words::Word;
 use super::Reader;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Span};
 use crate::value::IpPrefix;
+
+/// The kernel's `IFNAMSIZ`, less the terminating zero.
+const LABEL_LEN_MAX: usize = 15;
 
 /// All lines of an address block. `interface` is used where a line names none.
 pub(super) fn addresses(
@@ -57,8 +60,10 @@ fn one(line: &Node, interface: &str, reader: &mut Reader<'_>) -> Option<ConfigAd
         label: None,
         peer: None,
         flags: Vec::new(),
-        preferred_lifetime: None,
+        preferred_lifetime: (address.addr.is_ipv6() && address.prefix == 128)
+            .then_some(Duration::ZERO),
     };
+    let mut label_at = None;
     while let Some(word) = words.next() {
         let option = word.text.as_str();
         match option {
@@ -70,8 +75,10 @@ fn one(line: &Node, interface: &str, reader: &mut Reader<'_>) -> Option<ConfigAd
                     refuse(reader, word, "followed by a value");
                     break;
                 };
-                if !set(&mut entry, option, &value.text) {
-                    refuse(reader, value, "a value of this option");
+                if let Err(right) = set(&mut entry, option, &value.text) {
+                    refuse(reader, value, right);
+                } else if option == "label" {
+                    label_at = Some(value.at);
                 }
             }
             "use_vmac" => reader.findings.advice(
@@ -98,40 +105,100 @@ fn one(line: &Node, interface: &str, reader: &mut Reader<'_>) -> Option<ConfigAd
             }
         }
     }
+    if let Some(at) = label_at {
+        label(&entry, at, reader);
+    }
+    if address.addr.is_ipv4()
+        && let Some(word) = line.args.iter().find(|word| word.text == "preferred_lft")
+    {
+        entry.preferred_lifetime = None;
+        reader.findings.advice(
+            Diagnostic::warning("preferred-lft", "`preferred_lft` is for IPv6")
+                .at(word.at, "has no effect, here and in keepalived"),
+        );
+    }
     Some(entry)
 }
 
-/// Sets an option with a value. False: the value is not understood.
-fn set(entry: &mut ConfigAddress, option: &str, value: &str) -> bool {
+/// A label that does nothing, or not what it is for. keepalived minds the first only.
+fn label(entry: &ConfigAddress, at: Span, reader: &mut Reader<'_>) {
+    let Some(label) = &entry.label else { return };
+    if entry.address.addr.is_ipv6() {
+        reader.findings.config_error(
+            Diagnostic::warning("label", "IPv6 addresses have no label").at(at, "has no effect"),
+        );
+    } else if !label.starts_with(&entry.interface) {
+        reader.findings.advice(
+            Diagnostic::warning(
+                "label",
+                format!("the label does not begin with `{}`", entry.interface),
+            )
+            .at(at, "ifconfig will not list the address")
+            .help(format!("write it as {}:TEXT", entry.interface)),
+        );
+    }
+}
+
+/// Sets an option with a value.
+///
+/// # Errors
+/// What the value must be.
+fn set(entry: &mut ConfigAddress, option: &str, value: &str) -> Result<(), &'static str> {
     match option {
         "dev" => entry.interface = value.to_owned(),
-        "scope" => entry.scope = Some(value.to_owned()),
-        "label" => entry.label = Some(value.to_owned()),
-        "peer" => match value.parse() {
-            Ok(peer) => entry.peer = Some(peer),
-            Err(_) => return false,
-        },
-        "preferred_lft" => match value.parse() {
-            Ok(seconds) => entry.preferred_lifetime = Some(Duration::from_secs(seconds)),
-            Err(_) if value == "forever" => entry.preferred_lifetime = None,
-            Err(_) => return false,
-        },
-        _ => match (value, entry.address.addr) {
-            ("-", _) => entry.broadcast = None,
-            ("+", IpAddr::V4(addr)) => {
-                let host_bits = u32::MAX
-                    .checked_shr(u32::from(entry.address.prefix))
-                    .unwrap_or(0);
-                entry.broadcast = Some(IpAddr::V4(Ipv4Addr::from(u32::from(addr) | host_bits)));
+        "scope" => {
+            let known = scope(value);
+            entry.scope =
+                Some(known.ok_or("global, site, link, host, nowhere or a number up to 255")?);
+        }
+        "label" => {
+            if value.len() > LABEL_LEN_MAX {
+                return Err("at most 15 bytes");
             }
-            (text, IpAddr::V4(_)) => match text.parse::<Ipv4Addr>() {
-                Ok(broadcast) => entry.broadcast = Some(IpAddr::V4(broadcast)),
-                Err(_) => return false,
-            },
-            (_, IpAddr::V6(_)) => return false,
-        },
+            entry.label = Some(value.to_owned());
+        }
+        "peer" => {
+            let peer = value.parse().map_err(|_| "an address such as 10.0.0.1/24");
+            entry.peer = Some(peer?);
+        }
+        "preferred_lft" => {
+            entry.preferred_lifetime = match value {
+                "forever" => None,
+                _ => Some(Duration::from_secs(
+                    value
+                        .parse()
+                        .map_err(|_| "a number of seconds, or forever")?,
+                )),
+            };
+        }
+        _ => entry.broadcast = Some(broadcast(entry.address, value)?),
     }
-    true
+    Ok(())
+}
+
+/// The names of rt_scopes, and numbers.
+fn scope(value: &str) -> Option<u8> {
+    match value {
+        "global" => Some(0),
+        "site" => Some(200),
+        "link" => Some(253),
+        "host" => Some(254),
+        "nowhere" => Some(255),
+        number => number.parse().ok(),
+    }
+}
+
+/// `+` sets the host bits of the address, `-` clears them, as in ip-address(8).
+fn broadcast(address: IpPrefix, value: &str) -> Result<Ipv4Addr, &'static str> {
+    let IpAddr::V4(own) = address.addr else {
+        return Err("absent: IPv6 has no broadcast");
+    };
+    let host_bits = u32::MAX.checked_shr(u32::from(address.prefix)).unwrap_or(0);
+    match value {
+        "+" => Ok(Ipv4Addr::from(u32::from(own) | host_bits)),
+        "-" => Ok(Ipv4Addr::from(u32::from(own) & !host_bits)),
+        text => text.parse().map_err(|_| "an IPv4 address, + or -"),
+    }
 }
 
 /// All lines of `unicast_peer`: `ADDRESS [min_ttl N] [max_ttl N]`.

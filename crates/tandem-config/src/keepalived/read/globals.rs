@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::keywords;
-use super::super::model::GlobalDefs;
+use super::super::model::{FifoDef, GlobalDefs};
 use super::super::tree::Node;
 use super::Reader;
 
@@ -37,7 +37,6 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 fn keyword(line: &Node, global: &mut GlobalDefs, reader: &mut Reader<'_>) {
     let user = global.script_user.clone();
-    let path = |reader: &mut Reader<'_>| reader.word(line).map(|word| PathBuf::from(&word.text));
     match line.keyword.text.as_str() {
         "router_id" => global.router_id = reader.word(line).map(|word| word.text.clone()),
         "vrrp_version" => set(&mut global.vrrp_version, reader.number(line, 2..=3)),
@@ -72,8 +71,8 @@ fn keyword(line: &Node, global: &mut GlobalDefs, reader: &mut Reader<'_>) {
         "vrrp_notify_priority_changes" => {
             set(&mut global.notify_priority_changes, reader.flag(line));
         }
-        "notify_fifo" => global.notify_fifo = path(reader),
-        "vrrp_notify_fifo" => global.vrrp_notify_fifo = path(reader),
+        "notify_fifo" => global.notify_fifo = fifo(line, reader),
+        "vrrp_notify_fifo" => global.vrrp_notify_fifo = fifo(line, reader),
         "notify_fifo_script" => global.notify_fifo_script = reader.script(line, user.as_ref()),
         "vrrp_notify_fifo_script" => {
             global.vrrp_notify_fifo_script = reader.script(line, user.as_ref());
@@ -103,6 +102,21 @@ fn keyword(line: &Node, global: &mut GlobalDefs, reader: &mut Reader<'_>) {
             }
         }
     }
+}
+
+/// `PATH [USER [GROUP]]`.
+fn fifo(line: &Node, reader: &mut Reader<'_>) -> Option<FifoDef> {
+    let word = reader.word(line)?;
+    let owner = line.args.get(1).map(|user| {
+        let group = line.args.get(2).map(|group| group.text.clone());
+        (user.text.clone(), group)
+    });
+    reader.lost_words(line, 3);
+    Some(FifoDef {
+        path: PathBuf::from(&word.text),
+        owner,
+        at: word.at,
+    })
 }
 
 /// The announcement keywords, which `global_defs` has with the prefix `vrrp_` and an instance without. False: another keyword.

@@ -251,6 +251,13 @@ fn finish(mut raw: Raw<'_>, global: &GlobalDefs, reader: &mut Reader<'_>) -> Opt
         );
     }
     let interface = raw.interface.take().unwrap_or_default();
+    if interface == "lo" {
+        reader.findings.config_error(
+            Diagnostic::error("loopback", "the loopback interface has no other host on it")
+                .at(at, "keepalived would drop the whole instance")
+                .help("write the interface that leads to the other host; an address may be put on lo with `dev lo`"),
+        );
+    }
     for (block, excluded) in std::mem::take(&mut raw.address_blocks) {
         let lines = address::addresses(block, &interface, reader);
         if excluded {

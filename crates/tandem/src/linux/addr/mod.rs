@@ -46,16 +46,37 @@ impl Lifetime {
     /// The kernel counts whole seconds, so the lifetime is rounded up, and is at least one second. Measured on Linux 6.18,
     /// an address goes 0.03 to 0.2 s after its time is up.
     pub(crate) fn at_least(lifetime: Duration) -> Self {
-        let seconds = lifetime
-            .as_secs()
-            .saturating_add(u64::from(lifetime.subsec_nanos() > 0));
-        Self(u32::try_from(seconds).unwrap_or(u32::MAX).max(1))
+        Self(whole_seconds(lifetime).max(1))
     }
 
     /// Whole seconds, `u32::MAX` for ever.
     pub(crate) fn seconds(self) -> u32 {
         self.0
     }
+}
+
+/// Rounded up; what the kernel cannot count is for ever.
+fn whole_seconds(time: Duration) -> u32 {
+    let seconds = time
+        .as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// What an address may carry besides itself. The default is what a VIP of our own has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Options {
+    /// IPv4: the name that ifconfig(8) lists the address under, at most 15 bytes. None: the interface's.
+    pub(crate) label: Option<String>,
+    /// IPv4: the subnet's broadcast address. None: none.
+    pub(crate) broadcast: Option<Ipv4Addr>,
+    /// `RT_SCOPE_*`; 0 is global. For IPv6 the kernel derives it from the address.
+    pub(crate) scope: u8,
+    /// How long the kernel may choose it as the source of new connections, cut to the lifetime. None: as long as it lives;
+    /// zero: never, which for IPv6 is called deprecated.
+    pub(crate) preferred: Option<Duration>,
+    /// IPv6: look for a duplicate first. The address cannot be used for that second.
+    pub(crate) detect_duplicates: bool,
 }
 
 /// A network interface.
@@ -166,7 +187,22 @@ impl Addresses {
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`, `ENODEV` if the interface is gone; trying again is always safe.
     pub(crate) fn install(&mut self, vip: &Vip, lifetime: Lifetime) -> io::Result<()> {
-        self.requests.acknowledged(wire::install(vip, lifetime))
+        self.install_with(vip, lifetime, &Options::default())
+    }
+
+    /// As [`Addresses::install`], with options. Renewing changes the lifetimes only: for another label, scope or broadcast
+    /// address remove it first.
+    ///
+    /// # Errors
+    /// As [`Addresses::install`], and `EINVAL` or `ERANGE` for options that the kernel does not take.
+    pub(crate) fn install_with(
+        &mut self,
+        vip: &Vip,
+        lifetime: Lifetime,
+        options: &Options,
+    ) -> io::Result<()> {
+        self.requests
+            .acknowledged(wire::install(vip, lifetime, options))
     }
 
     /// Removes the address. `false`: it was not there, which is success for whoever wants it gone.

@@ -147,6 +147,82 @@ fn vips_are_installed_renewed_listed_and_removed() {
 }
 
 #[test]
+fn options_arrive_in_the_kernel_and_outlive_renewals() {
+    in_namespace(
+        "options_arrive_in_the_kernel_and_outlive_renewals",
+        async || {
+            veth_pair("v0", "v1");
+            let mut addresses = Addresses::open().expect("netlink");
+            let interface_index = addresses.link("v0").expect("links").expect("v0").index;
+            let vip = |address: &str, prefix_length| Vip {
+                interface_index,
+                address: address.parse().expect("an address"),
+                prefix_length,
+            };
+            let labelled = Options {
+                label: Some("v0:vip".to_owned()),
+                broadcast: Some([10, 9, 0, 255].into()),
+                scope: libc::RT_SCOPE_LINK,
+                ..Options::default()
+            };
+            let deprecated = Options {
+                preferred: Some(Duration::ZERO),
+                ..Options::default()
+            };
+            let checked = Options {
+                detect_duplicates: true,
+                // Longer than it lives: cut, for the kernel refuses it.
+                preferred: Some(Duration::from_secs(100)),
+                ..Options::default()
+            };
+            let all = [
+                (vip("10.9.0.100", 24), labelled),
+                (vip("2001:db8::100", 128), deprecated),
+                (vip("2001:db8::101", 64), checked),
+            ];
+            for seconds in [3, 60] {
+                let lifetime = Lifetime::at_least(Duration::from_secs(seconds));
+                for (vip, options) in &all {
+                    addresses
+                        .install_with(vip, lifetime, options)
+                        .expect("added, then renewed");
+                }
+            }
+            let shown = output(&["ip", "-o", "-d", "addr", "show", "dev", "v0"]);
+            let line = |address: &str| {
+                let found = shown.lines().find(|line| line.contains(address));
+                found.unwrap_or_else(|| panic!("{address} in {shown}"))
+            };
+            let first = line("10.9.0.100");
+            assert!(
+                first.contains("brd 10.9.0.255 scope link") && first.contains(" v0:vip"),
+                "{first}"
+            );
+            let second = line("2001:db8::100");
+            assert!(
+                second.contains("deprecated") && second.contains("preferred_lft 0sec"),
+                "{second}"
+            );
+            let third = line("2001:db8::101");
+            assert!(
+                !third.contains("nodad") && !third.contains("deprecated"),
+                "{third}"
+            );
+            for (vip, _) in &all {
+                assert!(addresses.remove(vip).expect("removal"), "{vip:?}");
+            }
+            let long = Options {
+                label: Some("v0:longer-than-fifteen".to_owned()),
+                ..Options::default()
+            };
+            addresses
+                .install_with(&all[0].0, Lifetime::FOREVER, &long)
+                .expect_err("the kernel's limit");
+        },
+    );
+}
+
+#[test]
 fn an_address_that_is_not_renewed_goes_by_itself() {
     in_namespace(
         "an_address_that_is_not_renewed_goes_by_itself",

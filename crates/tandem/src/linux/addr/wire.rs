@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use super::super::netlink::{self, Message, u32_at};
-use super::{ADDRESS_PROTOCOL, Entry, Lifetime, Link, Vip};
+use super::{ADDRESS_PROTOCOL, Entry, Lifetime, Link, Options, Vip, whole_seconds};
 
 const ADDRESS_HEADER_LEN: usize = 8;
 const LINK_HEADER_LEN: usize = 16;
@@ -25,39 +25,54 @@ pub(super) fn dump_addresses() -> Message {
 }
 
 /// Adds or renews.
-pub(super) fn install(vip: &Vip, lifetime: Lifetime) -> Message {
+pub(super) fn install(vip: &Vip, lifetime: Lifetime, options: &Options) -> Message {
     let mut flags = libc::IFA_F_NOPREFIXROUTE;
-    if vip.address.is_ipv6() {
+    if vip.address.is_ipv6() && !options.detect_duplicates {
         flags |= libc::IFA_F_NODAD;
     }
     if lifetime == Lifetime::FOREVER {
         flags |= libc::IFA_F_PERMANENT;
     }
-    let seconds = lifetime.seconds().to_ne_bytes();
+    let valid = lifetime.seconds();
+    let preferred = options.preferred.map_or(valid, whole_seconds).min(valid);
     // struct ifa_cacheinfo: preferred and valid lifetime, then two time stamps that only the kernel writes.
-    let cache_info = [seconds, seconds, [0; 4], [0; 4]].concat();
+    let cache_info = [preferred.to_ne_bytes(), valid.to_ne_bytes(), [0; 4], [0; 4]].concat();
     let message = Message::new(
         libc::RTM_NEWADDR,
         netlink::ACK | netlink::CREATE | netlink::REPLACE,
     );
-    identity(message, vip)
+    let mut message = identity(message, vip, options.scope)
         .attribute(libc::IFA_FLAGS, &flags.to_ne_bytes())
         .attribute(libc::IFA_CACHEINFO, &cache_info)
-        .attribute(ATTRIBUTE_PROTOCOL, &[ADDRESS_PROTOCOL])
+        .attribute(ATTRIBUTE_PROTOCOL, &[ADDRESS_PROTOCOL]);
+    // IPv6 knows neither.
+    if vip.address.is_ipv4() {
+        if let Some(broadcast) = options.broadcast {
+            message = message.attribute(libc::IFA_BROADCAST, &broadcast.octets());
+        }
+        if let Some(label) = &options.label {
+            message = message.string(libc::IFA_LABEL, label);
+        }
+    }
+    message
 }
 
-/// Removes.
+/// Removes. The kernel finds the address whatever its scope and label.
 pub(super) fn remove(vip: &Vip) -> Message {
-    identity(Message::new(libc::RTM_DELADDR, netlink::ACK), vip)
+    identity(
+        Message::new(libc::RTM_DELADDR, netlink::ACK),
+        vip,
+        libc::RT_SCOPE_UNIVERSE,
+    )
 }
 
-fn identity(message: Message, vip: &Vip) -> Message {
+fn identity(message: Message, vip: &Vip, scope: u8) -> Message {
     let (family, bytes) = match vip.address {
         IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
         IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
     };
     // struct ifaddrmsg: family, prefix length, the lower flag byte (IFA_FLAGS carries all), scope, index.
-    let mut header = vec![family as u8, vip.prefix_length, 0, libc::RT_SCOPE_UNIVERSE];
+    let mut header = vec![family as u8, vip.prefix_length, 0, scope];
     header.extend_from_slice(&vip.interface_index.get().to_ne_bytes());
     message
         .raw(&header)

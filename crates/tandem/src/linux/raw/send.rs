@@ -85,17 +85,31 @@ impl Sender {
         })
     }
 
-    /// Sends one message. `identification` goes into the IPv4 header and is not used for IPv6; the checksum of an IPv6
-    /// message is filled in by the kernel.
+    /// As [`Sender::send_with_ttl`], with 255.
     ///
     /// # Errors
-    /// `InvalidInput` for a destination of the other family or a message that fits into no packet; `ENETDOWN`,
-    /// `ENODEV` or `WouldBlock` from below. Nothing left then; sending the same message again is safe.
+    /// As there.
     pub(crate) fn send(
         &self,
         message: &[u8],
         destination: IpAddr,
         identification: u16,
+    ) -> io::Result<()> {
+        self.send_with_ttl(message, destination, identification, HOP_LIMIT as u8)
+    }
+
+    /// Sends one message. `ttl` is the hop limit of IPv6. `identification` goes into the IPv4 header and is not used for IPv6; the checksum of an IPv6
+    /// message is filled in by the kernel.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a destination of the other family or a message that fits into no packet; `ENETDOWN`,
+    /// `ENODEV` or `WouldBlock` from below. Nothing left then; sending the same message again is safe.
+    pub(crate) fn send_with_ttl(
+        &self,
+        message: &[u8],
+        destination: IpAddr,
+        identification: u16,
+        ttl: u8,
     ) -> io::Result<()> {
         if message.len() > MESSAGE_LEN_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -104,14 +118,7 @@ impl Sender {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let length = u16::try_from(message.len()).expect("checked above");
                 let carrier = self.endpoint.carrier;
-                let header = ipv4_header(
-                    carrier,
-                    source,
-                    destination,
-                    identification,
-                    HOP_LIMIT as u8,
-                    length,
-                );
+                let header = ipv4_header(carrier, source, destination, identification, ttl, length);
                 let flags = match self.endpoint.mode {
                     Mode::Multicast(_) => libc::MSG_DONTROUTE,
                     Mode::Unicast => 0,
@@ -125,7 +132,12 @@ impl Sender {
                 let to = SockAddr::from(SocketAddrV6::new(destination, 0, 0, interface_index));
                 // struct in6_pktinfo: source address and interface.
                 let packet_info = [&source.octets()[..], &interface_index.to_ne_bytes()].concat();
-                let control = control::item(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &packet_info);
+                let hops = i32::from(ttl).to_ne_bytes();
+                let control = [
+                    control::item(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &packet_info),
+                    control::item(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &hops),
+                ]
+                .concat();
                 let parts = [io::IoSlice::new(message)];
                 let header = MsgHdr::new()
                     .with_addr(&to)

@@ -82,6 +82,10 @@ fn ipv4_multicast_crosses_the_wire_with_ttl_and_addresses() {
                 let mut receiver =
                     Receiver::open(&endpoint("v1", right, "10.9.1.2", mode, carrier))
                         .expect("a receiver");
+                sender
+                    .send_with_ttl(b"a routed one", group, 6, 7)
+                    .expect("sent");
+                assert_eq!(receive(&mut receiver).await.ttl, 7);
                 sender.send(b"an advert", group, 7).expect("sent");
                 let datagram = receive(&mut receiver).await;
                 assert_eq!((datagram.payload, datagram.ttl), (&b"an advert"[..], 255));
@@ -150,9 +154,12 @@ fn a_unicast_receiver_does_not_hear_the_group() {
         let unicast = endpoint("v1", right, "fe80::2", Mode::Unicast, Carrier::Vrrp);
         let mut receiver = Receiver::open(&unicast).expect("a receiver");
         to_group.send(&[1; 8], group, 0).expect("sent");
-        to_us.send(&[2; 8], ours, 0).expect("sent");
+        to_us.send_with_ttl(&[2; 8], ours, 0, 64).expect("sent");
         let datagram = receive(&mut receiver).await;
         assert_eq!((datagram.payload[0], datagram.destination), (2, ours));
+        assert_eq!(datagram.ttl, 64, "of this packet alone");
+        to_us.send(&[3; 8], ours, 0).expect("sent");
+        assert_eq!(receive(&mut receiver).await.ttl, 255);
     });
 }
 

@@ -6,6 +6,7 @@
 
 pub(super) mod check;
 pub(super) mod notify;
+pub(super) mod reader;
 pub(super) mod user;
 
 use std::io;

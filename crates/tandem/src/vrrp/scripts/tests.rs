@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Job;
 use super::check::Check;
 use super::notify::{Batch, Finished, Lane, Outcome};
+use super::reader::Reader;
 use crate::vrrp::daemon::Happening;
 
 /// No test may wait longer for anything.
@@ -332,5 +333,65 @@ fn a_readable_file_is_a_good_check() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_reader_that_ends_is_started_again_and_reads_what_came_meanwhile() {
+    on_runtime(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, log) = (dir.path().join("fifo"), dir.path().join("log"));
+        let mut written = crate::vrrp::fifo::Fifo::open(&fifo, None).unwrap();
+        // It ends after each line.
+        let reader = script(
+            dir.path(),
+            "reader",
+            &format!("read line < $1 && echo \"$line\" >> {}", log.display()),
+        );
+        let (report, mut reports) = mpsc::channel(16);
+        let job = job(&reader, &[&fifo.display().to_string()]);
+        let reader = Reader::start(job, None, report);
+        written.write("one\n");
+        finished(&mut reports).await;
+        written.write("two\n");
+        let second = finished(&mut reports).await;
+        assert_eq!((second.owner.as_str(), second.occasion), ("FIFO", "reader"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), "one\ntwo\n");
+        reader.finish(Duration::ZERO).await.unwrap();
+    });
+}
+
+#[test]
+fn a_reader_has_time_for_the_last_lines_and_is_then_ended() {
+    on_runtime(async || {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, log) = (dir.path().join("fifo"), dir.path().join("log"));
+        let mut written = crate::vrrp::fifo::Fifo::open(&fifo, None).unwrap();
+        let (report, _reports) = mpsc::channel(16);
+        let polite = script(
+            dir.path(),
+            "polite",
+            &format!("exec < $1; touch {0}; sleep 0.2; cat >> {0}", log.display()),
+        );
+        let stubborn = script(
+            dir.path(),
+            "stubborn",
+            &format!(
+                "echo $$ > {0}.new; mv {0}.new {0}; sleep 1000",
+                dir.path().join("pid").display()
+            ),
+        );
+        let argument = fifo.display().to_string();
+        let first = Reader::start(job(&polite, &[&argument]), None, report.clone());
+        let second = Reader::start(job(&stubborn, &[]), None, report);
+        appears(&log).await;
+        appears(&dir.path().join("pid")).await;
+        let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
+        written.write("last\n");
+        written.close();
+        first.finish(BOUND).await.unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "last\n");
+        second.finish(Duration::ZERO).await.unwrap();
+        assert!(!alive(pid.trim()));
     });
 }
