@@ -23,6 +23,7 @@ mod released;
 mod replica;
 pub mod settings;
 mod split;
+mod stream;
 mod takeover;
 pub mod view;
 
@@ -113,8 +114,8 @@ pub struct Keeper {
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
     news: bool,
-    /// Since when one side is primary and the other its replica, as both say.
-    paired_since: Option<Instant>,
+    /// Of a primary: whether its stream reaches the peer's server.
+    stream: stream::Stream,
     /// The journal's intent as far as it is durable.
     intent: Option<Epoch>,
     intending: Option<(StepId, Epoch)>,
@@ -184,7 +185,7 @@ impl Keeper {
             handing: None,
             closing_silent: None,
             news: true,
-            paired_since: None,
+            stream: stream::Stream::default(),
             intent: None,
             intending: None,
             published: None,
@@ -474,6 +475,7 @@ impl Keeper {
             self.start_backoff = (0, None);
         }
         self.note_resync(&view, now);
+        self.stream.read(&view, self.peer.server_address.as_deref());
         self.view = Some((view, now));
     }
 
