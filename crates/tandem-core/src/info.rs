@@ -171,6 +171,10 @@ pub struct ServerInfo {
     pub connected_clients: u64,
     /// Accepted connections since the start, replicas and failed ones included.
     pub total_connections_received: u64,
+    /// Full syncs given to replicas since the start.
+    pub sync_full: u64,
+    /// Partial syncs given to replicas since the start.
+    pub sync_partial_ok: u64,
 }
 
 impl ServerInfo {
@@ -243,6 +247,8 @@ impl ServerInfo {
             "total_commands_processed" => self.total_commands_processed = count(value),
             "connected_clients" => self.connected_clients = count(value),
             "total_connections_received" => self.total_connections_received = count(value),
+            "sync_full" => self.sync_full = count(value),
+            "sync_partial_ok" => self.sync_partial_ok = count(value),
             other => self.set_numbered(other, value),
         }
     }

@@ -15,6 +15,7 @@
 //! first are [`keeper::Input`], [`keeper::Output`] and [`keeper::Phase`].
 
 pub mod answer;
+pub mod conversation;
 pub mod health;
 pub mod ids;
 pub mod info;

@@ -1,5 +1,7 @@
 //! What the keeper knows of a server: the part of INFO that decisions rest on.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Offset, ReplId, RunId};
@@ -21,8 +23,23 @@ pub enum ServerRole {
     },
 }
 
+/// Bound on the replicas that a reading carries.
+pub const REPLICAS_SHOWN: usize = 16;
+
 /// The address a fenced server is told to follow: nothing listens there (rule of design section 6).
 pub const FENCE_ADDRESS: &str = "127.0.0.1:1";
+
+/// A replica that its primary calls online (`slave0:...,state=online,...`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnlineReplica {
+    /// Where it listens, as `ip:port`.
+    pub address: String,
+    /// What it has acknowledged; 0 before the first time.
+    pub acked: Offset,
+    /// Seconds since it acknowledged last, or since it was called online. Redis counts in whole
+    /// seconds of the wall clock.
+    pub lag_s: u64,
+}
 
 /// One reading of a server's INFO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +66,14 @@ pub struct ServerView {
     pub aof: bool,
     /// Expired plus evicted keys since start: deletions no client asked for.
     pub expired: u64,
-    /// Replicas that are online and have acknowledged: the stream reaches them.
+    /// Replicas that are attached and online, which does not say that the stream reaches them.
     pub online_replicas: u32,
+    /// The first of them, at most [`REPLICAS_SHOWN`]; only in a reading of our own server.
+    #[serde(skip)]
+    pub replicas: Vec<OnlineReplica>,
+    /// Syncs it has given to replicas since its start, full and partial.
+    #[serde(skip)]
+    pub syncs: u64,
     /// Seconds since the process started.
     pub uptime_s: u64,
     /// Memory in use, bytes: the cost of a full resync.
@@ -117,13 +140,18 @@ impl ServerView {
                 syncing: info.master_sync_in_progress,
             },
         };
-        // After a diskless sync Redis calls a replica online and yet sends it nothing before its first
-        // acknowledgement, up to a second later: what is written meanwhile is on the primary alone.
-        let online = info
-            .replicas
-            .iter()
-            .filter(|replica| replica.is_online() && replica.offset > 0)
-            .count();
+        let online = || info.replicas.iter().filter(|replica| replica.is_online());
+        let replicas = online()
+            .take(REPLICAS_SHOWN)
+            .map(|replica| OnlineReplica {
+                address: replica.address().map_or_else(
+                    || format!("{}:{}", replica.ip, replica.port),
+                    |ip| SocketAddr::new(ip, replica.port).to_string(),
+                ),
+                acked: Offset(replica.offset),
+                lag_s: replica.lag_seconds.unwrap_or(u64::MAX),
+            })
+            .collect();
         Some(Self {
             pid: info.process_id?,
             run_id: RunId(info.run_id.clone()?),
@@ -136,7 +164,9 @@ impl ServerView {
             keys: info.keys,
             aof: info.aof_enabled,
             expired: info.expired_keys.saturating_add(info.evicted_keys),
-            online_replicas: u32::try_from(online).unwrap_or(u32::MAX),
+            online_replicas: u32::try_from(online().count()).unwrap_or(u32::MAX),
+            replicas,
+            syncs: info.sync_full.saturating_add(info.sync_partial_ok),
             uptime_s: info.uptime_seconds.unwrap_or(0),
             used_memory: info.used_memory_bytes,
             link_down_s: info.master_link_down_since_seconds,

@@ -139,6 +139,9 @@ pub struct Statement {
     pub healthy: bool,
     /// Its data could be promoted (rule 5).
     pub eligible: bool,
+    /// A primary: its stream is known to reach the other host's server.
+    #[serde(default)]
+    pub streaming: bool,
     /// Where its newest promotion forked.
     pub fork: Option<Fork>,
     /// Its evidence for the verdict of a split.

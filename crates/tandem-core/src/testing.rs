@@ -18,6 +18,8 @@ pub(crate) fn primary_view(run_id: &str, replid: &str, offset: u64) -> ServerVie
         aof: false,
         expired: 0,
         online_replicas: 0,
+        replicas: Vec::new(),
+        syncs: 0,
         uptime_s: 1000,
         used_memory: 1 << 20,
         link_down_s: None,

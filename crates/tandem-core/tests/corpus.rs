@@ -116,6 +116,8 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         aof: true,
         expired: 1,
         online_replicas: 0,
+        replicas: Vec::new(),
+        syncs: 0,
         uptime_s: 100,
         used_memory: 1 << 20,
         link_down_s: None,
@@ -134,6 +136,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         server: Some(view),
         healthy: true,
         eligible: false,
+        streaming: false,
         fork: None,
         evidence: Some(Evidence {
             host,

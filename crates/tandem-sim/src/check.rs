@@ -11,10 +11,16 @@ use tandem_core::keeper::phase::Cause;
 use tandem_core::keeper::{Phase, Step};
 use tandem_core::statement::PhaseName;
 
-use crate::chance::Us;
+use crate::chance::{SEC, Us};
 use crate::data::Data;
 use crate::redis::{Kind, Link, Proc};
 use crate::world::{HOSTS, World, other};
+
+/// A daemon that runs detaches an orphan by then: it reads INFO every 90 ms, and the command takes its way.
+const DETACHED_WITHIN: Us = 150_000;
+
+/// What was acknowledged this recently may be in flight, which the promise says.
+const IN_FLIGHT: Us = 700_000;
 
 impl World {
     /// P1: whoever begins to take over because of silence must have heard nothing.
@@ -157,6 +163,19 @@ impl World {
         self.hosts[h].disk_epoch = Some(journal.epoch.clone());
     }
 
+    /// Both daemons say that the pair survives the death of its primary, and this replica is there.
+    fn promised(&self, replica: usize) -> bool {
+        let says = |h: usize| {
+            self.hosts[h].daemon.as_ref().is_some_and(|d| {
+                d.frozen_since.is_none() && d.pair.keeper().status(self.instant()).ready
+            })
+        };
+        // Through a cut nobody can know at once that nothing arrives.
+        let whole = self.redis_path() && self.now > self.cut_until + SEC;
+        let there = self.hosts[replica].server.proc.is_some() && !self.hosts[replica].server_frozen;
+        whole && there && says(0) && says(1)
+    }
+
     /// What the other host, the archives and the disks hold of a dying server's data.
     fn elsewhere(&self, h: usize, proc: &Proc, power_off: bool) -> Data {
         let mut all = self.hosts[h].server.survivors(power_off);
@@ -213,10 +232,16 @@ impl World {
             lost.extend(&snapshot.data);
         }
         let mut count = 0;
+        let promised = !power_off && proc.is_primary() && self.promised(other(h));
+        let mut broken = 0;
         for id in lost.iter() {
             let write = &mut self.writes[id as usize];
-            if write.acked.is_some() && write.excused.is_none() && !elsewhere.contains(id) {
+            if write.excused.is_none()
+                && !elsewhere.contains(id)
+                && let Some((at, by)) = write.acked
+            {
                 count += 1;
+                broken += u64::from(by == h && at + IN_FLIGHT < now);
                 write.excused = Some(format!("died with {} at {} ms", HOSTS[h], now / 1000));
             }
         }
@@ -224,6 +249,13 @@ impl World {
         self.say(Some(h), || {
             format!("{count} writes died, {keeps} keys survive")
         });
+        if promised && broken > 0 {
+            let text = format!(
+                "{broken} writes die with {} while both hosts say that it would be survived",
+                HOSTS[h]
+            );
+            self.broken("promise", text);
+        }
     }
 
     /// A command that waited in a frozen server runs before the stream that arrived after it, and
@@ -256,6 +288,36 @@ impl World {
             let write = &mut self.writes[id as usize];
             if write.acked.is_some() && write.excused.is_none() {
                 write.excused = Some(format!("unread in the frozen server of {}", HOSTS[h]));
+            }
+        }
+    }
+
+    /// An orphaned replica syncs by itself from another process than the one that it lost. Detaching it is
+    /// the daemon's (rule 18), which can only do that while it runs and not faster than it looks.
+    pub(crate) fn excuse_wiped(&mut self, h: usize, source: &Proc) {
+        let host = &self.hosts[h];
+        let Some((since, run)) = host.orphaned else {
+            return;
+        };
+        let daemon = host.daemon.as_ref();
+        let awake = daemon.is_some_and(|d| d.frozen_since.is_none());
+        let watched = self.now.saturating_sub(since.max(host.unwatched));
+        let in_time = awake && watched >= DETACHED_WITHIN && self.step_trouble == 0;
+        let Some(proc) = host
+            .server
+            .proc
+            .as_ref()
+            .filter(|_| run != source.run && !in_time)
+        else {
+            return;
+        };
+        let mut kept = source.data.clone();
+        kept.extend(&self.hosts[0].archive);
+        kept.extend(&self.hosts[1].archive);
+        for id in proc.data.clone().iter() {
+            let write = &mut self.writes[id as usize];
+            if write.acked.is_some() && write.excused.is_none() && !kept.contains(id) {
+                write.excused = Some(format!("wiped on {} before it was detached", HOSTS[h]));
             }
         }
     }

@@ -203,6 +203,10 @@ impl World {
         let (Link::Full { conn, .. } | Link::Up(conn)) = &mut proc.link else {
             return;
         };
+        if let Some(held) = &mut conn.held {
+            held.extend_from_slice(entries);
+            return;
+        }
         let at = conn.queue.back().map_or(0, |(at, _)| *at).max(now + lat);
         for entry in entries {
             conn.queue.push_back((at, *entry));

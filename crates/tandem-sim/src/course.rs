@@ -4,6 +4,8 @@
 //! one replica in sync. Where it rightly waits for a person, the simulator is that person and does
 //! what status says.
 
+use std::time::Duration;
+
 use tandem_core::keeper::Command;
 use tandem_core::keeper::Phase;
 use tandem_core::keeper::phase::RejoinStage;
@@ -13,13 +15,26 @@ use tandem_core::statement::PhaseName;
 use crate::chance::{MS, SEC, Us};
 use crate::clients::{Client, Write};
 use crate::plan::Beginning;
-use crate::redis::Target;
+use crate::redis::{RETRY, Target};
+use crate::replication::LINK_TIMEOUT;
+use crate::shell::{FLAP_BLOCK, INTERVAL, VIP_LIFETIME};
+use crate::steps::GIVEN_UP_AFTER;
+use crate::talk::REDIAL_AFTER;
 use crate::world::{Ev, HOSTS, Undo, World, other};
 
-/// Time to converge once everything is mended.
+/// Persons, supervisors and retries of the servers included, no run takes longer than this to heal.
 const HEAL_WITHIN: Us = 40 * SEC;
 /// Converged means so for this long.
 const SETTLED_FOR: Us = 600 * MS;
+/// Rules that wait for a person.
+const PERSONS: [&str; 6] = [
+    "boot.unrelated",
+    "boot.alone",
+    "source.empty",
+    "source.older",
+    "resync.ask",
+    "join.unrelated",
+];
 /// A person looks this often.
 const OPERATOR_EVERY: Us = 2 * SEC;
 /// How often the world is looked at while it heals.
@@ -68,6 +83,7 @@ impl World {
             self.after(wait, Ev::DaemonStart { h, boot });
             self.after(SEC, Ev::Upkeep { h });
             self.after(SEC, Ev::ReplicaPing { h });
+            self.after(SEC, Ev::ReplicaAck { h });
         }
         for c in 0..plan.clients {
             self.clients.push(Client::new(0));
@@ -121,15 +137,11 @@ impl World {
         for h in 0..2 {
             self.mend(h);
         }
+        self.look_at_the_pair();
         let Some(primary) = self.converged() else {
             self.settled_since = None;
             if self.now > healed + HEAL_WITHIN {
-                let word = |h: usize| {
-                    self.phase(h)
-                        .map_or_else(|| "no daemon".to_owned(), |p| format!("{p:?}"))
-                };
-                let text = format!("not converged: a is {}, b is {}", word(0), word(1));
-                self.broken("P4", text);
+                self.not_healed("not converged");
             } else if self.now >= self.operator_at + OPERATOR_EVERY {
                 self.operator_at = self.now;
                 self.operate();
@@ -148,6 +160,79 @@ impl World {
             self.settled_since = Some(self.now);
         } else if self.now > since + 10 * SEC {
             self.broken("P4", "healed, but no client is served".to_owned());
+        }
+    }
+
+    fn not_healed(&mut self, what: &str) {
+        let word = |h: usize| {
+            self.phase(h)
+                .map_or_else(|| "no daemon".to_owned(), |p| format!("{p:?}"))
+        };
+        let text = format!("{what}: a is {}, b is {}", word(0), word(1));
+        self.broken("P4", text);
+    }
+
+    /// P4 itself: what the pair takes while nothing outside of it is in its way.
+    fn look_at_the_pair(&mut self) {
+        if (0..2).any(|h| self.hindered(h)) {
+            self.able_since = None;
+            return;
+        }
+        let since = *self.able_since.get_or_insert(self.now);
+        let taken = self.now - since;
+        if self.one_primary().is_none() && taken > self.alone_within() {
+            self.not_healed("no primary, and nothing was in the way");
+        }
+        if self.converged().is_none() && taken > self.alone_within() + self.sync_within() {
+            self.not_healed("no replica in sync, and nothing was in the way");
+        }
+    }
+
+    /// Every wait of the keeper's once: the rule's Master_Down, two intervals and a reconnect; and, for a
+    /// pair whose last steps failed, boot_wait, flap_block, the lifetime of an address that was left,
+    /// and two steps that are given up.
+    fn alone_within(&self) -> Us {
+        let micros = |wait: Duration| Us::try_from(wait.as_micros()).unwrap_or(Us::MAX);
+        let master_down = 4 * micros(INTERVAL);
+        let rule = master_down + 2 * micros(INTERVAL) + REDIAL_AFTER;
+        let waits = micros(self.plan.boot_wait) + micros(FLAP_BLOCK) + VIP_LIFETIME;
+        rule + waits + 2 * GIVEN_UP_AFTER + LOOK_EVERY
+    }
+
+    /// A link that broke without a word times out, is tried again, and brings a snapshot and its loading.
+    fn sync_within(&self) -> Us {
+        LINK_TIMEOUT + RETRY + 2 * self.plan.resync_time
+    }
+
+    /// Something is missing that is not the pair's to mend: a process, or a person's word.
+    fn hindered(&self, h: usize) -> bool {
+        let host = &self.hosts[h];
+        let Some(daemon) = host.daemon.as_ref().filter(|d| d.frozen_since.is_none()) else {
+            return true;
+        };
+        if host.disk_busy > self.now {
+            // Records from before the end of the faults are still being written.
+            return true;
+        }
+        let server = host.server.proc.as_ref();
+        let serves = !host.server_frozen && server.is_some_and(|p| !p.is_loading(self.now));
+        !serves || daemon.pair.keeper().journal().paused || self.asks(h).is_some()
+    }
+
+    /// Who is primary and serves, while the other one does not.
+    fn one_primary(&self) -> Option<usize> {
+        let serves = |h: usize| {
+            let host = &self.hosts[h];
+            matches!(self.phase(h), Some(Phase::Primary { .. }))
+                && host.server.proc.as_ref().is_some_and(|p| p.is_primary())
+                && host.vip_until > self.now
+                && !host.gate
+                && !host.gate_direct
+        };
+        match (serves(0), serves(1)) {
+            (true, false) => Some(0),
+            (false, true) => Some(1),
+            (true, true) | (false, false) => None,
         }
     }
 
@@ -172,8 +257,34 @@ impl World {
         }
         let adopt = self.plan.manage == Manage::Adopt;
         if adopt && self.hosts[h].server.proc.is_none() && self.chance.percent(5) {
-            self.server_start(h, boot, true);
+            self.server_start(h, boot, !self.plan.bare);
         }
+    }
+
+    /// What this host asks a person for.
+    fn asks(&self, h: usize) -> Option<&'static str> {
+        let rule = match self.phase(h)? {
+            Phase::Waiting { rule, .. } => rule,
+            Phase::Rejoining(state) => match &state.stage {
+                RejoinStage::Asking { rule, .. } => rule,
+                RejoinStage::Assess
+                | RejoinStage::Closing(_)
+                | RejoinStage::Archiving(_)
+                | RejoinStage::Fencing(_)
+                | RejoinStage::Attaching(_)
+                | RejoinStage::Syncing
+                | RejoinStage::RetryAt(_) => return None,
+            },
+            Phase::Booting { .. }
+            | Phase::Primary { .. }
+            | Phase::Replica { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_) => return None,
+        };
+        // The others wait for the peer or for time to pass.
+        PERSONS.contains(rule).then_some(*rule)
     }
 
     /// Does what status asks a person to do, after it has asked for a while.
@@ -187,28 +298,6 @@ impl World {
                 self.ask(h, Command::Resume);
             }
         }
-        let asks = |world: &Self, h: usize| -> Option<&'static str> {
-            match world.phase(h)? {
-                Phase::Waiting { rule, .. } => Some(rule),
-                Phase::Rejoining(state) => match &state.stage {
-                    RejoinStage::Asking { rule, .. } => Some(rule),
-                    RejoinStage::Assess
-                    | RejoinStage::Closing(_)
-                    | RejoinStage::Archiving(_)
-                    | RejoinStage::Fencing(_)
-                    | RejoinStage::Attaching(_)
-                    | RejoinStage::Syncing
-                    | RejoinStage::RetryAt(_) => None,
-                },
-                Phase::Booting { .. }
-                | Phase::Primary { .. }
-                | Phase::Replica { .. }
-                | Phase::TakingOver(_)
-                | Phase::HandingOver(_)
-                | Phase::Released { .. }
-                | Phase::Split(_) => None,
-            }
-        };
         let keys = |h: usize| {
             self.hosts[h]
                 .server
@@ -218,7 +307,7 @@ impl World {
         };
         let fuller = usize::from(keys(1) > keys(0));
         for h in [fuller, other(fuller)] {
-            let rule = asks(self, h);
+            let rule = self.asks(h);
             // Only what has been asked for a while is a person's.
             let since = match (rule, self.stuck[h]) {
                 (Some(rule), Some((old, since))) if old == rule => since,

@@ -183,7 +183,7 @@ impl World {
                 Ev::ServerStart {
                     h,
                     boot,
-                    fenced: true,
+                    fenced: !self.plan.bare,
                 },
             );
         }
@@ -262,6 +262,7 @@ impl World {
             Undo::PowerOn(h) => self.power_on(h),
             Undo::Cuts => {
                 self.cuts = Cuts::default();
+                self.cut_until = self.now;
                 for client in &mut self.clients {
                     client.reach = [true, true];
                 }

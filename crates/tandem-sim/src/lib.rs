@@ -17,10 +17,13 @@ mod course;
 pub mod data;
 mod faults;
 pub mod plan;
+mod reading;
 pub mod redis;
 mod replication;
 mod shell;
 mod steps;
+mod talk;
+mod wire;
 pub mod world;
 
 use std::panic::AssertUnwindSafe;

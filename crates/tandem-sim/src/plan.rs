@@ -107,6 +107,10 @@ pub struct Plan {
     pub faults_for: Us,
     /// Percent of dead servers that their supervisor starts again (adopt).
     pub supervised: u64,
+    /// Full syncs go without a disk, and the stream after them waits for an acknowledgement.
+    pub diskless: bool,
+    /// What a supervisor starts is not fenced by its configuration: it comes back as a primary (rule 18).
+    pub bare: bool,
     /// Mean time between a client's writes.
     pub pace: Us,
     /// How many clients.
@@ -114,8 +118,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan of a seed. What was added later draws from a stream of its own, so that the seeds of
+    /// faults found before keep their course.
+    pub fn of_seed(chance: &mut Chance, later: &mut Chance) -> Self {
+        let mut plan = Self::draw(chance);
+        plan.bare = plan.manage == Manage::Adopt && later.percent(30);
+        plan.diskless = later.percent(30);
+        plan
+    }
+
     /// Draws a plan.
-    pub fn draw(chance: &mut Chance) -> Self {
+    fn draw(chance: &mut Chance) -> Self {
         let persistence = |chance: &mut Chance| match chance.within(0, 3) {
             0 => Persistence::None,
             1 => Persistence::Rdb,
@@ -178,6 +191,8 @@ impl Plan {
                 [usize::try_from(chance.within(0, 3)).unwrap_or(0)],
             faults_for: chance.within(3 * SEC, 10 * SEC),
             supervised: if chance.percent(70) { 100 } else { 50 },
+            bare: false,
+            diskless: false,
             pace: chance.within(5 * MS, 25 * MS),
             clients: usize::try_from(chance.within(1, 4)).unwrap_or(1),
         }

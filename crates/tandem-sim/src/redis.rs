@@ -20,7 +20,7 @@ const SELECT_BYTES: u64 = 23;
 /// Bytes of the PING that a primary sends its replicas.
 const PING_BYTES: u64 = 14;
 /// A refused or failed replication link is tried again after this.
-const RETRY: Us = SEC;
+pub(crate) const RETRY: Us = SEC;
 
 /// What a server keeps on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,25 @@ pub struct Conn {
     pub fin: Option<Us>,
     /// The other end vanished without a word; the link ends by its timeout.
     pub mute_since: Option<Us>,
+    /// After a sync without a disk: the primary holds the stream back, with what it would have sent, until
+    /// an acknowledgement arrives.
+    pub held: Option<Vec<Entry>>,
+    /// The offset that the primary was told last, and when; `None` before the first time.
+    pub acked: Option<(u64, Us)>,
+}
+
+impl Conn {
+    /// A connection to this primary process on which nothing was sent yet.
+    pub fn to(source: u64) -> Self {
+        Self {
+            source,
+            queue: VecDeque::new(),
+            fin: None,
+            mute_since: None,
+            held: None,
+            acked: None,
+        }
+    }
 }
 
 /// The state of a server's own replication.
@@ -168,6 +187,8 @@ pub struct Proc {
     pub loading_until: Us,
     /// Writes are paused until then.
     pub paused_until: Us,
+    /// Syncs given to replicas.
+    pub syncs: u64,
     need_select: bool,
 }
 
@@ -245,6 +266,7 @@ impl Server {
             cached: None,
             loading_until: now,
             paused_until: 0,
+            syncs: 0,
             need_select: true,
         };
         match (self.persistence, &self.aof, &self.rdb) {
@@ -429,7 +451,9 @@ impl Server {
                 || (replid == proc.replid2 && replid != 0 && next <= proc.second);
             if known && next >= backlog.start && next <= backlog.start + backlog.bytes {
                 let rest = backlog.entries.iter().filter(|e| e.end > offset);
-                return (Psync::Partial, rest.copied().collect());
+                let rest = rest.copied().collect();
+                proc.syncs += 1;
+                return (Psync::Partial, rest);
             }
         }
         if replicas == 0 && proc.backlog.is_none() {
@@ -439,6 +463,7 @@ impl Server {
             proc.backlog = Some(Backlog::at(proc.offset));
         }
         proc.need_select = true;
+        proc.syncs += 1;
         (Psync::Full, Vec::new())
     }
 

@@ -1,13 +1,11 @@
 //! Replication between the two servers: attaching, resyncs, the stream's delivery, and deaths.
 
-use std::collections::VecDeque;
-
 use crate::chance::{MS, SEC, Us};
 use crate::redis::{Conn, Link, Psync, Snapshot, Target};
 use crate::world::{Admin, Cmd, Ev, World, other};
 
 /// Silence after which a replica gives its link up.
-const LINK_TIMEOUT: Us = 5 * SEC;
+pub(crate) const LINK_TIMEOUT: Us = 5 * SEC;
 
 impl World {
     /// This host's server replicates from that process.
@@ -82,12 +80,7 @@ impl World {
             self.after(SEC, Ev::Link { h });
             return;
         };
-        let conn = Conn {
-            source: source.run,
-            queue: VecDeque::new(),
-            fin: None,
-            mute_since: None,
-        };
+        let mut conn = Conn::to(source.run);
         self.say(Some(h), || format!("PSYNC {cached:?}: {answer:?}"));
         match answer {
             Psync::Later => {
@@ -99,6 +92,8 @@ impl World {
                 self.send_stream(p, &rest);
             }
             Psync::Full => {
+                self.excuse_wiped(h, &source);
+                conn.held = self.plan.diskless.then(Vec::new);
                 let limit = self.plan.resync_time;
                 let takes = self.chance.within(limit / 4, limit);
                 let proc = self.hosts[h].server.proc.as_mut().expect("asked above");
@@ -145,6 +140,10 @@ impl World {
             self.writes[id as usize].reached = true;
         }
         self.hosts[h].server.resynced(*snapshot, conn);
+        // The first acknowledgement mostly comes before the primary has collected its child: it counts for
+        // the offset, and the stream waits for the next one.
+        let early = self.later.percent(60);
+        self.acknowledge(h, !early);
         self.link_read(h);
     }
 
@@ -177,13 +176,50 @@ impl World {
         let ended = conn.fin.is_some_and(|at| at <= now) && path;
         let timed_out = conn.mute_since.is_some_and(|at| at + LINK_TIMEOUT <= now);
         let pending = conn.fin.filter(|at| *at > now);
+        let source = conn.source;
         if ended || timed_out {
+            self.hosts[h].orphaned = Some((now, source));
             self.say(Some(h), || "replication link down".to_owned());
             self.hosts[h].server.link_lost(now);
             self.after(MS, Ev::Link { h });
         } else if let Some(at) = pending {
             self.after(at - now, Ev::Link { h });
         }
+    }
+
+    /// The replica's acknowledgement reaches its primary, which then sends what it held back.
+    fn acknowledge(&mut self, h: usize, starts: bool) {
+        let now = self.now;
+        let p = other(h);
+        let path =
+            self.redis_path() && !self.hosts[p].server_frozen && !self.hosts[h].server_frozen;
+        let offset = self.hosts[h]
+            .server
+            .proc
+            .as_ref()
+            .map_or(0, |proc| proc.offset);
+        let there = self.hosts[p].server.proc.as_ref().map(|proc| proc.run);
+        let Some(Link::Up(conn)) = self.hosts[h]
+            .server
+            .proc
+            .as_mut()
+            .map(|proc| &mut proc.link)
+        else {
+            return;
+        };
+        if !path || there != Some(conn.source) || conn.fin.is_some() {
+            return;
+        }
+        conn.acked = Some((offset, now));
+        if starts && let Some(held) = conn.held.take() {
+            self.send_stream(p, &held);
+        }
+    }
+
+    /// Replicas acknowledge once a second.
+    pub(crate) fn replica_acks(&mut self, h: usize) {
+        self.acknowledge(h, true);
+        self.after(SEC, Ev::ReplicaAck { h });
     }
 
     /// Ends the streams that this host's server sends: FIN follows what is in its kernel.
@@ -295,7 +331,7 @@ impl World {
                 Ev::ServerStart {
                     h,
                     boot,
-                    fenced: true,
+                    fenced: !self.plan.bare,
                 },
             );
         }

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tandem_core::health::{AnswerKind, DeathProof};
-use tandem_core::ids::{Offset, ReplId, RunId};
 use tandem_core::journal::Journal;
 use tandem_core::keeper::Outcome;
 use tandem_core::keeper::io::Severity;
@@ -17,7 +16,6 @@ use tandem_core::keeper::{
     Input, Keeper, Output, PeerEvent, ServerEvent, Step, StepError, StepErrorKind, StepId,
 };
 use tandem_core::pair::{Pair, PairInput, PairOutput};
-use tandem_core::server::{FENCE_ADDRESS, ServerRole, ServerView};
 use tandem_core::statement::{PhaseName, Statement};
 use tandem_vrrp::machine::Machine;
 use tandem_vrrp::packet::{Dialect, Received};
@@ -25,76 +23,21 @@ use tandem_vrrp::settings::{Preempt as VrrpPreempt, Settings as VrrpSettings};
 use tandem_vrrp::{Family, Priority, Version, Vrid};
 
 use crate::chance::{MS, SEC, Us};
-use crate::redis::{Link, Persistence, Proc, Target};
+use crate::wire::own_address;
 use crate::world::{ADDRESSES, Daemon, DiskWrite, Ev, HOSTS, Mishap, Run, World, other};
 
 /// The advert interval of every run.
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// No second failover within this while the other server lives.
+pub(crate) const FLAP_BLOCK: Duration = Duration::from_secs(3);
 /// Kernel lifetime of the address.
-const VIP_LIFETIME: Us = 3 * SEC;
+pub(crate) const VIP_LIFETIME: Us = 3 * SEC;
 /// Frames that a frozen daemon's sockets hold; later ones are lost with the connection.
 const INBOX: usize = 60;
 /// A wake-up later than this is a freeze; a smaller lateness is told as such.
 const FREEZE: Us = 150 * MS;
 
-fn hex(id: u64) -> String {
-    format!("{id:040x}")
-}
-
-/// What INFO of this process says.
-pub(crate) fn view_of(
-    proc: &Proc,
-    persistence: Persistence,
-    peer: &str,
-    online: u32,
-    now: Us,
-) -> ServerView {
-    let role = match proc.of {
-        None => ServerRole::Primary,
-        Some(target) => ServerRole::Replica {
-            of: match target {
-                Target::Fence => FENCE_ADDRESS.to_owned(),
-                Target::Peer => peer.to_owned(),
-            },
-            link_up: proc.link_up(),
-            syncing: matches!(proc.link, Link::Full { .. }),
-        },
-    };
-    ServerView {
-        pid: u32::try_from(proc.run & 0xffff_ffff).unwrap_or(1),
-        run_id: RunId(hex(proc.run)),
-        role,
-        loading: proc.is_loading(now),
-        replid: ReplId(hex(proc.replid)),
-        replid2: ReplId(hex(proc.replid2)),
-        second_offset: Offset(proc.second),
-        offset: Offset(proc.offset),
-        keys: proc.data.len(),
-        aof: persistence == Persistence::Aof,
-        expired: 0,
-        online_replicas: online,
-        uptime_s: (now - proc.started) / SEC,
-        used_memory: 1 << 20,
-        link_down_s: None,
-    }
-}
-
 impl World {
-    /// INFO of a host's server, which must not be frozen.
-    pub(crate) fn view(&self, h: usize) -> Option<Box<ServerView>> {
-        let server = &self.hosts[h].server;
-        let proc = server.proc.as_ref()?;
-        let online = u32::from(self.follows(other(h), proc.run));
-        let peer = ADDRESSES[other(h)];
-        Some(Box::new(view_of(
-            proc,
-            server.persistence,
-            peer,
-            online,
-            self.now,
-        )))
-    }
-
     fn settings(&mut self, h: usize) -> Settings {
         let plan = &self.plan;
         let skew = Duration::from_micros(100_000 * (256 - u64::from(plan.priority[h])) / 256);
@@ -113,7 +56,7 @@ impl World {
             advert_interval: INTERVAL,
             max_lag: 1 << 20,
             boot_wait: plan.boot_wait,
-            flap_block: Duration::from_secs(3),
+            flap_block: FLAP_BLOCK,
             drain_deadline: Duration::from_millis(300),
             switchover_deadline: Duration::from_secs(1),
             priority: plan.priority[h],
@@ -144,7 +87,7 @@ impl World {
                 }
             },
         };
-        let own = IpAddr::V4(Ipv4Addr::new(10, 0, 0, if h == 0 { 1 } else { 2 }));
+        let own = own_address(h);
         let vip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
         let vrid = Vrid::new(51).expect("51 is a router id");
         let mut vrrp = VrrpSettings::new(vrid, Family::Ipv4, vec![vip]);
@@ -153,6 +96,9 @@ impl World {
         vrrp.priority = Priority::new(self.plan.priority[h]).expect("a plan has no priority 0");
         if !self.plan.vrrp_preempt {
             vrrp.preempt = VrrpPreempt::Never;
+        }
+        if let Some(wire) = &mut self.wire {
+            wire.daemon_started(h, vrrp.clone());
         }
         let machine = Machine::new(vrrp, Some(own)).expect("these settings work");
         let keeper = Keeper::new(settings, journal, self.instant());
@@ -166,7 +112,9 @@ impl World {
             vip_on: false,
             last_phase: PhaseName::Booting,
         });
+        self.hosts[h].unwatched = self.now;
         self.say(Some(h), || "daemon starts".to_owned());
+        self.talk_begins(h);
         self.after(
             0,
             Ev::Wake {
@@ -183,8 +131,10 @@ impl World {
     pub(crate) fn kill_daemon(&mut self, h: usize) {
         if self.hosts[h].daemon.take().is_some() {
             self.say(Some(h), || "daemon dies".to_owned());
-            let wait = self.stream();
-            self.after(wait, Ev::PeerLost { to: other(h) });
+            if !self.talks_end() {
+                let wait = self.stream();
+                self.after(wait, Ev::PeerLost { to: other(h) });
+            }
         }
     }
 
@@ -276,22 +226,24 @@ impl World {
     }
 
     fn send_advert(&mut self, h: usize, priority: u8) {
+        if self.send_datagrams(h, priority) {
+            return;
+        }
         let times = if self.chance.percent(self.weather.twice) {
             2
         } else {
             1
         };
         for _ in 0..times {
-            let own = Ipv4Addr::new(10, 0, 0, if h == 0 { 1 } else { 2 });
             let advert = Received {
-                source: own.into(),
+                source: own_address(h),
                 priority,
                 interval: INTERVAL,
                 dialect: Dialect::A,
                 same_addresses: true,
                 authenticated: true,
             };
-            if let Some(lat) = self.wire()
+            if let Some(lat) = self.wire_latency()
                 && !self.cuts.vrrp[h]
             {
                 self.after(
@@ -323,6 +275,10 @@ impl World {
     }
 
     fn publish(&mut self, h: usize, statement: Box<Statement>) {
+        if self.wire.is_some() {
+            self.talk_says(h, &statement);
+            return;
+        }
         if !self.peer_path() || self.chance.percent(self.weather.loss / 4) {
             return;
         }
@@ -459,6 +415,7 @@ impl World {
         let inc = daemon.inc;
         daemon.wake_at = now;
         let length = Duration::from_micros(now - since);
+        self.hosts[h].unwatched = now;
         self.say(Some(h), || {
             format!("daemon thaws after {} ms", length.as_millis())
         });

@@ -9,6 +9,9 @@ use crate::redis::{Kind, Target, WRITE_BYTES};
 use crate::shell::error;
 use crate::world::{Admin, Cmd, Ev, Mishap, Run, World, other};
 
+/// A step of which nothing is heard is given up after this.
+pub(crate) const GIVEN_UP_AFTER: Us = 2 * SEC;
+
 /// How a step stands.
 enum Turn {
     Ended(Result<Outcome, StepError>),
@@ -56,7 +59,7 @@ impl World {
             Turn::Again => self.after(MS, Ev::Step(Box::new(run))),
             Turn::Hangs => {
                 // A shell gives up when nothing moves, however long the whole may take.
-                let wait = run.deadline.saturating_sub(self.now).min(2 * SEC);
+                let wait = run.deadline.saturating_sub(self.now).min(GIVEN_UP_AFTER);
                 self.report(
                     &run,
                     wait,
@@ -191,6 +194,9 @@ impl World {
     /// The server runs a command of the keeper.
     pub(crate) fn execute_admin(&mut self, h: usize, admin: Admin) {
         let now = self.now;
+        if matches!(admin, Admin::Promote | Admin::Fence | Admin::Attach) {
+            self.hosts[h].orphaned = None;
+        }
         let Some(proc) = &mut self.hosts[h].server.proc else {
             return;
         };

@@ -17,6 +17,10 @@ use crate::clients::{Client, Write};
 use crate::data::Data;
 use crate::plan::Plan;
 use crate::redis::Server;
+use crate::wire::{Flying, Wire};
+
+/// Tells the second stream of chance of a seed from the first.
+const LATER: u64 = 0x5eed_0002;
 
 /// Names of the two hosts.
 pub const HOSTS: [&str; 2] = ["a", "b"];
@@ -44,6 +48,19 @@ pub(crate) enum Ev {
     Advert {
         to: usize,
         advert: Received,
+    },
+    Datagram {
+        to: usize,
+        flying: Box<Flying>,
+    },
+    Dial {
+        h: usize,
+        inc: u64,
+        at: Us,
+    },
+    Talk {
+        h: usize,
+        name: u64,
     },
     Statement {
         to: usize,
@@ -73,6 +90,9 @@ pub(crate) enum Ev {
         h: usize,
     },
     ReplicaPing {
+        h: usize,
+    },
+    ReplicaAck {
         h: usize,
     },
     Upkeep {
@@ -231,6 +251,10 @@ pub(crate) struct Host {
     pub(crate) heard: Option<Us>,
     pub(crate) last_statement_at: Us,
     pub(crate) last_step_at: Us,
+    /// The server's link broke by itself at this instant, from that process, and nobody gave it an order since.
+    pub(crate) orphaned: Option<(Us, u64)>,
+    /// The daemon was not there, or frozen, up to this instant.
+    pub(crate) unwatched: Us,
     /// Epochs as the disk has had them, for P5.
     pub(crate) disk_epoch: Option<Epoch>,
 }
@@ -254,7 +278,7 @@ pub(crate) struct Weather {
 /// A rule that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which: `P1` to `P5`, `two-writers`, or `panic`.
+    /// Which: `P1` to `P5`, `two-writers`, `promise`, `wire`, or `panic`.
     pub rule: &'static str,
     /// When.
     pub at: Us,
@@ -268,6 +292,8 @@ pub struct World {
     pub(crate) now: Us,
     pub(crate) base: Instant,
     pub(crate) chance: Chance,
+    /// Chance of what was added later; see [`Plan::of_seed`].
+    pub(crate) later: Chance,
     pub(crate) plan: Plan,
     queue: BinaryHeap<Scheduled>,
     seq: u64,
@@ -275,11 +301,15 @@ pub struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) writes: Vec<Write>,
     pub(crate) cuts: Cuts,
+    pub(crate) cut_until: Us,
     pub(crate) weather: Weather,
+    pub(crate) wire: Option<Wire>,
     pub(crate) step_trouble: u64,
     pub(crate) healed_at: Option<Us>,
     pub(crate) quiet: bool,
     pub(crate) settled_since: Option<Us>,
+    /// Since when nothing outside of the pair is in its way.
+    pub(crate) able_since: Option<Us>,
     pub(crate) last_ack: Us,
     pub(crate) operator_at: Us,
     pub(crate) stuck: [Option<(&'static str, Us)>; 2],
@@ -296,7 +326,8 @@ impl World {
     /// A world with its plan's beginning.
     pub fn new(seed: u64, trace: bool) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = Plan::draw(&mut chance);
+        let mut later = Chance::new(seed ^ LATER);
+        let plan = Plan::of_seed(&mut chance, &mut later);
         let host = |h: usize| Host {
             powered: true,
             boot: 1,
@@ -317,6 +348,8 @@ impl World {
             heard: None,
             last_statement_at: 0,
             last_step_at: 0,
+            orphaned: None,
+            unwatched: 0,
             disk_epoch: None,
         };
         let mut world = Self {
@@ -325,17 +358,21 @@ impl World {
             base: Instant::now(),
             hosts: [host(0), host(1)],
             chance,
+            later,
             plan,
             queue: BinaryHeap::new(),
             seq: 0,
             clients: Vec::new(),
             writes: Vec::new(),
             cuts: Cuts::default(),
+            cut_until: 0,
             weather: Weather::default(),
+            wire: Wire::of_seed(seed),
             step_trouble: 0,
             healed_at: None,
             quiet: false,
             settled_since: None,
+            able_since: None,
             last_ack: 0,
             operator_at: 0,
             stuck: [None; 2],
@@ -412,7 +449,7 @@ impl World {
     }
 
     /// The latency of one datagram; `None` when it is lost.
-    pub(crate) fn wire(&mut self) -> Option<Us> {
+    pub(crate) fn wire_latency(&mut self) -> Option<Us> {
         if self.chance.percent(self.weather.loss) {
             return None;
         }
@@ -422,7 +459,7 @@ impl World {
 
     /// The latency of a piece of a TCP stream: what is lost is sent again.
     pub(crate) fn stream(&mut self) -> Us {
-        self.wire().unwrap_or(200 * MS)
+        self.wire_latency().unwrap_or(200 * MS)
     }
 
     pub(crate) fn peer_path(&self) -> bool {
@@ -455,6 +492,9 @@ impl World {
             Ev::Wake { h, inc, at } => self.wake(h, inc, at),
             Ev::Poll { h, inc, round } => self.poll(h, inc, round),
             Ev::Advert { to, advert } => self.advert_arrives(to, advert),
+            Ev::Datagram { to, flying } => self.datagram_arrives(to, &flying),
+            Ev::Dial { h, inc, at } => self.dial(h, inc, at),
+            Ev::Talk { h, name } => self.talk_turn(h, name),
             Ev::Statement { to, statement } => self.statement_arrives(to, statement),
             Ev::PeerLost { to } => self.peer_lost(to),
             Ev::ServerDied { h, inc, run } => self.death_noticed(h, inc, run),
@@ -463,6 +503,7 @@ impl World {
             Ev::Disk { h, boot, write } => self.disk_written(h, boot, *write),
             Ev::Link { h } => self.link(h),
             Ev::ReplicaPing { h } => self.replica_ping(h),
+            Ev::ReplicaAck { h } => self.replica_acks(h),
             Ev::Upkeep { h } => self.upkeep(h),
             Ev::ServerStart { h, boot, fenced } => self.server_start(h, boot, fenced),
             Ev::Renew { h, inc } => self.renew(h, inc),

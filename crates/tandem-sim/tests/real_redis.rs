@@ -189,12 +189,7 @@ impl Simulated {
             return;
         }
         let (answer, rest) = self.servers[p].psync(cached, 0, 0, &mut self.chance);
-        let conn = Conn {
-            source,
-            queue: Default::default(),
-            fin: None,
-            mute_since: None,
-        };
+        let conn = Conn::to(source);
         let theirs = self.servers[p]
             .proc
             .clone()

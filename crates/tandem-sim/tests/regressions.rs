@@ -108,6 +108,10 @@ const FIXED: &[(u64, &str)] = &[
         "an address whose addition timed out but took effect was never taken off",
     ),
     (
+        5688,
+        "a winner that lost the link before the loser's evidence came never drew the verdict",
+    ),
+    (
         87,
         "a replica was detached by an old reading while bytes waited in its socket",
     ),

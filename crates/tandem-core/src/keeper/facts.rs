@@ -119,18 +119,6 @@ impl Keeper {
         if statement.epoch > self.journal.epoch && statement.phase == PhaseName::Primary {
             self.journal.epoch = statement.epoch.clone();
         }
-        let paired = match self.phase.name() {
-            PhaseName::Primary => statement.phase == PhaseName::Replica && statement.eligible,
-            PhaseName::Replica => statement.phase == PhaseName::Primary,
-            PhaseName::Booting
-            | PhaseName::Waiting
-            | PhaseName::TakingOver
-            | PhaseName::HandingOver
-            | PhaseName::Released
-            | PhaseName::Split
-            | PhaseName::Rejoining => false,
-        };
-        self.paired_since = paired.then(|| self.paired_since.unwrap_or(now));
         self.peer.statement = Some(statement);
     }
 

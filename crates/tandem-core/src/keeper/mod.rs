@@ -25,6 +25,7 @@ mod replica;
 pub mod settings;
 mod split;
 mod steps;
+mod stream;
 mod takeover;
 #[cfg(test)]
 mod testing;
@@ -110,8 +111,8 @@ pub struct Keeper {
     handing: Option<phase::HandCause>,
     closing_silent: Option<(StepId, Option<StepId>)>,
     news: bool,
-    /// Since when one side is primary and the other its replica, as both say.
-    paired_since: Option<Instant>,
+    /// Of a primary: whether its stream reaches the peer's server.
+    stream: stream::Stream,
     /// The journal's intent as far as it is durable.
     intent: Option<Epoch>,
     intending: Option<(StepId, Epoch)>,
@@ -182,7 +183,7 @@ impl Keeper {
             handing: None,
             closing_silent: None,
             news: true,
-            paired_since: None,
+            stream: stream::Stream::default(),
             intent: None,
             intending: None,
             published: None,
@@ -402,6 +403,7 @@ impl Keeper {
             self.start_backoff = (0, None);
         }
         self.note_resync(&view, now);
+        self.stream.read(&view, self.peer.server_address.as_deref());
         self.view = Some((view, now));
     }
 

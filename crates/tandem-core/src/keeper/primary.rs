@@ -69,6 +69,10 @@ impl Keeper {
             if peer.phase.holds_primary() {
                 return self.begin_split(now);
             }
+            if self.won_meanwhile(peer) {
+                let peer = peer.clone();
+                return self.act_on(&peer, now);
+            }
             if let Some(released) = &peer.released
                 && peer.phase == PhaseName::Released
                 && released.epoch > self.journal.data_epoch

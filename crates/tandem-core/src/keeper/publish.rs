@@ -73,6 +73,7 @@ impl Keeper {
             server: self.server().cloned(),
             healthy: self.server_usable(now),
             eligible,
+            streaming: self.phase.name().holds_primary() && self.stream.flows(),
             fork: self.journal.forks.last().cloned(),
             evidence: self.evidence.clone(),
             position: if undecided { self.position() } else { None },
@@ -221,6 +222,7 @@ fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
         && a.declined == b.declined
         && a.healthy == b.healthy
         && a.eligible == b.eligible
+        && a.streaming == b.streaming
         && a.evidence == b.evidence
         && a.position == b.position
         && a.vip == b.vip

@@ -13,7 +13,7 @@ use crate::keeper::Keeper;
 use crate::keeper::io::{Hook, Outcome, Output, Severity, Step, VrrpCommand};
 use crate::keeper::phase::{Phase, Rejoin, RejoinStage, Split};
 use crate::rules::verdict::{Evidence, verdict};
-use crate::statement::{ReleaseKind, Statement};
+use crate::statement::{PhaseName, ReleaseKind, Statement};
 
 /// Bound on counting the tail. A tail that takes longer is counted by its offsets.
 const MEASURE_WITHIN: Duration = Duration::from_secs(5);
@@ -119,8 +119,21 @@ impl Keeper {
         (theirs.epoch == peer.epoch || by_verdict).then_some(theirs)
     }
 
+    /// The link went before this host had the peer's evidence, and the peer, which had ours, has drawn the
+    /// verdict and lost: it waits for the epoch that follows from it.
+    pub(super) fn won_meanwhile(&self, peer: &Statement) -> bool {
+        let (Some(own), Some(theirs)) = (&self.evidence, self.current_evidence(peer)) else {
+            return false;
+        };
+        let judged = verdict(own, &theirs);
+        peer.phase == PhaseName::Rejoining
+            && own.epoch == self.journal.data_epoch
+            && judged.winner == self.settings.host
+            && judged.epoch > self.journal.data_epoch
+    }
+
     /// Both pieces are there: win or lose.
-    fn act_on(&mut self, peer: &Statement, now: Instant) -> bool {
+    pub(super) fn act_on(&mut self, peer: &Statement, now: Instant) -> bool {
         let (Some(own), Some(theirs)) = (self.evidence.clone(), self.current_evidence(peer)) else {
             return false;
         };

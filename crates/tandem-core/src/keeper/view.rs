@@ -66,12 +66,9 @@ pub struct GroupStatus {
     pub last_change: Option<(String, u64)>,
 }
 
-/// A replica acknowledges every second; its first one comes by then.
-const FIRST_ACK_WITHIN: Duration = Duration::from_millis(1500);
-
 /// Why a replica in sync is not protection yet.
-const NOT_STREAMING: &str =
-    "the primary does not stream to its replica yet (Redis waits for its first acknowledgement)";
+const NOT_STREAMING: &str = "the primary is not known to stream to its replica yet (after a sync Redis waits for an \
+     acknowledgement, up to two seconds)";
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -217,8 +214,8 @@ impl Keeper {
 
     /// The primary's stream reaches its replica: what is written now is on both in a moment.
     fn streaming(&self, now: Instant) -> bool {
-        let primary = match self.phase.name() {
-            PhaseName::Primary => self.server(),
+        match self.phase.name() {
+            PhaseName::Primary => self.stream.flows(),
             PhaseName::Booting
             | PhaseName::Waiting
             | PhaseName::Replica
@@ -226,34 +223,23 @@ impl Keeper {
             | PhaseName::HandingOver
             | PhaseName::Released
             | PhaseName::Split
-            | PhaseName::Rejoining => self.live_peer(now).and_then(|peer| peer.server.as_ref()),
-        };
-        // Nothing was ever written: an acknowledgement of nothing cannot be told from none, but Redis
-        // sends one every second.
-        let long_paired = self
-            .paired_since
-            .is_some_and(|since| now.saturating_duration_since(since) >= FIRST_ACK_WITHIN);
-        primary.is_some_and(|server| {
-            server.online_replicas > 0 || (server.offset.0 == 0 && long_paired)
-        })
+            | PhaseName::Rejoining => self.live_peer(now).is_some_and(|peer| peer.streaming),
+        }
     }
 
     /// The promise that holds now, and what each death would mean (design, section 3).
     fn promises(&self, now: Instant) -> (String, String, String) {
         let replica_ready = match self.phase.name() {
-            PhaseName::Primary => match self.peer_could_take_over(now) {
-                Ok(()) if self.streaming(now) => Ok(()),
-                Ok(()) => Err(NOT_STREAMING.to_owned()),
-                Err((rule, why)) => Err(format!("{why} ({rule})")),
-            },
+            PhaseName::Primary => self
+                .peer_could_take_over(now)
+                .map_err(|(rule, why)| format!("{why} ({rule})")),
             PhaseName::Replica => {
                 let primary_heard = self
                     .live_peer(now)
                     .is_some_and(|p| p.phase == PhaseName::Primary);
                 match self.ineligible_reason() {
                     Some(why) if primary_heard => Err(why),
-                    None if primary_heard && self.streaming(now) => Ok(()),
-                    None if primary_heard => Err(NOT_STREAMING.to_owned()),
+                    None if primary_heard => Ok(()),
                     Some(_) | None => Err("the primary's daemon is not heard".to_owned()),
                 }
             }
@@ -270,6 +256,12 @@ impl Keeper {
             Ok(()) if self.journal.paused => (
                 "PAUSED (failover ready, but an operator paused it)".to_owned(),
                 "nothing happens by itself: failover is paused".to_owned(),
+                "nothing changes for clients".to_owned(),
+            ),
+            Ok(()) if !self.streaming(now) => (
+                format!("NOT PROTECTED: {NOT_STREAMING}"),
+                "the replica takes over; lost is what was acknowledged and not sent to it yet"
+                    .to_owned(),
                 "nothing changes for clients".to_owned(),
             ),
             Ok(()) => (
@@ -344,7 +336,14 @@ impl Keeper {
         out.push(says.aged(answer));
         match name {
             PhaseName::Primary => match self.peer_could_take_over(now) {
-                Ok(()) => out.push(Ruling::yes("peer", "the other host could take over")),
+                Ok(()) => {
+                    out.push(Ruling::yes("peer", "the other host could take over"));
+                    out.push(if self.streaming(now) {
+                        Ruling::yes("stream", "what is written reaches the other host")
+                    } else {
+                        Ruling::wait("stream", NOT_STREAMING)
+                    });
+                }
                 Err((rule, why)) => out.push(Ruling::no("peer", format!("{rule}: {why}"))),
             },
             PhaseName::Replica | PhaseName::Rejoining | PhaseName::Released => {

@@ -1,18 +1,7 @@
-//! The daemons' conversation: RESP on the host's port, mutually authenticated, every frame sealed.
+//! The sockets of the daemons' conversation; what is said on them is `tandem_core::conversation`'s.
 //!
-//! Each daemon dials the other and says its statements on the connection it opened; what it hears comes in on
-//! the one it accepted. So each direction stands for itself, and a link that works one way only is seen as
-//! that. A statement holds everything, so only the newest one of each group is kept for sending: nothing can
-//! queue up behind a slow peer.
-//!
-//! ```text
-//! dialer                                   listener
-//!   TANDEM HELLO <id> <nonce>        ->
-//!                                    <-    *3 <id> <nonce> <proof>
-//!   TANDEM AUTH <proof>              ->
-//!                                    <-    +OK
-//!   TANDEM STATE <statement> <code>  ->    (no answer; again and again)
-//! ```
+//! Each daemon dials the other and listens for it. A statement holds everything, so only the newest one of
+//! each group is kept for sending: nothing can queue up behind a slow peer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings::Settings;
+use tandem_core::conversation;
 use tandem_core::ids::HostId;
 use tandem_core::keeper::{Input, PeerEvent};
-use tandem_core::session::{Direction, Handshake, NONCE_BYTES, Secret, SessionError};
-use tandem_core::statement::{STATEMENT_MAX_BYTES, Statement};
-use tandem_resp::{Command, Limits, ReplyDecoder, RequestParser, Value};
+use tandem_core::session::{NONCE_BYTES, Secret};
+use tandem_core::statement::Statement;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
@@ -178,41 +167,28 @@ impl Dialer {
             () = self.redial.notified() => self.connect().await?,
         };
         tune(&stream);
-        let mut decoder = ReplyDecoder::new(Limits::stranger());
-        let own_nonce = nonce()?;
-        let hello = Command::from_args(&[b"TANDEM".as_slice(), b"HELLO"])
-            .arg(self.own.0.as_bytes())
-            .arg(own_nonce);
-        let answer = ask(&mut stream, &mut decoder, &hello).await?;
-        let parts = answer.as_array().context("HELLO was refused")?;
-        let part = |at: usize| {
-            parts
-                .get(at)
-                .and_then(Value::as_bytes)
-                .context("HELLO's answer")
-        };
-        let found = HostId::new(String::from_utf8_lossy(part(0)?));
-        if found != self.peer {
-            return Err(SessionError::WrongHost {
-                found,
-                expected: self.peer.clone(),
-            }
-            .into());
-        }
-        let their_nonce: [u8; NONCE_BYTES] = part(1)?.try_into().context("nonce length")?;
-        let shake = Handshake::new(
-            &self.secret,
-            (&self.own, &own_nonce),
-            (&self.peer, &their_nonce),
+        let (mut dialer, hello) = conversation::Dialer::new(
+            self.secret.clone(),
+            self.own.clone(),
+            self.peer.clone(),
+            nonce()?,
         );
-        shake.check(b"listener", part(2)?)?;
-        let auth = Command::from_args(&[b"TANDEM".as_slice(), b"AUTH"]).arg(shake.proof(b"dialer"));
-        let answer = ask(&mut stream, &mut decoder, &auth).await?;
-        anyhow::ensure!(answer.as_bytes() == Some(b"OK"), "AUTH was refused");
+        timeout(STEP_WITHIN, stream.write_all(&hello))
+            .await
+            .context("stuck")??;
+        let mut chunk = [0; 4096];
+        while !dialer.is_up() {
+            let length = timeout(STEP_WITHIN, stream.read(&mut chunk))
+                .await
+                .context("no answer")??;
+            anyhow::ensure!(length > 0, "closed by the other side");
+            let answer = dialer.receive(&chunk[..length])?;
+            timeout(STEP_WITHIN, stream.write_all(&answer))
+                .await
+                .context("stuck")??;
+        }
         tracing::info!("peer {}: link up", self.peer);
-        let (mut direction, _) = shake.directions();
         let mut sent: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
-        let mut unexpected = [0; 64];
         loop {
             let latest = said.borrow_and_update().clone();
             for (group, statement) in latest {
@@ -222,12 +198,7 @@ impl Dialer {
                 {
                     continue;
                 }
-                let code = direction.seal(&statement);
-                let frame = Command::from_args(&[b"TANDEM".as_slice(), b"STATE"])
-                    .arg(statement.as_slice())
-                    .arg(code);
-                let mut bytes = Vec::with_capacity(statement.len() + 128);
-                frame.encode(&mut bytes);
+                let bytes = dialer.say(&statement).context("not up")?;
                 timeout(WRITE_WITHIN, stream.write_all(&bytes))
                     .await
                     .context("stuck")??;
@@ -235,41 +206,14 @@ impl Dialer {
             }
             tokio::select! {
                 changed = said.changed() => if changed.is_err() { return Ok(()) },
-                read = stream.read(&mut unexpected) => match read? {
+                read = stream.read(&mut chunk) => match read? {
                     0 => anyhow::bail!("closed by the other side"),
-                    _ => anyhow::bail!(
-                        "refused: {}",
-                        String::from_utf8_lossy(&unexpected).trim_matches(['\0', '\r', '\n'])
-                    ),
+                    length => {
+                        dialer.receive(&chunk[..length])?;
+                    }
                 },
             }
         }
-    }
-}
-
-async fn ask(
-    stream: &mut TcpStream,
-    decoder: &mut ReplyDecoder,
-    command: &Command,
-) -> Result<Value> {
-    let mut bytes = Vec::new();
-    command.encode(&mut bytes);
-    timeout(STEP_WITHIN, stream.write_all(&bytes))
-        .await
-        .context("stuck")??;
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(value) = decoder.next_value()? {
-            if let Some(error) = value.as_error() {
-                anyhow::bail!("refused: {}", String::from_utf8_lossy(error));
-            }
-            return Ok(value);
-        }
-        let length = timeout(STEP_WITHIN, stream.read(&mut buffer))
-            .await
-            .context("no answer")??;
-        anyhow::ensure!(length > 0, "closed by the other side");
-        decoder.feed(&buffer[..length]);
     }
 }
 
@@ -316,61 +260,44 @@ struct Visitor {
     heard: mpsc::Sender<(String, Input)>,
 }
 
-/// How far the other side of a connection has come.
-enum Standing {
-    Stranger,
-    Greeted { shake: Box<Handshake> },
-    Peer { direction: Box<Direction> },
-}
-
 impl Visitor {
     async fn serve(self, mut stream: TcpStream) -> Result<()> {
         tune(&stream);
-        let mut parser = RequestParser::new(Limits::stranger());
-        let mut buffer: Vec<u8> = Vec::new();
+        let mut listener = conversation::Listener::new(self.own, self.known, self.secret, nonce()?);
         let mut chunk = vec![0; 16 * 1024];
-        let mut standing = Standing::Stranger;
         let stranger_until = Instant::now() + STRANGER_WITHIN;
         let mut groups: Vec<String> = Vec::new();
         let ended = loop {
-            match parser.parse(&buffer) {
-                Ok(Some(request)) => {
-                    let args: Vec<Vec<u8>> = request.to_args(&buffer);
-                    let length = request.len;
-                    buffer.drain(..length);
-                    if args.is_empty() {
-                        continue;
-                    }
-                    if let Err(error) = self
-                        .command(&mut stream, &mut standing, &args, &mut groups)
-                        .await
-                    {
-                        let _ = stream
-                            .write_all(format!("-ERR {error}\r\n").as_bytes())
-                            .await;
-                        break Err(error);
-                    }
-                    continue;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let _ = stream
-                        .write_all(format!("-ERR {error}\r\n").as_bytes())
-                        .await;
-                    break Err(error.into());
-                }
-            }
-            let patience = match standing {
-                Standing::Peer { .. } => SILENT_AFTER,
-                Standing::Stranger | Standing::Greeted { .. } => {
-                    stranger_until.saturating_duration_since(Instant::now())
-                }
+            let patience = if listener.is_peer() {
+                SILENT_AFTER
+            } else {
+                stranger_until.saturating_duration_since(Instant::now())
             };
-            match timeout(patience, stream.read(&mut chunk)).await {
+            let length = match timeout(patience, stream.read(&mut chunk)).await {
                 Err(_) => break Err(anyhow::anyhow!("silent for {} s", patience.as_secs())),
                 Ok(Err(error)) => break Err(error.into()),
                 Ok(Ok(0)) => break Ok(()),
-                Ok(Ok(length)) => buffer.extend_from_slice(&chunk[..length]),
+                Ok(Ok(length)) => length,
+            };
+            let turn = listener.receive(&chunk[..length]);
+            for statement in turn.heard {
+                let group = statement.group.clone();
+                if !groups.contains(&group) {
+                    groups.push(group.clone());
+                }
+                let input = Input::Peer(PeerEvent::Heard(Box::new(statement)));
+                if self.heard.send((group, input)).await.is_err() {
+                    anyhow::bail!("the daemon is leaving");
+                }
+            }
+            let answered = timeout(WRITE_WITHIN, stream.write_all(&turn.answer)).await;
+            if let Some(error) = turn.ended {
+                break Err(error.into());
+            }
+            match answered {
+                Err(_) => break Err(anyhow::anyhow!("stuck")),
+                Ok(Err(error)) => break Err(error.into()),
+                Ok(Ok(())) => {}
             }
         };
         for group in groups {
@@ -378,92 +305,4 @@ impl Visitor {
         }
         ended
     }
-
-    async fn command(
-        &self,
-        stream: &mut TcpStream,
-        standing: &mut Standing,
-        args: &[Vec<u8>],
-        groups: &mut Vec<String>,
-    ) -> Result<()> {
-        let is = |at: usize, word: &str| {
-            args.get(at)
-                .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
-        };
-        if is(0, "PING") {
-            stream.write_all(b"+PONG\r\n").await?;
-            return Ok(());
-        }
-        if is(0, "QUIT") {
-            stream.write_all(b"+OK\r\n").await?;
-            anyhow::bail!("quit");
-        }
-        if !is(0, "TANDEM") {
-            let text =
-                "-ERR this is tandem's port for its peers; try tandem status on the host\r\n";
-            stream.write_all(text.as_bytes()).await?;
-            return Ok(());
-        }
-        let Some(secret) = &self.secret else {
-            anyhow::bail!("this host has no peers");
-        };
-        if is(1, "HELLO") && args.len() == 4 {
-            let found = HostId::new(String::from_utf8_lossy(&args[2]));
-            anyhow::ensure!(
-                self.known.contains(&found),
-                "{found} is no peer of this host"
-            );
-            let theirs: [u8; NONCE_BYTES] = args[3]
-                .as_slice()
-                .try_into()
-                .context("a nonce of the wrong length")?;
-            let own_nonce = nonce()?;
-            let shake = Handshake::new(secret, (&found, &theirs), (&self.own, &own_nonce));
-            let mut out = Vec::new();
-            Value::Array(vec![
-                Value::Bulk(self.own.0.clone().into_bytes()),
-                Value::Bulk(own_nonce.to_vec()),
-                Value::Bulk(shake.proof(b"listener").to_vec()),
-            ])
-            .encode(tandem_resp::Protocol::Resp2, &mut out);
-            stream.write_all(&out).await?;
-            *standing = Standing::Greeted {
-                shake: Box::new(shake),
-            };
-            return Ok(());
-        }
-        if is(1, "AUTH") && args.len() == 3 {
-            let Standing::Greeted { shake } = standing else {
-                anyhow::bail!("AUTH before HELLO");
-            };
-            shake.check(b"dialer", &args[2])?;
-            let (direction, _) = shake.directions();
-            stream.write_all(b"+OK\r\n").await?;
-            *standing = Standing::Peer {
-                direction: Box::new(direction),
-            };
-            return Ok(());
-        }
-        if is(1, "STATE") && args.len() == 4 {
-            let Standing::Peer { direction } = standing else {
-                anyhow::bail!("not authenticated");
-            };
-            direction.open(&args[2], &args[3])?;
-            let statement = Statement::decode(&args[2])?;
-            let group = statement.group.clone();
-            if !groups.contains(&group) {
-                groups.push(group.clone());
-            }
-            let input = Input::Peer(PeerEvent::Heard(Box::new(statement)));
-            self.heard
-                .send((group, input))
-                .await
-                .context("the daemon is leaving")?;
-            return Ok(());
-        }
-        anyhow::bail!("unknown or malformed TANDEM command")
-    }
 }
-
-// A statement is far below what a stranger may send before it is known who sent it.
-const _: () = assert!(STATEMENT_MAX_BYTES <= 16 * 1024);

@@ -14,7 +14,7 @@ use tandem_core::answer::AnswerClass;
 use tandem_core::health::{AnswerKind, DeathProof};
 use tandem_core::info::ServerInfo;
 use tandem_core::keeper::{Input, ServerEvent};
-use tandem_core::server::ServerView;
+use tandem_core::server::{ServerRole, ServerView};
 use tandem_resp::{Command, Value};
 use tokio::sync::{Notify, mpsc};
 
@@ -26,6 +26,9 @@ use crate::redis::raw::Target;
 
 /// INFO period while nothing happens.
 const INFO_EVERY: Duration = Duration::from_millis(500);
+/// INFO period while the server follows another: a link that broke has to be seen before the server finds
+/// somebody else at the same address, and Redis tries again every second (rule 18).
+const INFO_FOLLOWING: Duration = Duration::from_millis(100);
 /// INFO period while a change of role is under way.
 const INFO_BUSY: Duration = Duration::from_millis(20);
 /// A PING that is this late makes us look at the process (rule 3).
@@ -157,6 +160,7 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
     let mut ping_at = Instant::now();
     let mut info_at = Instant::now();
     let mut stop_writes = true;
+    let mut following = false;
     let mut watch: Option<Dying> = None;
     let mut ping: Option<Asking> = None;
     let mut info: Option<Asking> = None;
@@ -178,7 +182,12 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
         if info.is_none() && now >= info_at {
             info = Some(Asking::start(link, Command::new("INFO")));
             let busy = server.busy.load(Ordering::Relaxed);
-            info_at = now + if busy { INFO_BUSY } else { INFO_EVERY };
+            info_at = now
+                + match (busy, following) {
+                    (true, _) => INFO_BUSY,
+                    (false, true) => INFO_FOLLOWING,
+                    (false, false) => INFO_EVERY,
+                };
         }
         // Whatever is late is a reason to look at the process.
         let late_at = ping.as_ref().map(|asking| asking.look_at);
@@ -210,7 +219,9 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
                 info = None;
                 match answer {
                     Ok(value) => {
-                        report_info(server, &value, stop_writes, &mut watch, reporter).await;
+                        let role =
+                            report_info(server, &value, stop_writes, &mut watch, reporter).await;
+                        following = role.is_some_and(|role| role != ServerRole::Primary);
                     }
                     Err(_) if link.is_closed() => return closed(server, reporter).await,
                     Err(_) => {}
@@ -313,24 +324,22 @@ fn kind_of(value: &Value) -> AnswerKind {
     }
 }
 
+/// Reports a reading; its role, if it was one.
 async fn report_info(
     server: &Server,
     value: &Value,
     stop_writes: bool,
     watch: &mut Option<Dying>,
     reporter: &Reporter,
-) {
+) -> Option<ServerRole> {
     if value.as_error().is_some() {
         reporter.send(ServerEvent::Answer(kind_of(value))).await;
-        return;
+        return None;
     }
-    let Some(text) = value.as_bytes() else {
-        return;
-    };
+    let text = value.as_bytes()?;
     let info = ServerInfo::parse(&String::from_utf8_lossy(text));
-    let Some(view) = ServerView::from_info(&info) else {
-        return;
-    };
+    let view = ServerView::from_info(&info)?;
+    let role = view.role.clone();
     if watch.is_none() {
         *watch = begin_watch(server, view.pid);
     }
@@ -345,6 +354,7 @@ async fn report_info(
     };
     reporter.send(ServerEvent::Answer(kind)).await;
     reporter.send(ServerEvent::View(Box::new(view))).await;
+    Some(role)
 }
 
 fn begin_watch(server: &Server, pid: u32) -> Option<Dying> {
