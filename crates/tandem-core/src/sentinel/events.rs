@@ -156,6 +156,8 @@ kinds! {
     PlusDiverged = "+diverged" Warning,
     /// Writes could not be paused for a planned failover; the plain one follows. Primary; the server's answer.
     MinusPauseRefused = "-pause-refused" Warning,
+    /// A planned failover was given up with nothing changed: the replica was not equal in time. Primary.
+    MinusFailoverAbortSlaveBehind = "-failover-abort-slave-behind" Warning,
     /// A server refused a step of a change of roles. Server; the command and the answer.
     MinusStepRefused = "-step-refused" Warning,
     /// A replica that is long gone was forgotten. Replica.

@@ -315,6 +315,8 @@ impl Sentinel {
         group.retry_at = None;
         group.leader = None;
         group.won_here = false;
+        group.stand_at = None;
+        group.deposed = None;
         self.steps.retain(|_, step| step.group != id);
         self.drop_link(old_link);
         for replica in replicas.values() {
@@ -395,6 +397,20 @@ impl Sentinel {
         self.tell_about(id, kind, |group, announce| {
             let peer = group.peers.get(peer)?;
             Some(Subject::peer(group, peer, announce).to_string())
+        });
+    }
+
+    /// Tells an event about another sentinel, with something more to say.
+    pub(super) fn tell_peer_with(
+        &mut self,
+        id: GroupId,
+        peer: &SentinelId,
+        kind: Kind,
+        detail: impl std::fmt::Display,
+    ) {
+        self.tell_about(id, kind, |group, announce| {
+            let peer = group.peers.get(peer)?;
+            Some(format!("{} {detail}", Subject::peer(group, peer, announce)))
         });
     }
 

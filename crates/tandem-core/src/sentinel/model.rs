@@ -565,8 +565,12 @@ pub struct Group {
     pub fruitless: u32,
     /// The state that holds our newest vote.
     pub vote_saved: SaveVersion,
+    /// When we stand for election, unless somebody else does before.
+    pub stand_at: Option<Instant>,
     /// The configuration was won by ourselves.
     pub won_here: bool,
+    /// The primary that our own failover replaced, until it is a replica: it is made one at once when it returns.
+    pub deposed: Option<Endpoint>,
     /// The number of sentinels that found the primary down when it was last told.
     pub agreed: usize,
 }
@@ -590,7 +594,9 @@ impl Group {
             retry_told: None,
             fruitless: 0,
             vote_saved: SaveVersion::default(),
+            stand_at: None,
             won_here: false,
+            deposed: None,
             agreed: 0,
         }
     }
