@@ -7,6 +7,7 @@ use crate::arrangement::{Arrangement, CLIENT, Fault, OTHER_SIDE, Watch};
 use crate::client::{Client, Record, Settings};
 
 use super::Outcome;
+use super::stall::Yardstick;
 
 /// Before the fault, writes flow for this long.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -37,6 +38,7 @@ pub(super) fn measure(
         client.wait_until_steady(Instant::now(), WARM_UP, OUTAGE)?;
     }
     let watch = Watch::start(arrangement.pair())?;
+    let yardstick = Yardstick::start()?;
     let injection = arrangement.inject(fault)?;
     let observed = if fault.is_cut() {
         // The length of the fault itself.
@@ -59,6 +61,7 @@ pub(super) fn measure(
             .try_for_each(|client| client.wait_until_steady(injection.at, STEADY, OUTAGE))
     };
     let end = Instant::now();
+    let stall = yardstick.stop();
     if let Err(outage) = observed {
         add_note(outcome, &format!("outage: {outage:#}"));
     }
@@ -73,6 +76,7 @@ pub(super) fn measure(
         .collect();
     outcome.gap_ms = gaps[IMPATIENT];
     outcome.patient_gap_ms = gaps[PATIENT];
+    outcome.stall_ms = milliseconds(stall);
     outcome.errors = records[IMPATIENT].error_count();
     outcome.acknowledged = records
         .iter()
