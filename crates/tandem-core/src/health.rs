@@ -2,7 +2,8 @@
 //!
 //! Silence counts from the last answer, whatever the answer was: `-LOADING`, `-BUSY` and even
 //! `-NOAUTH` come from a living process. Only a proof (rule 3) is death. A daemon that was itself
-//! late distrusts its own accusations: [`Detector::late`] starts the silence clock again.
+//! late distrusts its own accusations: [`Detector::late`] takes its lateness out of the silence, or starts the clock
+//! again where it missed a large part of it.
 
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,9 @@ pub struct Detector {
     dead: Option<DeathProof>,
 }
 
+/// A lateness of this share of `down_after` starts the clock again.
+const STARVED_SHARE: u32 = 4;
+
 impl Detector {
     /// A detector that has heard nothing yet.
     pub fn new(down_after: Duration, sick_grace: Duration) -> Self {
@@ -110,10 +114,14 @@ impl Detector {
         self.kind_since = None;
     }
 
-    /// Our own loop was late: what looked like silence may have been ours.
-    pub fn late(&mut self, now: Instant) {
+    /// Our own loop was late by this much: what looked like silence may have been ours.
+    ///
+    /// A short lateness is taken out of the silence. A quarter of `down_after` or more says that this host is
+    /// starved, and then its server may be as well: the clock starts again.
+    pub fn late(&mut self, by: Duration, now: Instant) {
+        let starved = by >= self.down_after / STARVED_SHARE;
         if let Some(last) = &mut self.last_answer {
-            *last = now;
+            *last = if starved { now } else { now.min(*last + by) };
         }
     }
 
@@ -182,13 +190,27 @@ mod tests {
     }
 
     #[test]
-    fn a_late_daemon_starts_the_clock_again() {
+    fn a_starved_daemon_starts_the_clock_again() {
         let t0 = crate::testing::origin();
         let mut d = Detector::new(300 * MS, 1000 * MS);
         d.answered(AnswerKind::Fine, t0);
-        d.late(t0 + 500 * MS);
+        d.late(75 * MS, t0 + 500 * MS);
         assert_eq!(d.health(t0 + 600 * MS), Health::Fine);
         assert_eq!(d.health(t0 + 800 * MS), Health::Silent(300 * MS));
+    }
+
+    #[test]
+    fn a_short_lateness_is_taken_out_of_the_silence_and_no_more() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(300 * MS, 1000 * MS);
+        d.answered(AnswerKind::Fine, t0);
+        d.late(74 * MS, t0 + 250 * MS);
+        assert_eq!(d.health(t0 + 373 * MS), Health::Fine);
+        assert_eq!(d.health(t0 + 374 * MS), Health::Silent(300 * MS));
+        // An answer that was only read late is not from the future.
+        d.answered(AnswerKind::Fine, t0 + 400 * MS);
+        d.late(30 * MS, t0 + 410 * MS);
+        assert_eq!(d.answer_age(t0 + 410 * MS), Some(Duration::ZERO));
     }
 
     #[test]

@@ -296,7 +296,7 @@ impl Keeper {
             Input::Vrrp(event) => self.vrrp_event(event, now),
             Input::Done { id, result } => self.step_done(id, result),
             Input::Operator { id, command } => self.operator(id, command, now),
-            Input::Late(_) => self.detector.late(now),
+            Input::Late(by) => self.detector.late(by, now),
             Input::Frozen(for_) => self.frozen(for_, now),
             Input::Stop => {
                 self.stopping.get_or_insert(now);
@@ -516,7 +516,7 @@ impl Keeper {
     /// the front is closed and the server fenced before anything is said; what the peer knows is
     /// heard first, then the role is taken back or not (rule 4 of the front section).
     fn frozen(&mut self, for_: Duration, now: Instant) {
-        self.detector.late(now);
+        self.detector.late(Duration::MAX, now);
         let was_primary = self.holds_role();
         self.tell(
             "frozen",

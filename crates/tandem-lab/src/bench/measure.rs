@@ -7,6 +7,7 @@ use crate::arrangement::{Arrangement, CLIENT, Fault, OTHER_SIDE, Watch};
 use crate::client::{Client, Record, Settings};
 
 use super::Outcome;
+use super::stall::Yardstick;
 
 /// Before the fault, writes flow for this long.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -37,7 +38,14 @@ pub(super) fn measure(
         client.wait_until_steady(Instant::now(), WARM_UP, OUTAGE)?;
     }
     let watch = Watch::start(arrangement.pair())?;
+    let yardstick = Yardstick::start()?;
     let injection = arrangement.inject(fault)?;
+    // What a planned switchover does to clients is over at once; what it may lose shows only later.
+    let mut seen = None;
+    if fault == Fault::Switchover {
+        std::thread::sleep(STEADY.saturating_sub(injection.at.elapsed()));
+        seen = Some((Instant::now(), yardstick.longest()));
+    }
     let observed = if fault.is_cut() {
         // The length of the fault itself.
         std::thread::sleep(CUT);
@@ -58,7 +66,8 @@ pub(super) fn measure(
             .iter()
             .try_for_each(|client| client.wait_until_steady(injection.at, STEADY, OUTAGE))
     };
-    let end = Instant::now();
+    let (end, stall) = seen.unwrap_or_else(|| (Instant::now(), yardstick.longest()));
+    drop(yardstick);
     if let Err(outage) = observed {
         add_note(outcome, &format!("outage: {outage:#}"));
     }
@@ -73,6 +82,7 @@ pub(super) fn measure(
         .collect();
     outcome.gap_ms = gaps[IMPATIENT];
     outcome.patient_gap_ms = gaps[PATIENT];
+    outcome.stall_ms = milliseconds(stall);
     outcome.errors = records[IMPATIENT].error_count();
     outcome.acknowledged = records
         .iter()

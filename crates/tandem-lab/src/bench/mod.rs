@@ -7,6 +7,7 @@
 mod measure;
 mod outcome;
 mod scenario;
+mod stall;
 mod table;
 
 use std::path::PathBuf;

@@ -28,6 +28,9 @@ pub struct Outcome {
     pub gap_ms: f64,
     /// The same for the client with time-outs of 10 s.
     pub patient_gap_ms: f64,
+    /// For how long the host itself stood still meanwhile; the gaps contain it.
+    #[serde(default)]
+    pub stall_ms: f64,
     /// Errors that the impatient client met.
     pub errors: u64,
     /// Writes acknowledged to all clients.
@@ -67,10 +70,11 @@ impl Outcome {
             return format!("FAILED: {failure}");
         }
         format!(
-            "gap {:.1} ms (patient {:.1}), {} errors, {} acknowledged, lost {}, gone {}, archived {}, two writable \
+            "gap {:.1} ms (patient {:.1}, host stalled {:.1}), {} errors, {} acknowledged, lost {}, gone {}, archived {}, two writable \
              {:.0} ms{}{}{}",
             self.gap_ms,
             self.patient_gap_ms,
+            self.stall_ms,
             self.errors,
             self.acknowledged,
             self.lost,

@@ -49,12 +49,15 @@ pub fn render(outcomes: &[Outcome]) -> String {
             .map(|contestant| contestant.name().to_owned()),
     );
     for ((_, scenario, gib, flavour), columns) in &rows {
-        let lines: [Line; 4] = [
+        let lines: [Line; 5] = [
             (format!("{scenario} {gib} GiB {flavour}"), |cell| {
                 gaps(cell, |outcome| outcome.gap_ms)
             }),
             ("  client with 10 s time-outs".to_owned(), |cell| {
                 gaps(cell, |outcome| outcome.patient_gap_ms)
+            }),
+            ("  the host's own stalls".to_owned(), |cell| {
+                gaps(cell, |outcome| outcome.stall_ms)
             }),
             ("  lost / gone / archived".to_owned(), losses),
             ("  runs, by hand, two writable".to_owned(), troubles),
@@ -77,7 +80,8 @@ pub fn render(outcomes: &[Outcome]) -> String {
         "\nGaps are the longest time without an acknowledged write: median / 95th percentile / maximum in ms over the \
          runs.\nlost: acknowledged writes that the primary lacked once clients wrote again (after the heal for a cut); \
          gone: after the repair,\nand in no archive; archived: not on the primary, kept in an archive. By hand: runs \
-         that did not become well by themselves.\nTwo writable: longest time with the VIP and a primary on both hosts.\n",
+         that did not become well by themselves.\nTwo writable: longest time with the VIP and a primary on both hosts. Stalls: by how much a nap of 1 ms on each \
+         processor was late\nat the worst; gaps contain them.\n",
     );
     text
 }
