@@ -50,9 +50,12 @@ pub(crate) struct SentinelArgs {
 }
 
 impl SentinelArgs {
-    /// The arguments of a process that was called `redis-sentinel`.
-    pub(crate) fn from_words(words: Vec<OsString>) -> Self {
-        Self { words }
+    /// The arguments of a process that was called `redis-sentinel`; nothing for any other name.
+    pub(crate) fn of_alias(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
+        let called = words.next()?;
+        (Path::new(&called).file_name()? == "redis-sentinel").then(|| Self {
+            words: words.collect(),
+        })
     }
 }
 
