@@ -233,8 +233,8 @@ impl Sentinel {
             .election_timeout
             .min(group.settings.failover_timeout);
         let end = failover.stage_since + limit;
-        let lost = superseded(group, failover)
-            || group.all_ours() && self.count(group, failover).lost;
+        let lost =
+            superseded(group, failover) || group.all_ours() && self.count(group, failover).lost;
         if lost || now >= end {
             self.abort(id, Abort::NotElected);
             return Next::Wait(None);
@@ -475,7 +475,9 @@ impl Sentinel {
         let mut open = usize::from(pending_own);
         for peer in group.peers.values() {
             match &peer.vote {
-                Some((leader, voted)) if *voted == epoch => votes += usize::from(*leader == self.id),
+                Some((leader, voted)) if *voted == epoch => {
+                    votes += usize::from(*leader == self.id)
+                }
                 // It voted in a later election already, so not in ours any more.
                 Some((_, voted)) if *voted > epoch => {}
                 Some(_) | None => {
@@ -510,10 +512,11 @@ fn needed(group: &Group) -> usize {
 fn superseded(group: &Group, failover: &Failover) -> bool {
     let voted = group.leader_epoch > failover.epoch;
     let won = group.config_epoch >= ConfigEpoch::won(failover.epoch);
-    let seen = group
-        .peers
-        .values()
-        .any(|peer| peer.vote.as_ref().is_some_and(|(_, epoch)| *epoch > failover.epoch));
+    let seen = group.peers.values().any(|peer| {
+        peer.vote
+            .as_ref()
+            .is_some_and(|(_, epoch)| *epoch > failover.epoch)
+    });
     voted || won || seen
 }
 

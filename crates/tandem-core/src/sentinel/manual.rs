@@ -29,9 +29,7 @@ use thiserror::Error;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Level;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{
-    GroupId, Handover, HandoverStep, Lineage, Link, ReportedRole, Stage,
-};
+use crate::sentinel::model::{GroupId, Handover, HandoverStep, Lineage, Link, ReportedRole, Stage};
 use crate::sentinel::steps::{Ending, Purpose};
 
 /// The longest pause.

@@ -35,6 +35,8 @@ pub mod select;
 pub mod settings;
 mod steps;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod vote;
 
 pub use ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};

@@ -11,9 +11,7 @@ use crate::sentinel::model::GroupId;
 
 impl Sentinel {
     pub(super) fn asked_sentinel(&mut self, request: RequestId, args: &[Vec<u8>]) {
-        let text = |index: usize| -> Option<&str> {
-            std::str::from_utf8(args.get(index)?).ok()
-        };
+        let text = |index: usize| -> Option<&str> { std::str::from_utf8(args.get(index)?).ok() };
         let name = text(0).unwrap_or_default().to_ascii_lowercase();
         let value = match name.as_str() {
             "tandem" => Value::Array(vec![
@@ -23,7 +21,8 @@ impl Sentinel {
             "is-master-down-by-addr" => {
                 let port = text(2).and_then(|port| port.parse().ok());
                 let epoch = text(3).and_then(|epoch| epoch.parse().ok());
-                if let (Some(host), Some(port), Some(epoch), Some(id)) = (text(1), port, epoch, text(4))
+                if let (Some(host), Some(port), Some(epoch), Some(id)) =
+                    (text(1), port, epoch, text(4))
                 {
                     let candidate = SentinelId::parse(id);
                     let at = Endpoint::new(host, port);
@@ -48,7 +47,8 @@ impl Sentinel {
                 }
             }
             "failover" => {
-                let id = text(1).and_then(|name| self.names.get(&GroupName(name.to_owned())).copied());
+                let id =
+                    text(1).and_then(|name| self.names.get(&GroupName(name.to_owned())).copied());
                 match id.map(|id| self.force_failover(id)) {
                     Some(Ok(())) => Value::Simple(b"OK".to_vec()),
                     Some(Err(CannotFailOver::InProgress)) => {
