@@ -370,6 +370,7 @@ impl Sentinel {
         }
         let epoch = failover.epoch;
         let handover = failover.handover.is_some();
+        let forced = failover.forced;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -404,6 +405,10 @@ impl Sentinel {
         self.save();
         if handover {
             self.handover_done(id, &old);
+        } else if forced {
+            // It is alive and takes writes that will be lost: every moment counts.
+            self.tell_loss(id, &old);
+            self.change_role(id, &old, Purpose::Follow(at.clone()));
         }
         self.hello_everywhere(id);
         self.mark(id);

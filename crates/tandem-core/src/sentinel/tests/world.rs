@@ -184,7 +184,11 @@ impl World {
     /// Runs until the condition holds; false when it did not within this time.
     pub(super) fn run_till(&mut self, time: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + time;
-        self.run_until(end, done)
+        let held = self.run_until(end, done);
+        if !held {
+            self.now = end;
+        }
+        held
     }
 
     fn run_until(&mut self, end: Instant, done: impl Fn(&Self) -> bool) -> bool {
@@ -589,7 +593,11 @@ impl World {
                 self.reply(node, conn, Value::Simple(b"PONG".to_vec()));
                 return;
             }
-            b"SENTINEL" if argv[1] == b"TANDEM" && self.nodes[target].foreign => {
+            // A foreign one does not know the question, and has none itself: it takes everybody for its like.
+            b"SENTINEL"
+                if argv[1] == b"TANDEM"
+                    && (self.nodes[target].foreign || self.nodes[node].foreign) =>
+            {
                 self.reply(node, conn, Value::Error(b"ERR unknown subcommand".to_vec()));
                 return;
             }
