@@ -13,6 +13,7 @@ pub mod ids;
 pub mod io;
 pub mod model;
 pub mod saved;
+pub mod scripts;
 pub mod settings;
 
 pub use ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
