@@ -8,6 +8,7 @@
 //! What is promised to the others on the wire (a vote, an epoch) is durable before it leaves: the machine asks for
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
+pub mod commands;
 pub mod events;
 pub mod ids;
 pub mod io;
