@@ -217,7 +217,7 @@ impl Sentinel {
         };
         if failover.forced || self.count(group, failover).won {
             self.tell_primary(id, Kind::PlusElectedLeader);
-            if self.crash_after_election {
+            if self.simulate.after_election {
                 self.out.push(Output::Exit {
                     code: SIMULATED_FAILURE,
                 });
@@ -377,7 +377,7 @@ impl Sentinel {
         group.config_epoch = ConfigEpoch::won(epoch);
         let old = group.primary.at.clone();
         self.tell_replica(id, at, Kind::PlusPromotedSlave);
-        if self.crash_after_promotion {
+        if self.simulate.after_promotion {
             self.save();
             self.out.push(Output::Exit {
                 code: SIMULATED_FAILURE,

@@ -497,14 +497,14 @@ fn a_leader_that_dies_is_followed_by_another() {
     for (first, second) in [(true, false), (false, true)] {
         let mut world = settled(&Plan::default());
         for node in &mut world.nodes {
-            node.sentinel.crash_after_election = first;
-            node.sentinel.crash_after_promotion = second;
+            node.sentinel.simulate.after_election = first;
+            node.sentinel.simulate.after_promotion = second;
         }
         world.kill(&server_at(1));
         assert!(world.run_till(ms(2_000), |world| !world.codes.is_empty()));
         for node in &mut world.nodes {
-            node.sentinel.crash_after_election = false;
-            node.sentinel.crash_after_promotion = false;
+            node.sentinel.simulate.after_election = false;
+            node.sentinel.simulate.after_promotion = false;
         }
         assert!(world.run_till(Duration::from_secs(60), agreed_on_another));
         world.run_for(Duration::from_secs(60));

@@ -63,6 +63,7 @@ pub(super) struct World {
     /// Pairs of hosts that cannot reach each other.
     pub(super) cuts: BTreeSet<(String, String)>,
     pub(super) codes: Vec<(usize, i32)>,
+    pub(super) scripts: Vec<(usize, Vec<String>)>,
     wires: BTreeMap<(usize, ConnId), Wire>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     asked: BTreeMap<RequestId, (usize, ConnId)>,
@@ -126,6 +127,7 @@ impl World {
             logs: Vec::new(),
             cuts: BTreeSet::new(),
             codes: Vec::new(),
+            scripts: Vec::new(),
             wires: BTreeMap::new(),
             queue: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -332,8 +334,9 @@ impl World {
                     self.codes.push((node, code));
                     self.stop(node);
                 }
+                Output::RunScript { argv, .. } => self.scripts.push((node, argv)),
                 Output::NextFailover { .. }
-                | Output::RunScript { .. }
+                | Output::SetLogLevel(_)
                 | Output::KillScript { .. }
                 | Output::Resolve { .. } => {}
             }
