@@ -161,7 +161,11 @@ impl Sentinel {
                 next = earlier(next, Some(told + valid));
             }
         }
-        let agree = 1 + group.peers.values().filter(|peer| peer.primary_down).count();
+        let agree = 1 + group
+            .peers
+            .values()
+            .filter(|peer| peer.primary_down)
+            .count();
         let quorum = group.settings.quorum;
         let down = group.primary.down.subjective.is_some() && agree >= quorum as usize;
         let was = group.primary.down.objective.is_some();

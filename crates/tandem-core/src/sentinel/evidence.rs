@@ -38,9 +38,9 @@ impl Sentinel {
         };
         let proof = link.reached
             && link.refused >= 2
-            && link.refused_since.is_some_and(|since| {
-                self.now.saturating_duration_since(since) >= REFUSALS_APART
-            });
+            && link
+                .refused_since
+                .is_some_and(|since| self.now.saturating_duration_since(since) >= REFUSALS_APART);
         if let (true, Owner::Primary(group)) = (proof, &link.owner) {
             self.primary_gone(*group, "connection refused twice");
         }

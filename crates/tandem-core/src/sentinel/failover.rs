@@ -217,7 +217,7 @@ impl Sentinel {
         };
         if failover.forced || self.count(group, failover).won {
             self.tell_primary(id, Kind::PlusElectedLeader);
-            if self.crash_after_election {
+            if self.simulate.after_election {
                 self.out.push(Output::Exit {
                     code: SIMULATED_FAILURE,
                 });
@@ -233,8 +233,8 @@ impl Sentinel {
             .election_timeout
             .min(group.settings.failover_timeout);
         let end = failover.stage_since + limit;
-        let lost = superseded(group, failover)
-            || group.all_ours() && self.count(group, failover).lost;
+        let lost =
+            superseded(group, failover) || group.all_ours() && self.count(group, failover).lost;
         if lost || now >= end {
             self.abort(id, Abort::NotElected);
             return Next::Wait(None);
@@ -370,13 +370,14 @@ impl Sentinel {
         }
         let epoch = failover.epoch;
         let handover = failover.handover.is_some();
+        let forced = failover.forced;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
         group.config_epoch = ConfigEpoch::won(epoch);
         let old = group.primary.at.clone();
         self.tell_replica(id, at, Kind::PlusPromotedSlave);
-        if self.crash_after_promotion {
+        if self.simulate.after_promotion {
             self.save();
             self.out.push(Output::Exit {
                 code: SIMULATED_FAILURE,
@@ -404,6 +405,10 @@ impl Sentinel {
         self.save();
         if handover {
             self.handover_done(id, &old);
+        } else if forced {
+            // It is alive and takes writes that will be lost: every moment counts.
+            self.tell_loss(id, &old);
+            self.change_role(id, &old, Purpose::Follow(at.clone()));
         }
         self.hello_everywhere(id);
         self.mark(id);
@@ -475,7 +480,9 @@ impl Sentinel {
         let mut open = usize::from(pending_own);
         for peer in group.peers.values() {
             match &peer.vote {
-                Some((leader, voted)) if *voted == epoch => votes += usize::from(*leader == self.id),
+                Some((leader, voted)) if *voted == epoch => {
+                    votes += usize::from(*leader == self.id)
+                }
                 // It voted in a later election already, so not in ours any more.
                 Some((_, voted)) if *voted > epoch => {}
                 Some(_) | None => {
@@ -510,10 +517,11 @@ fn needed(group: &Group) -> usize {
 fn superseded(group: &Group, failover: &Failover) -> bool {
     let voted = group.leader_epoch > failover.epoch;
     let won = group.config_epoch >= ConfigEpoch::won(failover.epoch);
-    let seen = group
-        .peers
-        .values()
-        .any(|peer| peer.vote.as_ref().is_some_and(|(_, epoch)| *epoch > failover.epoch));
+    let seen = group.peers.values().any(|peer| {
+        peer.vote
+            .as_ref()
+            .is_some_and(|(_, epoch)| *epoch > failover.epoch)
+    });
     voted || won || seen
 }
 

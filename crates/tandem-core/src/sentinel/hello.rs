@@ -145,9 +145,10 @@ impl Sentinel {
             None => local?.to_string(),
         };
         let tls = globals.tls_replication && globals.tls_port != 0;
-        let port = globals
-            .announce_port
-            .unwrap_or(if tls { globals.tls_port } else { globals.port });
+        let port =
+            globals
+                .announce_port
+                .unwrap_or(if tls { globals.tls_port } else { globals.port });
         Some(Hello {
             at: Endpoint::new(host, port),
             id: self.id.clone(),
@@ -353,7 +354,10 @@ impl Sentinel {
         self.tell_primary_with(
             id,
             Kind::PlusSentinelAddressSwitch,
-            format_args!("ip {} port {} for {}", hello.at.host, hello.at.port, hello.id),
+            format_args!(
+                "ip {} port {} for {}",
+                hello.at.host, hello.at.port, hello.id
+            ),
         );
         let mut others = 0;
         for group in self.groups.values_mut() {
@@ -442,9 +446,7 @@ impl Sentinel {
                 .ok()
                 .or_else(|| self.resolved.get(&at.host).copied())
         };
-        one.port == other.port
-            && address(one).is_some()
-            && address(one) == address(other)
+        one.port == other.port && address(one).is_some() && address(one) == address(other)
     }
 }
 
@@ -482,7 +484,10 @@ mod tests {
             (&format!("a,1,{ID},1,g,b,x,1"), HelloError::Port),
             ("a,1,0123,1,g,b,1,1", HelloError::Id),
             (&format!("a,1,{ID},-1,g,b,1,1"), HelloError::Epoch),
-            (&format!("a,1,{ID},1,g,b,1,18446744073709551616"), HelloError::Epoch),
+            (
+                &format!("a,1,{ID},1,g,b,1,18446744073709551616"),
+                HelloError::Epoch,
+            ),
             (&format!(",1,{ID},1,g,b,1,1"), HelloError::Empty),
             (&format!("a,1,{ID},1,,b,1,1"), HelloError::Empty),
         ];

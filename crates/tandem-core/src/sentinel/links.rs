@@ -175,7 +175,10 @@ impl Sentinel {
             ConnKind::PubSub => format!("sentinel-{}-pubsub", self.id.short()),
         };
         let words = |command: &[&str]| -> Vec<Vec<u8>> {
-            command.iter().map(|word| word.as_bytes().to_vec()).collect()
+            command
+                .iter()
+                .map(|word| word.as_bytes().to_vec())
+                .collect()
         };
         if kind == ConnKind::PubSub {
             // What is heard tells whether these were taken: their replies are the shell's.
@@ -325,7 +328,8 @@ impl Sentinel {
             return;
         };
         // The first attempt after a good connection is made at once; a server that accepts and hangs up is not good.
-        if gone.up && now.saturating_duration_since(gone.since) >= pace.min(Duration::from_secs(1)) {
+        if gone.up && now.saturating_duration_since(gone.since) >= pace.min(Duration::from_secs(1))
+        {
             link.failures = 0;
             link.retry_at = now;
         } else {
@@ -440,5 +444,7 @@ impl Sentinel {
 /// The links of all servers of a group, the primary's first.
 pub(super) fn server_links(group: &Group) -> Vec<LinkId> {
     let replicas = group.replicas.values().map(|replica| replica.link);
-    std::iter::once(group.primary.link).chain(replicas).collect()
+    std::iter::once(group.primary.link)
+        .chain(replicas)
+        .collect()
 }

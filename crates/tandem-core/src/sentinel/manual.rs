@@ -26,12 +26,11 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::sentinel::commands::CommandError;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Level;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{
-    GroupId, Handover, HandoverStep, Lineage, Link, ReportedRole, Stage,
-};
+use crate::sentinel::model::{GroupId, Handover, HandoverStep, Lineage, Link, ReportedRole, Stage};
 use crate::sentinel::steps::{Ending, Purpose};
 
 /// The longest pause.
@@ -50,6 +49,15 @@ pub enum CannotFailOver {
     /// No replica may be promoted; [`Sentinel::candidates`] says why.
     #[error("no replica may be promoted")]
     NoGoodReplica,
+}
+
+impl From<CannotFailOver> for CommandError {
+    fn from(error: CannotFailOver) -> Self {
+        match error {
+            CannotFailOver::InProgress => Self::InProgress,
+            CannotFailOver::NoGoodReplica => Self::NoGoodReplica,
+        }
+    }
 }
 
 impl Sentinel {

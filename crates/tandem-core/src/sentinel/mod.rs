@@ -8,6 +8,7 @@
 //! What is promised to the others on the wire (a vote, an epoch) is durable before it leaves: the machine asks for
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
+pub mod commands;
 mod down;
 mod due;
 pub mod events;
@@ -26,15 +27,19 @@ mod observe;
 mod periodic;
 mod questions;
 mod random;
+mod reasons;
 mod reconf;
 mod repair;
 mod replies;
 mod save;
 pub mod saved;
+pub mod scripts;
 pub mod select;
 pub mod settings;
 mod steps;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod vote;
 
 pub use ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};

@@ -10,12 +10,10 @@ use crate::sentinel::events::Kind;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Level;
 use crate::sentinel::machine::{Sentinel, role_word};
-use crate::sentinel::model::{
-    GroupId, Lineage, LinkId, Observed, Owner, ReportedRole,
-};
+use crate::sentinel::model::{GroupId, Lineage, LinkId, Observed, Owner, ReportedRole};
 
 /// Replicas of one group. A primary that lists more is not believed.
-pub const REPLICAS_MAX: usize = 1_000;
+pub(super) const REPLICAS_MAX: usize = 1_000;
 
 /// What is new about a server.
 struct News {
@@ -90,7 +88,10 @@ impl Sentinel {
                 continue;
             }
             if group.replicas.len() >= REPLICAS_MAX {
-                let text = format!("{} has more than {REPLICAS_MAX} replicas", group.settings.name);
+                let text = format!(
+                    "{} has more than {REPLICAS_MAX} replicas",
+                    group.settings.name
+                );
                 self.log(Level::Warning, text);
                 return;
             }
@@ -127,7 +128,8 @@ impl Sentinel {
                 Some(seconds) => Duration::from_secs(seconds),
                 None => Duration::ZERO,
             };
-            replica.never_linked = !replica.link_up && info.master_link_down_since_seconds.is_none();
+            replica.never_linked =
+                !replica.link_up && info.master_link_down_since_seconds.is_none();
             if let Some(priority) = info.slave_priority {
                 replica.priority = priority;
             }

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sentinel::due::{Key, earlier};
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{
-    Expect, Group, GroupId, Link, LinkId, Owner, Reconf, Stage,
-};
+use crate::sentinel::model::{Expect, Group, GroupId, Link, LinkId, Owner, Reconf, Stage};
 
 /// What periodic commands are aligned to.
 const GRID: Duration = Duration::from_millis(10);
@@ -63,9 +61,8 @@ impl Sentinel {
         if !matches!(link.owner, Owner::Primary(_)) {
             return slow;
         }
-        let crowded = Duration::from_micros(
-            self.groups.len() as u64 * (1_000_000 / FAST_PINGS_PER_SECOND),
-        );
+        let crowded =
+            Duration::from_micros(self.groups.len() as u64 * (1_000_000 / FAST_PINGS_PER_SECOND));
         (down_after / PINGS_PER_DOWN_AFTER)
             .max(PING_FAST)
             .max(crowded)
@@ -86,7 +83,9 @@ impl Sentinel {
         } else {
             every
         };
-        let ping_at = link.last_ping.map_or(now, |last| self.on_grid(last + pause));
+        let ping_at = link
+            .last_ping
+            .map_or(now, |last| self.on_grid(last + pause));
         let ping_due = ping_at <= now;
 
         let (info_at, hello_at) = match &link.owner {
@@ -138,7 +137,10 @@ impl Sentinel {
         if waits {
             return None;
         }
-        Some(link.info_sent.map_or(self.now, |sent| self.on_grid(sent + every)))
+        Some(
+            link.info_sent
+                .map_or(self.now, |sent| self.on_grid(sent + every)),
+        )
     }
 
     /// How often INFO is asked of a group's primary (`None`) or of one of its replicas.
@@ -151,12 +153,17 @@ impl Sentinel {
         let soon = INFO_SOON.min(usual);
         let Some(at) = replica else {
             // The new primary is watched until the others follow it.
-            return if group.failover.is_some() { soon } else { usual };
+            return if group.failover.is_some() {
+                soon
+            } else {
+                usual
+            };
         };
         let Some(replica) = group.replicas.get(at) else {
             return usual;
         };
-        if waits_for(group, at) || matches!(replica.reconf, Some(Reconf::Sent(_) | Reconf::InProgress))
+        if waits_for(group, at)
+            || matches!(replica.reconf, Some(Reconf::Sent(_) | Reconf::InProgress))
         {
             return fast;
         }
@@ -232,7 +239,11 @@ impl Sentinel {
     /// Asks all replicas of a group for their state at once.
     pub(super) fn ask_replicas(&mut self, id: GroupId) {
         let links: Vec<LinkId> = self.groups.get(&id).map_or_else(Vec::new, |group| {
-            group.replicas.values().map(|replica| replica.link).collect()
+            group
+                .replicas
+                .values()
+                .map(|replica| replica.link)
+                .collect()
         });
         for link in links {
             self.ask_info_now(link);

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 /// The generator.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     /// A generator that gives the same numbers for the same seed.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// A time from `from` up to, but not including, `to`, in whole microseconds; `from` if there is none between.
-    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+    pub(super) fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let span = to.saturating_sub(from).as_micros();
         let span = u64::try_from(span).unwrap_or(u64::MAX);
         if span == 0 {

@@ -37,13 +37,13 @@ impl Sentinel {
             return None;
         }
         if now >= end {
-            self.tell_primary(id, Kind::PlusFailoverEndForTimeout);
-            self.tell_primary(id, Kind::PlusFailoverEnd);
             let late: Vec<Endpoint> = open
                 .iter()
                 .filter(|replica| replica.reconf.is_none())
                 .map(|replica| replica.at.clone())
                 .collect();
+            self.tell_primary(id, Kind::PlusFailoverEndForTimeout);
+            self.tell_primary(id, Kind::PlusFailoverEnd);
             for at in late {
                 if self.change_role(id, &at, Purpose::Follow(primary.clone())) {
                     self.tell_replica(id, &at, Kind::PlusSlaveReconfSentBe);
@@ -53,12 +53,14 @@ impl Sentinel {
             return None;
         }
         let parallel = group.settings.parallel_syncs as usize;
-        let busy = open.iter().filter(|replica| replica.reconf.is_some()).count();
+        let busy = open
+            .iter()
+            .filter(|replica| replica.reconf.is_some())
+            .count();
         let tell: Vec<Endpoint> = open
             .iter()
             .filter(|replica| {
-                replica.reconf.is_none()
-                    && self.links.get(&replica.link).is_some_and(Link::is_up)
+                replica.reconf.is_none() && self.links.get(&replica.link).is_some_and(Link::is_up)
             })
             .take(parallel.saturating_sub(busy))
             .map(|replica| replica.at.clone())

@@ -47,7 +47,8 @@ impl Sentinel {
         let Some(replica) = group.replicas.get(at) else {
             return;
         };
-        if replica.observed.role == ReportedRole::Replica && group.deposed.as_ref() == Some(at)
+        if replica.observed.role == ReportedRole::Replica
+            && group.deposed.as_ref() == Some(at)
             && replica.observed.info_at.is_some()
         {
             // It returned, and as a replica.
@@ -70,8 +71,8 @@ impl Sentinel {
             ReportedRole::Primary => {
                 let ours = group.deposed.as_ref() == Some(at)
                     && group.leader_epoch <= ElectionEpoch(group.config_epoch.0);
-                let ripe = for_long(replica.up_since, wait)
-                    && for_long(replica.observed.role_since, wait);
+                let ripe =
+                    for_long(replica.up_since, wait) && for_long(replica.observed.role_since, wait);
                 if ours || ripe {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
@@ -85,8 +86,8 @@ impl Sentinel {
                     .follows
                     .as_ref()
                     .is_none_or(|follows| self.is_at(follows, &primary));
-                let ripe = for_long(replica.up_since, timeout)
-                    && for_long(replica.follows_since, timeout);
+                let ripe =
+                    for_long(replica.up_since, timeout) && for_long(replica.follows_since, timeout);
                 if !right && ripe && replica.reconf.is_none() {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
@@ -135,7 +136,12 @@ impl Sentinel {
         match bytes_lost(&own, &leader) {
             Some(0) => {}
             Some(bytes) => {
-                self.tell_server_with(id, at, Kind::PlusDiverged, format_args!("{bytes} discarded"));
+                self.tell_server_with(
+                    id,
+                    at,
+                    Kind::PlusDiverged,
+                    format_args!("{bytes} discarded"),
+                );
                 self.log(
                     Level::Warning,
                     format!(

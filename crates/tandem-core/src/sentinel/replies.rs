@@ -144,8 +144,13 @@ impl Sentinel {
         else {
             return;
         };
-        let Some([Value::Integer(down), Value::Bulk(leader), Value::Integer(epoch)]) =
-            value.as_array()
+        let Some(
+            [
+                Value::Integer(down),
+                Value::Bulk(leader),
+                Value::Integer(epoch),
+            ],
+        ) = value.as_array()
         else {
             return;
         };
@@ -166,10 +171,7 @@ impl Sentinel {
             peer.vote = vote;
             if news {
                 let name = peer_id.to_string();
-                self.log(
-                    Level::Warning,
-                    format!("{name} voted for {leader} {epoch}"),
-                );
+                self.log(Level::Warning, format!("{name} voted for {leader} {epoch}"));
             }
         }
         self.mark(group);

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::sentinel::ids::{Endpoint, GroupName};
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Group, Lineage, Link, Replica};
+use crate::sentinel::model::{Group, Lineage, Replica};
 
 /// Replicas closer together than this count as equal: 64 KiB is what one socket's buffer holds on the way, so that the
 /// difference is one of the moment at which each was asked. More (1 MiB and above) would be thousands of
@@ -64,6 +64,26 @@ pub enum Unfit {
     Refused,
 }
 
+impl Unfit {
+    /// A word for programs, the same for all times.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Disconnected => "disconnected",
+            Self::Silent => "silent",
+            Self::PriorityZero => "priority-zero",
+            Self::Stale => "no-recent-info",
+            Self::Detached => "link-down-too-long",
+            Self::Syncing => "syncing",
+            Self::NeverSynced => "never-synced",
+            Self::OtherLineage => "other-history",
+            Self::Empty => "empty",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 impl Sentinel {
     /// Whether a replica may be promoted now.
     ///
@@ -71,10 +91,7 @@ impl Sentinel {
     /// The first reason against it. All of them pass or are an operator's to remove.
     pub fn eligible(&self, group: &Group, replica: &Replica) -> Result<(), Unfit> {
         let now = self.now;
-        let link = self
-            .links
-            .get(&replica.link)
-            .ok_or(Unfit::Disconnected)?;
+        let link = self.links.get(&replica.link).ok_or(Unfit::Disconnected)?;
         let down = group.primary.down.subjective;
         if replica.down.subjective.is_some() {
             return Err(Unfit::Down);
@@ -104,7 +121,10 @@ impl Sentinel {
         if replica.link_down > outage + group.settings.down_after * 10 {
             return Err(Unfit::Detached);
         }
-        if replica.refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_FOR) {
+        if replica
+            .refused
+            .is_some_and(|at| now.saturating_duration_since(at) < REFUSED_FOR)
+        {
             return Err(Unfit::Refused);
         }
         if replica.syncing {
@@ -151,15 +171,6 @@ impl Sentinel {
             (Some(primary), Some(own)) => related(primary, own),
             (Some(_) | None, _) => false,
         }
-    }
-
-    /// The command connection to this replica stands.
-    pub(super) fn reaches(&self, group: &Group, at: &Endpoint) -> bool {
-        group
-            .replicas
-            .get(at)
-            .and_then(|replica| self.links.get(&replica.link))
-            .is_some_and(Link::is_up)
     }
 }
 
@@ -277,12 +288,14 @@ mod tests {
             let replicas: Vec<Replica> = rows
                 .iter()
                 .zip(0_u16..)
-                .map(|((priority, offset, run_id), port)| {
-                    replica(port, *priority, *offset, run_id)
-                })
+                .map(|((priority, offset, run_id), port)| replica(port, *priority, *offset, run_id))
                 .collect();
             let fit: Vec<&Replica> = replicas.iter().collect();
-            assert_eq!(pick(&fit).map(|best| best.at.port), Some(*winner), "{rows:?}");
+            assert_eq!(
+                pick(&fit).map(|best| best.at.port),
+                Some(*winner),
+                "{rows:?}"
+            );
         }
         assert!(pick(&[]).is_none());
     }

@@ -57,7 +57,12 @@ impl Sentinel {
     ///
     /// # Returns
     /// Whether it could be sent.
-    pub(super) fn change_role(&mut self, group: GroupId, target: &Endpoint, purpose: Purpose) -> bool {
+    pub(super) fn change_role(
+        &mut self,
+        group: GroupId,
+        target: &Endpoint,
+        purpose: Purpose,
+    ) -> bool {
         let Some(link) = self.server_link(group, target) else {
             return false;
         };
@@ -67,13 +72,23 @@ impl Sentinel {
         let step = self.number();
         let slaveof = self.slaveof(&purpose);
         let words = |line: &str| -> Vec<Vec<u8>> {
-            line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+            line.split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect()
         };
         self.send(link, words("MULTI"), Expect::StepPart(step));
         self.send(link, slaveof, Expect::StepPart(step));
         self.send(link, words("CONFIG REWRITE"), Expect::StepPart(step));
-        self.send(link, words("CLIENT KILL TYPE normal"), Expect::StepPart(step));
-        self.send(link, words("CLIENT KILL TYPE pubsub"), Expect::StepPart(step));
+        self.send(
+            link,
+            words("CLIENT KILL TYPE normal"),
+            Expect::StepPart(step),
+        );
+        self.send(
+            link,
+            words("CLIENT KILL TYPE pubsub"),
+            Expect::StepPart(step),
+        );
         self.send(link, words("EXEC"), Expect::Step(step));
         self.ask_info(link);
         self.steps.insert(

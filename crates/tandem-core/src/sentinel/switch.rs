@@ -9,9 +9,7 @@ use crate::sentinel::due::Key;
 use crate::sentinel::events::{Kind, switch_text};
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{
-    Down, GroupId, Observed, Owner, Primary, Replica, ReportedRole,
-};
+use crate::sentinel::model::{Down, GroupId, Observed, Owner, Primary, Replica, ReportedRole};
 
 impl Sentinel {
     /// Makes `to` the group's primary and the primary so far its replica. Whatever failover was under way is over.

@@ -81,9 +81,9 @@ impl Sentinel {
             } else {
                 ask
             };
-            let ready = peer
-                .asked_at
-                .map_or(now, |asked| Some(asked).max(peer.opinion_at).unwrap_or(asked) + pause);
+            let ready = peer.asked_at.map_or(now, |asked| {
+                Some(asked).max(peer.opinion_at).unwrap_or(asked) + pause
+            });
             if at_once || ready <= now {
                 due.push((peer.id.clone(), peer.link));
                 next = earlier(next, Some(now + pause));
@@ -92,7 +92,8 @@ impl Sentinel {
             }
         }
         for (peer, link) in due {
-            if self.may_send(link) && self.send(link, words.to_vec(), Expect::Opinion(id))
+            if self.may_send(link)
+                && self.send(link, words.to_vec(), Expect::Opinion(id))
                 && let Some(peer) = self
                     .groups
                     .get_mut(&id)
@@ -217,9 +218,9 @@ impl Sentinel {
         }
         let mut again = false;
         for peer in group.peers.values_mut() {
-            let fresh = peer
-                .asked_at
-                .is_some_and(|asked| now.saturating_duration_since(asked) < Duration::from_millis(5));
+            let fresh = peer.asked_at.is_some_and(|asked| {
+                now.saturating_duration_since(asked) < Duration::from_millis(5)
+            });
             if !peer.primary_down && !fresh {
                 // Due now, whatever the period says.
                 peer.asked_at = None;
@@ -274,7 +275,8 @@ impl Sentinel {
 
 /// Past the selection: a promotion is under way or about to be.
 fn promoting(group: &Group) -> bool {
-    group.failover.as_ref().is_some_and(|failover| {
-        matches!(failover.stage, Stage::Promoting | Stage::Confirming)
-    })
+    group
+        .failover
+        .as_ref()
+        .is_some_and(|failover| matches!(failover.stage, Stage::Promoting | Stage::Confirming))
 }
