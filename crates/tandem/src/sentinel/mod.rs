@@ -1,0 +1,3 @@
+//! `tandem sentinel`: the shell around `tandem_core::sentinel`.
+
+pub(crate) mod serve;
