@@ -56,7 +56,8 @@ impl Reader<'_> {
         };
         let values = line.words.len() - 2;
         let is_loose = unbalanced.is_some() || values > statement.words;
-        if statement.loose && is_loose {
+        let is_empty = statement.may_be_empty() && values + 1 == statement.words;
+        if statement.loose && (is_loose || is_empty) {
             self.take_rest_of_line(&mut line, statement, unbalanced);
         } else if !(statement.words..=statement.words_max).contains(&values) {
             let found = Diagnostic::error(
@@ -65,6 +66,12 @@ impl Reader<'_> {
             )
             .at(line.span(), "")
             .help(format!("it is written `{}`", statement.usage));
+            let found = match statement.key {
+                Key::Monitor if values + 1 == statement.words => found.help(
+                    "redis-sentinel leaves out a name that it could not resolve; write the address again",
+                ),
+                Key::Monitor | Key::Global(_) | Key::Group(_) => found,
+            };
             let reason = "Unrecognized sentinel configuration statement.";
             self.findings.refuse(line.fatal(reason), found);
             return;
@@ -120,12 +127,14 @@ impl Reader<'_> {
             start,
             end,
         });
+        let what = if start == end {
+            "is missing; taken as none"
+        } else {
+            "is not quoted; the rest of the line is taken as it stands"
+        };
         let found = Diagnostic::warning(
             "unquoted-value",
-            format!(
-                "the value of `{}` is not quoted; the rest of the line is taken as it stands",
-                statement.name
-            ),
+            format!("the value of `{}` {what}", statement.name),
         )
         .at(
             line.word_span(last),

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::fatal::Fatal;
 use super::model::SentinelConf;
+use super::read;
+use super::rewrite::{self, Base};
 use super::snapshot::Snapshot;
-use super::{read, rewrite};
 
 /// The text of a `sentinel.conf`, with the files that it includes as they were.
 ///
@@ -92,9 +93,9 @@ impl Document {
     }
 
     /// What the included files say by themselves, and the defaults.
-    fn base(&self) -> SentinelConf {
+    fn base(&self) -> Base {
         if self.included == Snapshot::default() {
-            return SentinelConf::default();
+            return Base::new(SentinelConf::default(), std::iter::empty());
         }
         let mut includes = Vec::new();
         for line in self.text.split_inclusive(|byte| *byte == b'\n') {
@@ -104,9 +105,9 @@ impl Document {
                 includes.extend(line);
             }
         }
-        let mut base = read::read_again(&self.path, &includes, &self.included).conf;
-        base.server.dir = SentinelConf::default().server.dir;
-        base
+        let mut conf = read::read_again(&self.path, &includes, &self.included).conf;
+        conf.server.dir = SentinelConf::default().server.dir;
+        Base::new(conf, self.included.contents.values().map(Vec::as_slice))
     }
 }
 

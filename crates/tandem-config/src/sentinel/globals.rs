@@ -42,8 +42,7 @@ impl Reader<'_> {
                 }
             }
             Global::AnnouncePort => {
-                let port = self.port(line, 2, "Invalid announce-port.");
-                self.conf.announce_port = port.filter(|port| *port != 0);
+                self.conf.announce_port = self.announce_port(line);
             }
             Global::SentinelUser => {
                 if let Some(user) = self.text(line, 2) {

@@ -211,7 +211,11 @@ impl Reader<'_> {
         };
         let key = (group, from.to_ascii_lowercase());
         match self.groups.renamed.get(&key) {
-            Some(before) if *before == to => {}
+            Some(before) if *before == to => {
+                let found = Diagnostic::warning("repeated", format!("`{from}` is renamed twice"))
+                    .at(line.span(), "redis-sentinel would not start with this line");
+                self.findings.advise(found);
+            }
             Some(before) => {
                 let found = Diagnostic::error(
                     "duplicate-rename",

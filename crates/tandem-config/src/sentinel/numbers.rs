@@ -1,5 +1,7 @@
 //! Numbers as the C library reads them for Redis: the digits at the front count, what follows is ignored.
 
+use std::net::Ipv4Addr;
+
 /// A number from the front of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leading<T> {
@@ -41,6 +43,35 @@ pub(super) fn unsigned(word: &[u8]) -> Leading<u64> {
     }
 }
 
+/// An IPv4 address in one of the forms besides four decimal numbers that the C library takes: fewer parts, the last of
+/// which fills the rest, and parts in octal (`0...`) or hexadecimal (`0x...`).
+pub(super) fn short_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let mut parts = Vec::new();
+    for part in text.split('.') {
+        let (digits, radix) = match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+            Some(digits) => (digits, 16),
+            None if part.len() > 1 && part.starts_with('0') => (part, 8),
+            None => (part, 10),
+        };
+        // from_str_radix would take a sign.
+        if parts.len() == 4 || !digits.chars().all(|digit| digit.is_digit(radix)) {
+            return None;
+        }
+        parts.push(u32::from_str_radix(digits, radix).ok()?);
+    }
+    let (last, leading) = parts.split_last()?;
+    let mut address = 0;
+    for part in leading {
+        address = address << 8 | u32::from(u8::try_from(*part).ok()?);
+    }
+    let bits = 32 - 8 * u32::try_from(leading.len()).ok()?;
+    if u64::from(*last) >> bits != 0 {
+        return None;
+    }
+    let address = u64::from(address) << bits | u64::from(*last);
+    u32::try_from(address).ok().map(Ipv4Addr::from)
+}
+
 /// Only lower-case hexadecimal digits?
 pub(super) fn is_hex(text: &str) -> bool {
     text.bytes()
@@ -68,5 +99,26 @@ mod tests {
         }
         assert_eq!(unsigned(b"18446744073709551615").value, u64::MAX);
         assert_eq!(unsigned(b"18446744073709551616").value, u64::MAX);
+    }
+
+    #[test]
+    fn short_addresses_are_those_of_the_c_library() {
+        for (text, address) in [
+            ("10.0.0.1", Some([10, 0, 0, 1])),
+            ("127.1", Some([127, 0, 0, 1])),
+            ("127.0.258", Some([127, 0, 1, 2])),
+            ("0x7f.0.0.010", Some([127, 0, 0, 8])),
+            ("2130706433", Some([127, 0, 0, 1])),
+            ("4294967296", None),
+            ("256.1", None),
+            ("1.16777216", None),
+            ("1.2.3.4.5", None),
+            ("1..2", None),
+            ("+1.2", None),
+            ("", None),
+            ("db1", None),
+        ] {
+            assert_eq!(short_ipv4(text), address.map(Ipv4Addr::from), "{text}");
+        }
     }
 }

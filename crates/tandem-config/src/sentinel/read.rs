@@ -333,20 +333,16 @@ impl<'a> Reader<'a> {
                     return;
                 }
                 let found = format!("unknown directive `{name}`");
-                match directive::nearest(&name) {
-                    Some(meant) => self.findings.refuse(
-                        line.fatal("Bad directive or wrong number of arguments"),
-                        Diagnostic::error("unknown-directive", found)
-                            .at(at, "")
-                            .help(format!("did you mean `{meant}`?")),
-                    ),
-                    None => {
-                        self.findings
-                            .advise(Diagnostic::warning("unknown-directive", found).at(
-                                at,
-                                "preserved without effect; Redis 7.0 would not start with it",
-                            ))
-                    }
+                if let Some(meant) = directive::nearest(&name) {
+                    let found = Diagnostic::error("unknown-directive", found)
+                        .at(at, "")
+                        .help(format!("did you mean `{meant}`?"));
+                    let reason = "Bad directive or wrong number of arguments";
+                    self.findings.refuse(line.fatal(reason), found);
+                } else {
+                    let why = "preserved without effect; Redis 7.0 would not start with it";
+                    let found = Diagnostic::warning("unknown-directive", found).at(at, why);
+                    self.findings.advise(found);
                 }
             }
         }
@@ -381,8 +377,9 @@ impl<'a> Reader<'a> {
                 let found =
                     Diagnostic::error("bad-rule", format!("user `{name}`: {}", error.reason))
                         .at(line.word_span(error.index + 2), "");
-                let rule = rules.get(error.index).map_or("", String::as_str);
-                let reason = format!("Error in user declaration '{rule}': {}", error.reason);
+                // Redis names the word two places before the one that is wrong.
+                let named = String::from_utf8_lossy(line.bytes(error.index)).into_owned();
+                let reason = format!("Error in user declaration '{named}': {}", error.reason);
                 self.findings.refuse(line.fatal(reason), found);
             }
         }

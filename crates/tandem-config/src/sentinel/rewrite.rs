@@ -6,7 +6,7 @@
 //! group's line never takes the place of another group's, so comments above it stay true; a removed line leaves no
 //! blank line behind.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::model::{Compat, GroupConf, Secret, SentinelConf};
 use super::read::tandem_comment;
@@ -35,39 +35,61 @@ struct Wanted {
     words: Words,
 }
 
+/// What is said outside of the text, by the files that it includes, and the defaults.
+pub(super) struct Base {
+    pub(super) conf: SentinelConf,
+    said: BTreeSet<Topic>,
+}
+
+impl Base {
+    /// `conf` is what these texts say.
+    pub(super) fn new<'a>(conf: SentinelConf, texts: impl Iterator<Item = &'a [u8]>) -> Self {
+        let said = texts
+            .flat_map(|text| text.split(|byte| *byte == b'\n'))
+            .filter_map(|line| classify(words::trim(line).1))
+            .map(|(topic, _)| topic)
+            .collect();
+        Self { conf, said }
+    }
+}
+
 /// The lines of a text by what they are about.
 struct Old {
     by_topic: BTreeMap<Topic, VecDeque<usize>>,
     /// Lines that need not be touched if they are wanted at all.
     by_words: BTreeMap<(Topic, Words), VecDeque<usize>>,
+    /// All of these lines.
+    known: Vec<usize>,
     has_signature: bool,
+    /// The first line after all `include` lines; what overrules an included file has to stand there.
+    after_includes: usize,
 }
 
-/// The text with the lines that `conf` needs. `base` is what is said outside of the text.
-pub(super) fn rewrite(text: &[u8], conf: &SentinelConf, base: &SentinelConf) -> Vec<u8> {
+/// The text with the lines that `conf` needs.
+pub(super) fn rewrite(text: &[u8], conf: &SentinelConf, base: &Base) -> Vec<u8> {
     let mut lines: Vec<Option<Vec<u8>>> = text
         .split_inclusive(|byte| *byte == b'\n')
         .map(|line| Some(line.to_vec()))
         .collect();
     let mut old = Old::of(&lines);
-    let wanted = wanted(conf, base, &|topic| old.by_topic.contains_key(topic));
+    let wanted = wanted(conf, &base.conf, &|topic| old.by_topic.contains_key(topic));
 
     // First the lines that are right already, so that they stay where they are whatever changes around them.
     let mut taken = vec![false; lines.len()];
     let mut changed = Vec::new();
     for line in wanted {
+        let first = old.first_place(&line.topic, base);
         let key = (line.topic, line.words);
-        match old.by_words.get_mut(&key).and_then(VecDeque::pop_front) {
+        match take(old.by_words.get_mut(&key), first, &taken) {
             Some(at) => taken[at] = true,
             None => changed.push(key),
         }
     }
     let mut added = Vec::new();
     for (topic, words) in changed {
-        let mut places = old.by_topic.get_mut(&topic);
-        let place = std::iter::from_fn(|| places.as_mut()?.pop_front()).find(|at| !taken[*at]);
+        let first = old.first_place(&topic, base);
         let new = line_of(&topic, &words);
-        match place {
+        match take(old.by_topic.get_mut(&topic), first, &taken) {
             Some(at) => {
                 taken[at] = true;
                 let end = line_end(lines[at].as_deref().unwrap_or_default());
@@ -76,7 +98,7 @@ pub(super) fn rewrite(text: &[u8], conf: &SentinelConf, base: &SentinelConf) -> 
             None => added.push(new),
         }
     }
-    for at in old.by_topic.into_values().flatten() {
+    for at in old.known {
         if !taken[at] {
             lines[at] = None;
         }
@@ -88,6 +110,10 @@ pub(super) fn rewrite(text: &[u8], conf: &SentinelConf, base: &SentinelConf) -> 
         }
         if !old.has_signature {
             added.insert(0, SIGNATURE.to_vec());
+            // As Redis sets it off since 7.0.
+            if !text.is_empty() && !text.ends_with(b"\n\n") {
+                text.push(b'\n');
+            }
         }
         for line in added {
             text.extend(line);
@@ -97,19 +123,40 @@ pub(super) fn rewrite(text: &[u8], conf: &SentinelConf, base: &SentinelConf) -> 
     text
 }
 
+/// The next free line from `first` on.
+fn take(places: Option<&mut VecDeque<usize>>, first: usize, taken: &[bool]) -> Option<usize> {
+    let places = places?;
+    std::iter::from_fn(|| places.pop_front()).find(|at| *at >= first && !taken[*at])
+}
+
 impl Old {
+    /// Where a line about this may stand at the earliest.
+    fn first_place(&self, topic: &Topic, base: &Base) -> usize {
+        if base.said.contains(topic) {
+            self.after_includes
+        } else {
+            0
+        }
+    }
+
     fn of(lines: &[Option<Vec<u8>>]) -> Self {
         let mut old = Self {
             by_topic: BTreeMap::new(),
             by_words: BTreeMap::new(),
+            known: Vec::new(),
             has_signature: false,
+            after_includes: 0,
         };
         for (at, line) in lines.iter().enumerate() {
             let (_, text) = words::trim(line.as_deref().unwrap_or_default());
             old.has_signature |= text == SIGNATURE;
+            if is_include(text) {
+                old.after_includes = at + 1;
+            }
             let Some((topic, words)) = classify(text) else {
                 continue;
             };
+            old.known.push(at);
             old.by_topic.entry(topic.clone()).or_default().push_back(at);
             if let Some(words) = words {
                 old.by_words
@@ -120,6 +167,11 @@ impl Old {
         }
         old
     }
+}
+
+fn is_include(text: &[u8]) -> bool {
+    let first = words::split(text, 0).words.into_iter().next();
+    first.is_some_and(|word| word.is("include"))
 }
 
 /// What a line is about, and its words in the form that a wanted line would have; none if it can only be replaced.

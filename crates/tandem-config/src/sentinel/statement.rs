@@ -159,13 +159,15 @@ pub(super) static STATEMENTS: &[Statement] = {
             "notification-script",
             2,
             "sentinel notification-script <group> <path>",
-        ),
+        )
+        .loose(),
         statement(
             Key::Group(ClientReconfigScript),
             "client-reconfig-script",
             2,
             "sentinel client-reconfig-script <group> <path>",
-        ),
+        )
+        .loose(),
         statement(
             Key::Group(AuthPass),
             "auth-pass",
@@ -284,6 +286,15 @@ impl Statement {
             Key::Monitor => Pass::Monitors,
             Key::Group(_) => Pass::Groups,
         }
+    }
+
+    /// Can the value be missing? Redis 7.0 writes an empty one as nothing.
+    pub(super) fn may_be_empty(&self) -> bool {
+        matches!(
+            self.key,
+            Key::Group(InGroup::AuthPass | InGroup::AuthUser)
+                | Key::Global(Global::SentinelUser | Global::SentinelPass)
+        )
     }
 
     /// Written by sentinels, not by people: what it says about a group that is no longer monitored can be dropped.

@@ -69,7 +69,7 @@ fn normalised(rule: &str) -> Result<String, &'static str> {
         (Some('<'), password) => Ok(format!("!{}", sha256(password))),
         (Some('#' | '!'), hash) if is_hash(hash) => Ok(rule.to_owned()),
         (Some('#' | '!'), _) => Err(
-            "The provided password hash must be exactly 64 characters and contain only lowercase hexadecimal characters",
+            "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters",
         ),
         (Some('~' | '&'), _) => Ok(rule.to_owned()),
         (Some('%'), rest) if rest.contains('~') => Ok(rule.to_owned()),

@@ -90,6 +90,19 @@ impl Reader<'_> {
         None
     }
 
+    /// A port to announce, if there is one. Redis announces any number, with which no other sentinel can do anything.
+    pub(super) fn announce_port(&mut self, line: &Line<'_>) -> Option<u16> {
+        let value = self.number(line, 2);
+        let port = u16::try_from(value).ok();
+        if port.is_none() {
+            let found = Diagnostic::warning("bad-port", "no port to announce")
+                .at(line.word_span(2), "ignored: the real port is announced")
+                .help("from 1 to 65535");
+            self.findings.advise(found);
+        }
+        port.filter(|port| *port != 0)
+    }
+
     /// An address, or a name if names are resolved.
     pub(super) fn address(&mut self, line: &Line<'_>, index: usize) -> Option<String> {
         let text = self.text(line, index)?;
@@ -97,6 +110,9 @@ impl Reader<'_> {
             .split('%')
             .next()
             .is_some_and(|address| address.parse::<IpAddr>().is_ok());
+        if let Some(ip) = numbers::short_ipv4(&text) {
+            return Some(ip.to_string());
+        }
         if is_ip || (self.conf.resolve_hostnames && !text.is_empty()) {
             return Some(text);
         }

@@ -85,6 +85,21 @@ fn group_of(group: &conf::GroupConf, own: &SentinelId) -> SavedGroup {
     }
 }
 
+/// A user as a line of the file, beginning with the word `user`.
+pub(super) fn user_line(user: &conf::AclUser) -> String {
+    format!("user {} {}", user.name, user.rules.join(" "))
+}
+
+/// A user from such a line.
+pub(super) fn user_of(line: &str) -> Option<conf::AclUser> {
+    let mut words = line.split_ascii_whitespace();
+    (words.next()? == "user").then_some(())?;
+    Some(conf::AclUser {
+        name: words.next()?.to_owned(),
+        rules: words.map(str::to_owned).collect(),
+    })
+}
+
 /// Puts the machine's state into the configuration that the file is written from.
 pub(super) fn put_state(file: &mut conf::SentinelConf, state: &SavedState) {
     file.myid = Some(state.id.as_str().to_owned());

@@ -22,8 +22,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-
-use crate::tls;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Bytes that wait for a server that does not read; beyond this the connection is closed.
 const UNSENT_BOUND: usize = 1024 * 1024;
@@ -51,7 +51,7 @@ pub(super) struct Options {
     /// `bind-source-addr`.
     pub(super) source: Option<IpAddr>,
     /// For `tls-replication yes`.
-    pub(super) tls: Option<tls::Connector>,
+    pub(super) tls: Option<TlsConnector>,
 }
 
 /// Our end of one connection's task.
@@ -188,7 +188,9 @@ impl Wire {
             (_, false) => self.carry(stream, connected).await,
             (None, true) => return Loss::Unreachable,
             (Some(connector), true) => {
-                match timeout(bound, connector.connect(&to.host, stream)).await {
+                // The name is used for nothing: fleets are configured by address.
+                let name = ServerName::IpAddress(remote.ip().into());
+                match timeout(bound, connector.connect(name, stream)).await {
                     Err(_) => return Loss::TimedOut,
                     Ok(Err(_)) => return Loss::Garbled,
                     Ok(Ok(stream)) => self.carry(stream, connected).await,

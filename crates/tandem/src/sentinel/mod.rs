@@ -32,8 +32,11 @@ use tandem_core::sentinel::io::Level;
 use tandem_core::sentinel::settings::Periods;
 use tandem_core::sentinel::{Sentinel, SentinelId};
 
+use tokio_rustls::TlsConnector;
+
 use crate::files::HostFiles;
 use crate::linux::sys;
+use crate::tls;
 
 /// The version whose ways are kept.
 const REDIS_VERSION: &str = "7.0.15";
@@ -185,8 +188,9 @@ fn assemble(
             .and_then(|text| text.parse::<IpAddr>().ok()),
         tls: connector(&conf.server.tls)?,
     };
-    let (server, asks) =
-        serve::Server::new(settings).map_err(|error| Refused::Host(error.to_string()))?;
+    let started = |error: serve::StartError| Refused::Host(error.to_string());
+    let (server, asks) = serve::Server::new(settings).map_err(started)?;
+    server.listen().map_err(started)?;
     log.line(Level::Warning, &format!("Sentinel ID is {}", state.id));
     let seed = seed().map_err(host("random numbers"))?;
     let (machine, first) = Sentinel::new(state, Periods::default(), seed, Instant::now());
@@ -212,9 +216,9 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
         } else {
             server.bind.clone()
         },
-        port: server.port,
-        tls_port: server.tls.port,
-        tls: (server.tls.port != 0).then(|| serve_tls(&server.tls)),
+        port: Some(server.port).filter(|port| *port != 0),
+        tls_port: Some(server.tls.port).filter(|port| *port != 0),
+        tls: tls_files(&server.tls),
         unix_socket: server.unixsocket.clone().map(PathBuf::from),
         unix_socket_mode: server.unixsocketperm,
         backlog: server.tcp_backlog,
@@ -229,7 +233,7 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
         users: conf
             .users
             .iter()
-            .map(|user| format!("user {} {}", user.name, user.rules.join(" ")))
+            .map(boot::user_line)
             .collect(),
         acl_file: server.aclfile.clone().map(PathBuf::from),
         acl_log_max: usize::try_from(server.acllog_max_len).unwrap_or(usize::MAX),
@@ -244,6 +248,52 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
             max_clients,
         },
         ..defaults
+    }
+}
+
+/// The certificates of the listening side, where there are some.
+fn tls_files(files: &conf::TlsConf) -> Option<tls::ServerFiles> {
+    Some(tls::ServerFiles {
+        pair: pair(files.cert_file.as_deref()?, files.key_file.as_deref()?),
+        authorities: authorities(files),
+        auth_clients: match files.auth_clients {
+            conf::TlsAuthClients::Yes => tls::AuthClients::Yes,
+            conf::TlsAuthClients::No => tls::AuthClients::No,
+            conf::TlsAuthClients::Optional => tls::AuthClients::Optional,
+        },
+    })
+}
+
+/// The connecting side, where `tls-replication` asks for it. The client's pair is preferred, as in Redis.
+fn connector(files: &conf::TlsConf) -> Result<Option<TlsConnector>, Refused> {
+    if !files.replication {
+        return Ok(None);
+    }
+    let client = files
+        .client_cert_file
+        .as_deref()
+        .zip(files.client_key_file.as_deref());
+    let own = files.cert_file.as_deref().zip(files.key_file.as_deref());
+    let files = tls::ClientFiles {
+        pair: client.or(own).map(|(certificate, key)| pair(certificate, key)),
+        authorities: authorities(files),
+    };
+    tls::connector(&files)
+        .map(Some)
+        .map_err(|error| Refused::Host(format!("TLS: {error}")))
+}
+
+fn pair(certificate: &str, key: &str) -> tls::Pair {
+    tls::Pair {
+        certificate: PathBuf::from(certificate),
+        key: PathBuf::from(key),
+    }
+}
+
+fn authorities(files: &conf::TlsConf) -> tls::Authorities {
+    tls::Authorities {
+        file: files.ca_cert_file.clone().map(PathBuf::from),
+        folder: files.ca_cert_dir.clone().map(PathBuf::from),
     }
 }
 

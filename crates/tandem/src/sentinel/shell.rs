@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant as Wake;
 
-use super::file::{self, File};
+use super::boot;
+use super::file::File;
 use super::links::{Links, Options};
 use super::log::RedisLog;
 use super::names;
@@ -89,6 +90,7 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
     let mut asks = parts.asks;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = shell.server.shutdown();
     shell.carry_out(parts.first);
     shell.links.flush();
     loop {
@@ -97,6 +99,7 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
             biased;
             _ = terminate.recv() => return Ok(End::Asked),
             _ = interrupt.recv() => return Ok(End::Asked),
+            () = shutdown.notified() => return Ok(End::Asked),
             Some(input) = happened.recv() => {
                 shell.note_lateness(deadline);
                 shell.feed(input);
@@ -209,8 +212,9 @@ impl Shell {
 
     fn save(&mut self, version: SaveVersion, state: SavedState) {
         let users = self.server.users();
+        let users = users.iter().filter_map(|line| boot::user_of(line)).collect();
         let inputs = self.inputs.clone();
-        file::save(&self.file, state, users, move |result| {
+        self.file.save(state, users, move |result| {
             // The loop that asked is gone when this fails, and then nobody waits.
             let _ = inputs.blocking_send(Input::Saved { version, result });
         });
