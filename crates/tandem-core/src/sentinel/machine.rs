@@ -164,6 +164,12 @@ impl Sentinel {
         self.finish()
     }
 
+    /// The periods as they are now.
+    #[must_use]
+    pub fn periods(&self) -> &Periods {
+        &self.periods
+    }
+
     /// When [`Input::Tick`] is wanted at the latest, if nothing else comes in before.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {

@@ -156,7 +156,7 @@ impl Wire {
         let loss = match timeout(bound, dial(&to, &options)).await {
             Err(_) => Loss::TimedOut,
             Ok(Err(error)) => loss_of(&error),
-            Ok(Ok(stream)) => self.speak(stream, &to, secure, &options, bound).await,
+            Ok(Ok(stream)) => self.speak(stream, secure, &options, bound).await,
         };
         // The loop outlives its connections; where it is gone, nobody is there to be told.
         let _ = self
@@ -171,7 +171,6 @@ impl Wire {
     async fn speak(
         &mut self,
         stream: TcpStream,
-        to: &Endpoint,
         secure: bool,
         options: &Options,
         bound: Duration,
@@ -264,7 +263,11 @@ impl Wire {
         };
         let mut values = Vec::new();
         let mut taken = 0;
-        while let Some(len) = self.parser.parse(&bytes[taken..]).map_err(|_| Loss::Garbled)? {
+        while let Some(len) = self
+            .parser
+            .parse(&bytes[taken..])
+            .map_err(|_| Loss::Garbled)?
+        {
             values.push(Value::from_nodes(self.parser.nodes(), &bytes[taken..]));
             taken += len;
             if taken == bytes.len() {
@@ -322,7 +325,10 @@ async fn dial(to: &Endpoint, options: &Options) -> io::Result<TcpStream> {
     } else {
         TcpSocket::new_v6()?
     };
-    if let Some(source) = options.source.filter(|ip| ip.is_ipv4() == address.is_ipv4()) {
+    if let Some(source) = options
+        .source
+        .filter(|ip| ip.is_ipv4() == address.is_ipv4())
+    {
         socket.bind(SocketAddr::new(source, 0))?;
     }
     socket.set_nodelay(true)?;

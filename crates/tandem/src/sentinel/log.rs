@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use jiff::Zoned;
+use tandem_core::sentinel::commands::LogLevel;
 use tandem_core::sentinel::io::Level;
 
 /// Lines waiting to be written.
@@ -23,7 +24,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct RedisLog {
     items: SyncSender<Item>,
-    least: Level,
+    /// Nothing at all where there is none.
+    least: Option<Level>,
     left_out: Arc<AtomicU64>,
     pid: u32,
 }
@@ -34,11 +36,11 @@ enum Item {
 }
 
 impl RedisLog {
-    /// Begins to write to `path`, or to standard output. Lines below `least` are left out.
+    /// Begins to write to `path`, or to standard output. `least` decides what is left out.
     ///
     /// # Errors
     /// When the file cannot be opened for appending.
-    pub(super) fn start(path: Option<PathBuf>, least: Level) -> io::Result<Self> {
+    pub(super) fn start(path: Option<PathBuf>, least: LogLevel) -> io::Result<Self> {
         if let Some(path) = &path {
             // Opened anew for each batch, as Redis does, so that a rotated file is followed; a wrong path shows now.
             open(path)?;
@@ -51,15 +53,20 @@ impl RedisLog {
             .spawn(move || write_all(path.as_ref(), &waiting, &counter))?;
         Ok(Self {
             items,
-            least,
+            least: level_of(least),
             left_out,
             pid: std::process::id(),
         })
     }
 
+    /// From now on, lines below `least` are left out.
+    pub(super) fn set_least(&mut self, least: LogLevel) {
+        self.least = level_of(least);
+    }
+
     /// Writes a line.
     pub(super) fn line(&self, level: Level, text: &str) {
-        if level < self.least {
+        if self.least.is_none_or(|least| level < least) {
             return;
         }
         let mark = match level {
@@ -82,6 +89,17 @@ impl RedisLog {
             // Out of time: the disk stands still, and we leave all the same.
             let _ = written.recv_timeout(FLUSH_WITHIN);
         }
+    }
+}
+
+/// The least grave lines that are written.
+fn level_of(least: LogLevel) -> Option<Level> {
+    match least {
+        LogLevel::Debug => Some(Level::Debug),
+        LogLevel::Verbose => Some(Level::Verbose),
+        LogLevel::Notice => Some(Level::Notice),
+        LogLevel::Warning => Some(Level::Warning),
+        LogLevel::Nothing => None,
     }
 }
 

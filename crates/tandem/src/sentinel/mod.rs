@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tandem_config::sentinel as conf;
+use tandem_core::sentinel::commands::LogLevel;
 use tandem_core::sentinel::io::Level;
 use tandem_core::sentinel::settings::Periods;
 use tandem_core::sentinel::{Sentinel, SentinelId};
@@ -97,10 +98,10 @@ fn start(args: &SentinelArgs) -> Result<ExitCode, Refused> {
         return Err(Refused::Usage(format!(
             "{}\n{}",
             fatal.redis_text(REDIS_VERSION),
-            loaded.report
+            loaded.report.render(false)
         )));
     }
-    let warnings = loaded.report.to_string();
+    let warnings = loaded.report.render(false);
     let conf = loaded.conf;
     if conf.server.daemonize && daemonize::leave_terminal().map_err(host("daemonize"))? {
         return Ok(ExitCode::SUCCESS);
@@ -143,7 +144,9 @@ fn start(args: &SentinelArgs) -> Result<ExitCode, Refused> {
 fn arguments(args: &SentinelArgs) -> Result<(PathBuf, conf::Overrides), Refused> {
     use std::os::unix::ffi::OsStrExt;
     let mut words = args.words.iter().filter(|word| *word != "--sentinel");
-    let path = words.next().filter(|word| !word.as_bytes().starts_with(b"-"));
+    let path = words
+        .next()
+        .filter(|word| !word.as_bytes().starts_with(b"-"));
     let Some(path) = path else {
         return Err(Refused::Usage(
             "usage: tandem sentinel /path/to/sentinel.conf [--option value ...]\n\
@@ -230,11 +233,7 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
             .requirepass
             .as_ref()
             .map(|secret| String::from_utf8_lossy(secret.as_bytes()).into_owned()),
-        users: conf
-            .users
-            .iter()
-            .map(boot::user_line)
-            .collect(),
+        users: conf.users.iter().map(boot::user_line).collect(),
         acl_file: server.aclfile.clone().map(PathBuf::from),
         acl_log_max: usize::try_from(server.acllog_max_len).unwrap_or(usize::MAX),
         identity: serve::Identity {
@@ -244,7 +243,11 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
             config_file: path.display().to_string(),
-            port: if server.port == 0 { server.tls.port } else { server.port },
+            port: if server.port == 0 {
+                server.tls.port
+            } else {
+                server.port
+            },
             max_clients,
         },
         ..defaults
@@ -275,7 +278,9 @@ fn connector(files: &conf::TlsConf) -> Result<Option<TlsConnector>, Refused> {
         .zip(files.client_key_file.as_deref());
     let own = files.cert_file.as_deref().zip(files.key_file.as_deref());
     let files = tls::ClientFiles {
-        pair: client.or(own).map(|(certificate, key)| pair(certificate, key)),
+        pair: client
+            .or(own)
+            .map(|(certificate, key)| pair(certificate, key)),
         authorities: authorities(files),
     };
     tls::connector(&files)
@@ -297,12 +302,13 @@ fn authorities(files: &conf::TlsConf) -> tls::Authorities {
     }
 }
 
-fn level_of(level: conf::LogLevel) -> Level {
+fn level_of(level: conf::LogLevel) -> LogLevel {
     match level {
-        conf::LogLevel::Debug => Level::Debug,
-        conf::LogLevel::Verbose => Level::Verbose,
-        conf::LogLevel::Notice => Level::Notice,
-        conf::LogLevel::Warning | conf::LogLevel::Nothing => Level::Warning,
+        conf::LogLevel::Debug => LogLevel::Debug,
+        conf::LogLevel::Verbose => LogLevel::Verbose,
+        conf::LogLevel::Notice => LogLevel::Notice,
+        conf::LogLevel::Warning => LogLevel::Warning,
+        conf::LogLevel::Nothing => LogLevel::Nothing,
     }
 }
 
@@ -332,8 +338,8 @@ fn seed() -> io::Result<u64> {
 }
 
 fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
-    let read = rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?;
-    debug_assert_eq!(read, bytes.len(), "the kernel gives up to 256 bytes whole");
+    // Up to 256 bytes come whole.
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(())
 }
 

@@ -12,8 +12,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Finds the address behind a name. [`Input::Resolved`] follows within the bound.
 pub(super) fn resolve(host: String, inputs: mpsc::Sender<Input>) {
     tokio::task::spawn_local(async move {
-        let found = timeout(WITHIN, tokio::net::lookup_host((host.as_str(), 0))).await;
-        let result = match found {
+        let result = match timeout(WITHIN, tokio::net::lookup_host((host.as_str(), 0))).await {
             Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(mut addresses)) => addresses

@@ -199,6 +199,7 @@ impl Shell {
                         self.server.publish(&event);
                     }
                 }
+                Output::SetLogLevel(least) => self.log.set_least(least),
                 Output::Log { level, text } => self.log.line(level, &text),
                 Output::NextFailover { group, at } => self.tell_next_failover(&group.0, at),
                 Output::Save { version, state } => self.save(version, *state),
@@ -212,7 +213,10 @@ impl Shell {
 
     fn save(&mut self, version: SaveVersion, state: SavedState) {
         let users = self.server.users();
-        let users = users.iter().filter_map(|line| boot::user_of(line)).collect();
+        let users = users
+            .iter()
+            .filter_map(|line| boot::user_of(line))
+            .collect();
         let inputs = self.inputs.clone();
         self.file.save(state, users, move |result| {
             // The loop that asked is gone when this fails, and then nobody waits.
@@ -237,4 +241,3 @@ impl Shell {
         );
     }
 }
-
