@@ -211,7 +211,7 @@ fn awkward() -> SentinelConf {
 }
 
 /// The files of the folder `written` were given to redis-sentinel 7.0.15, which started with each of them and, for
-/// `awkward.conf`, told each value as it is here. With TANDEM_BLESS they are written anew, and have to be given to it again.
+/// `awkward.conf`, answered or wrote back each value as it is here. With TANDEM_BLESS they are written anew, and have to be given to it again.
 fn given_to_redis(name: &str, written: &[u8]) {
     let path = folder("written").join(name);
     if std::env::var_os("TANDEM_BLESS").is_some() {
