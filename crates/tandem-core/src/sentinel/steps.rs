@@ -9,6 +9,7 @@ use tandem_resp::Value;
 
 use crate::sentinel::events::Kind;
 use crate::sentinel::ids::Endpoint;
+use crate::sentinel::io::Level;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Expect, GroupId, LinkId, Stage};
 
@@ -51,6 +52,14 @@ pub(super) enum Ending {
     /// The connection ended before the answer: it may or may not have been done.
     Unknown,
 }
+
+/// The commands whose answers EXEC returns.
+const TRANSACTION: [&str; 4] = [
+    "SLAVEOF",
+    "CONFIG REWRITE",
+    "CLIENT KILL TYPE normal",
+    "CLIENT KILL TYPE pubsub",
+];
 
 impl Sentinel {
     /// Has a server change its role.
@@ -170,10 +179,10 @@ impl Sentinel {
         }
         // The transaction's answers: SLAVEOF's is first. An error behind it costs clients a reconnection, not the role.
         let parts = value.as_array().unwrap_or_default();
-        for part in parts {
+        for (part, command) in parts.iter().zip(TRANSACTION) {
             if let Some(error) = part.as_error() {
                 step.refusals
-                    .push(String::from_utf8_lossy(error).into_owned());
+                    .push(format!("{command}: {}", String::from_utf8_lossy(error)));
             }
         }
         let transaction = !step.plain && step.purpose != Purpose::Pause;
@@ -183,19 +192,28 @@ impl Sentinel {
             value.as_error().is_some()
         };
         if !step.refusals.is_empty() {
-            let what = match step.purpose {
-                Purpose::Pause => "CLIENT PAUSE",
-                Purpose::Promote | Purpose::Follow(_) | Purpose::Fence(_) | Purpose::Restore => {
-                    "SLAVEOF"
+            let detail = step.refusals.join("; ");
+            match (&step.purpose, refused) {
+                (Purpose::Pause, _) => {
+                    self.tell_server_with(
+                        step.group,
+                        &step.target,
+                        Kind::MinusPauseRefused,
+                        detail,
+                    );
                 }
-            };
-            let detail = format!("{what}: {}", step.refusals.join("; "));
-            let kind = if step.purpose == Purpose::Pause {
-                Kind::MinusPauseRefused
-            } else {
-                Kind::MinusStepRefused
-            };
-            self.tell_server_with(step.group, &step.target, kind, detail);
+                (
+                    Purpose::Promote | Purpose::Follow(_) | Purpose::Fence(_) | Purpose::Restore,
+                    true,
+                ) => {
+                    self.tell_server_with(step.group, &step.target, Kind::MinusStepRefused, detail)
+                }
+                // The role changed. A server without a configuration file cannot keep that over a restart.
+                (
+                    Purpose::Promote | Purpose::Follow(_) | Purpose::Fence(_) | Purpose::Restore,
+                    false,
+                ) => self.log(Level::Notice, format!("{}: {detail}", step.target)),
+            }
         }
         if refused && transaction && parts.is_empty() && self.send_plain(number, &step) {
             return;

@@ -79,8 +79,15 @@ impl fmt::Display for Refused {
     }
 }
 
+const USAGE: &str = "usage: tandem sentinel /path/to/sentinel.conf [--option value ...]\n\
+     In place of redis-sentinel, whose arguments these are. The state is kept in the configuration file, so there has to be one.";
+
 /// Runs a sentinel until it is told to end.
 pub(crate) fn run(args: &SentinelArgs) -> ExitCode {
+    if matches!(args.words.as_slice(), [word] if word == "--help" || word == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match start(args) {
         Ok(code) => code,
         Err(refused) => {
@@ -148,11 +155,7 @@ fn arguments(args: &SentinelArgs) -> Result<(PathBuf, conf::Overrides), Refused>
         .next()
         .filter(|word| !word.as_bytes().starts_with(b"-"));
     let Some(path) = path else {
-        return Err(Refused::Usage(
-            "usage: tandem sentinel /path/to/sentinel.conf [--option value ...]\n\
-             Sentinel keeps its state in the configuration file, so it cannot run without one."
-                .to_owned(),
-        ));
+        return Err(Refused::Usage(USAGE.to_owned()));
     };
     let path = PathBuf::from(path);
     // Absolute before `dir` moves us.
