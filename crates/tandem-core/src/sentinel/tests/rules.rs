@@ -5,7 +5,8 @@ use std::time::Duration;
 use tandem_resp::Value;
 
 use super::stories::{SETTLE, agreed_on_another, assert_whole, ms, promotions, settled};
-use super::world::{Plan, World, group_name, server_at};
+use super::view::Plan;
+use super::world::{World, group_name, server_at};
 use crate::sentinel::Sentinel;
 use crate::sentinel::forget::{PEER_AGE, REPLICA_AGE};
 use crate::sentinel::hello::Hello;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::server::Life;
-use super::world::{Plan, World, server_at};
+use super::view::Plan;
+use super::world::{World, server_at};
 use crate::sentinel::Endpoint;
 use crate::sentinel::io::Input;
 

@@ -7,6 +7,30 @@ use super::world::{Told, World, group_name};
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Loss;
 
+/// What a world begins with.
+pub(super) struct Plan {
+    pub(super) sentinels: usize,
+    pub(super) quorum: u32,
+    pub(super) replicas: u16,
+    /// How many of the sentinels do not know our question.
+    pub(super) foreign: usize,
+    pub(super) seed: u64,
+    pub(super) failover_timeout: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            sentinels: 3,
+            quorum: 2,
+            replicas: 2,
+            foreign: 0,
+            seed: 1,
+            failover_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
 impl World {
     /// A sentinel's process ends.
     pub(super) fn stop(&mut self, node: usize) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tandem_resp::Value;
 
 use super::server::{Effect, Life, Server};
+use super::view::Plan;
 use crate::sentinel::Sentinel;
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
 use crate::sentinel::io::{ConnId, ConnKind, Input, Loss, Output, Question, RequestId};
@@ -83,30 +84,6 @@ pub(super) fn group_name() -> GroupName {
 
 fn id_of(index: usize) -> SentinelId {
     SentinelId::parse(&format!("{:040x}", 0xabcd_0000 + index)).expect("forty digits")
-}
-
-/// What a world begins with.
-pub(super) struct Plan {
-    pub(super) sentinels: usize,
-    pub(super) quorum: u32,
-    pub(super) replicas: u16,
-    /// How many of the sentinels do not know our question.
-    pub(super) foreign: usize,
-    pub(super) seed: u64,
-    pub(super) failover_timeout: Duration,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            sentinels: 3,
-            quorum: 2,
-            replicas: 2,
-            foreign: 0,
-            seed: 1,
-            failover_timeout: Duration::from_secs(10),
-        }
-    }
 }
 
 impl World {
