@@ -20,7 +20,7 @@ use crate::sentinel::events::Kind;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Word;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Group, GroupId, Lineage, Link, LinkId, Owner};
+use crate::sentinel::model::{Group, GroupId, Lineage, Link, LinkId, Owner, Replica};
 
 /// Two refusals that are closer together are one.
 const REFUSALS_APART: Duration = Duration::from_millis(50);
@@ -133,35 +133,44 @@ impl Sentinel {
         let Some(group) = self.groups.get(&id) else {
             return;
         };
-        if group.primary.data_gone.is_some() || group.primary.observed.loading {
+        if group.primary.observed.loading {
             return;
         }
-        let verdict = data_lost(group);
+        let verdict = data_lost(group, |replica| {
+            // Data that cannot be reached saves nobody from an empty primary.
+            self.links.get(&replica.link).is_some_and(Link::is_up)
+                && replica.down.subjective.is_none()
+        });
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
         match verdict {
+            Some(_) if group.primary.data_gone.is_some() => {}
             Some(reason) => {
                 group.primary.data_gone = Some(reason.clone());
                 let at = group.primary.at.clone();
                 self.tell_server_with(id, &at, Kind::PlusDataGone, reason);
                 self.mark(id);
             }
-            // Asked once: from here on the replicas follow what it has.
-            None => group.primary.before_reboot = None,
+            // From here on nobody holds more than it has: there is nothing left to save.
+            None => {
+                group.primary.before_reboot = None;
+                group.primary.data_gone = None;
+                self.mark(id);
+            }
         }
     }
 }
 
 /// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more: then promoting
 /// somebody else would save nothing.
-fn data_lost(group: &Group) -> Option<String> {
+fn data_lost(group: &Group, reachable: impl Fn(&Replica) -> bool) -> Option<String> {
     let before = group.primary.before_reboot.as_ref()?;
     let after = group.primary.observed.lineage.as_ref()?;
     let holder = group
         .replicas
         .values()
-        .filter(|replica| replica.observed.lineage.is_some() && !replica.syncing)
+        .filter(|replica| reachable(replica) && !replica.syncing)
         .filter(|replica| {
             replica
                 .observed
