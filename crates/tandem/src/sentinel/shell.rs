@@ -4,13 +4,15 @@
 //! The loop measures how late it wakes: a process that stood still must not hold its own silence against the servers.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tandem_core::sentinel::commands;
 use tandem_core::sentinel::io::{Level, SaveVersion};
 use tandem_core::sentinel::saved::SavedState;
-use tandem_core::sentinel::{Input, Output, RequestId, Sentinel};
+use tandem_core::sentinel::{Input, Output, Question, RequestId, Sentinel};
 use tandem_resp::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -149,7 +151,7 @@ impl Shell {
         self.waiting.insert(request, ask.answer);
         self.feed(Input::Asked {
             request,
-            question: ask.question,
+            question: with_programs(ask.question),
         });
     }
 
@@ -240,4 +242,21 @@ impl Shell {
             &format!("Next failover delay: I will not start a failover before {text}"),
         );
     }
+}
+
+/// The machine opens no files: whether a script that a question names can be run is looked up for it.
+fn with_programs(question: Question) -> Question {
+    let Question::Sentinel(args) = question else {
+        return question;
+    };
+    let named = commands::scripts_named(&args);
+    if named.is_empty() {
+        return Question::Sentinel(args);
+    }
+    let executable = |path: &String| {
+        std::fs::metadata(path)
+            .is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    };
+    let programs = named.into_iter().filter(executable).collect();
+    Question::SentinelWithPrograms { args, programs }
 }
