@@ -3,6 +3,7 @@
 //! - [`settings`] reads `tandem.toml` into typed values for the daemon, and owns the one table of all keys.
 //! - [`keepalived`] reads `keepalived.conf` as keepalived itself understands it, into its effective configuration.
 //! - [`import`] turns that configuration into a `tandem.toml`.
+//! - [`sentinel`] reads `sentinel.conf` as redis-sentinel does, and writes it back as redis-sentinel would.
 //! - [`diagnostic`] is how every reader reports: severity, code, message, places in files, help; collected, so that one run
 //!   shows everything that is wrong with a file, and rendered as text or serialised for machines.
 //!
@@ -12,6 +13,7 @@
 pub mod diagnostic;
 pub mod import;
 pub mod keepalived;
+pub mod sentinel;
 pub mod settings;
 pub mod value;
 

@@ -6,6 +6,9 @@
 //! - [`ns`]: the network and its faults (cut, one-way cut, filtered VRRP, power-off, link down);
 //! - [`server`]: redis-server and its relatives, with their identity asserted after every start;
 //! - [`client`]: the measuring client, and the comparison of what it was promised with what a server holds;
+//! - [`fleet`]: a group of servers under many Sentinels, real ones and ours side by side;
+//! - [`fake`]: endpoints that only look like servers, to hear what a Sentinel sends, and to be thousands;
+//! - [`golden`]: recorded exchanges with a real Sentinel, and their comparison with any other;
 //! - [`arrangement`]: the same pair of servers kept available by tandem, by keepalived or by Sentinel;
 //! - [`interop`]: `tandem vrrp` beside the real keepalived;
 //! - [`bench`]: runs each fault on each arrangement and prints the comparison.
@@ -18,12 +21,16 @@
 pub mod arrangement;
 pub mod bench;
 pub mod client;
+pub mod fake;
+pub mod fleet;
+pub mod golden;
 pub mod interop;
 pub mod ns;
 pub mod poll;
 pub mod process;
 pub mod resp;
 pub mod server;
+pub mod wire;
 
 use std::io::Write;
 use std::path::PathBuf;

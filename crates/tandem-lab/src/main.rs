@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tandem_lab::bench::{Contestant, Plan, Scenario, render, run};
+use tandem_lab::bench::{Contestant, Plan, Scenario, render, run, sentinel};
+use tandem_lab::fleet::Program;
 use tandem_lab::ns::ensure_capable;
 use tandem_lab::server::Flavour;
 
@@ -27,6 +28,8 @@ enum Command {
 enum Bench {
     /// Every fault on tandem, keepalived and Sentinel: gaps and losses as clients see them.
     Failover(Failover),
+    /// Real redis-sentinel and `tandem sentinel` through the same troubles, and fleets of both.
+    Sentinel(Sentinel),
 }
 
 #[derive(Debug, Args)]
@@ -54,13 +57,86 @@ struct Failover {
     results: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Sentinel {
+    /// Runs of each program per scenario.
+    #[arg(long, default_value_t = 20)]
+    runs: u32,
+    /// Runs of each mix per trouble.
+    #[arg(long, default_value_t = 1)]
+    mixed_runs: u32,
+    /// Only these: kill, freeze, manual, cut, groups, mixed, or one mix such as mixed-TRRRR-kill.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these programs: real, tandem.
+    #[arg(long, value_delimiter = ',')]
+    on: Vec<Program>,
+    /// How many groups one Sentinel watches in `groups`.
+    #[arg(long, default_value_t = 1000)]
+    groups: usize,
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "sentinel-results.jsonl")]
+    results: PathBuf,
+}
+
+impl Sentinel {
+    fn scenarios(&self) -> Result<Vec<sentinel::Scenario>, String> {
+        let mut scenarios = Vec::new();
+        for name in &self.only {
+            if name == "mixed" {
+                scenarios.extend(sentinel::Scenario::mixed());
+            } else {
+                scenarios.push(name.parse()?);
+            }
+        }
+        if scenarios.is_empty() {
+            scenarios.extend(sentinel::Scenario::COMPARED);
+            scenarios.extend(sentinel::Scenario::mixed());
+        }
+        Ok(scenarios)
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Command::Bench(Bench::Failover(args)) = cli.command;
+    let Command::Bench(bench) = cli.command;
     if let Err(reason) = ensure_capable() {
         eprintln!("tandem-lab cannot run here: {reason}");
         return ExitCode::FAILURE;
     }
+    let table = match bench {
+        Bench::Failover(args) => failover(args),
+        Bench::Sentinel(args) => sentinels(args),
+    };
+    match table {
+        Ok(table) => {
+            println!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sentinels(args: Sentinel) -> anyhow::Result<String> {
+    let plan = sentinel::Plan {
+        runs: args.runs,
+        mixed_runs: args.mixed_runs,
+        scenarios: args.scenarios().map_err(anyhow::Error::msg)?,
+        programs: if args.on.is_empty() {
+            Program::ALL.to_vec()
+        } else {
+            args.on
+        },
+        groups: args.groups,
+        results: args.results,
+    };
+    Ok(sentinel::render(&sentinel::run(&plan)?))
+}
+
+fn failover(args: Failover) -> anyhow::Result<String> {
     let plan = Plan {
         runs: args.runs,
         peer_runs: args.peer_runs,
@@ -78,14 +154,5 @@ fn main() -> ExitCode {
         flavour: args.server,
         results: args.results,
     };
-    match run(&plan) {
-        Ok(results) => {
-            println!("{}", render(results.outcomes()));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(render(run(&plan)?.outcomes()))
 }

@@ -1,7 +1,7 @@
 //! Keeps Redis and Valkey behind one address that stays up.
 //!
 //! The binary is the shell around cores that do no IO: [`run`] for the daemon of a pair, [`vrrp`] in place of
-//! keepalived, [`cli`] for people, [`linux`] and [`redis`] for the outside world. Where to begin reading:
+//! keepalived, [`sentinel`] in place of redis-sentinel, [`cli`] for people, [`linux`] and [`redis`] for the outside world. Where to begin reading:
 //! `tandem_core::keeper`.
 
 mod cli;
@@ -12,6 +12,8 @@ mod linux;
 #[allow(dead_code)]
 mod redis;
 mod run;
+mod sentinel;
+mod tls;
 mod vrrp;
 
 fn main() -> std::process::ExitCode {

@@ -3,10 +3,14 @@
 //! Each run is one line of a results file, written when the run is over, so that a benchmark that was interrupted goes
 //! on where it stopped. tandem runs on: the next fault hits the pair that the last one left. The peers start afresh
 //! for every run, because by hand-made set-ups only the first failover is promised.
+//!
+//! [`sentinel`] is the other benchmark, of Sentinels alone.
 
+mod lines;
 mod measure;
 mod outcome;
 mod scenario;
+pub mod sentinel;
 mod stall;
 mod table;
 

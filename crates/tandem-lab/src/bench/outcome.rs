@@ -1,13 +1,11 @@
 //! The outcome of one run, and the file in which outcomes are kept: JSON, one line each.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::Cell;
+use super::lines::Lines;
 
 /// What one run showed. Times are in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -97,10 +95,7 @@ impl Outcome {
 
 /// All outcomes, those of earlier invocations included.
 #[derive(Debug)]
-pub struct Results {
-    file: File,
-    outcomes: Vec<Outcome>,
-}
+pub struct Results(Lines<Outcome>);
 
 impl Results {
     /// Opens the file, or begins it.
@@ -108,31 +103,14 @@ impl Results {
     /// # Errors
     /// When it cannot be read or written, or a line in it is no outcome; the line is named.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let text = if path.exists() {
-            std::fs::read_to_string(path)?
-        } else {
-            String::new()
-        };
-        // A run that was cut off in the middle of its line left no newline: that run is to be repeated.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let outcomes = text[..whole]
-            .lines()
-            .enumerate()
-            .map(|(index, line)| {
-                serde_json::from_str(line)
-                    .with_context(|| format!("{}, line {}", path.display(), index + 1))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let file = File::options().create(true).append(true).open(path)?;
-        file.set_len(whole as u64)?;
-        Ok(Self { file, outcomes })
+        Lines::open(path).map(Self)
     }
 
     /// How many runs of a cell succeeded.
     #[must_use]
     pub fn count(&self, cell: &Cell) -> u32 {
         let runs = self
-            .outcomes
+            .outcomes()
             .iter()
             .filter(|outcome| outcome.is_of(cell) && outcome.failure.is_none())
             .count();
@@ -144,17 +122,13 @@ impl Results {
     /// # Errors
     /// When it cannot be written.
     pub fn add(&mut self, outcome: Outcome) -> anyhow::Result<()> {
-        let mut line = serde_json::to_string(&outcome)?;
-        line.push('\n');
-        self.file.write_all(line.as_bytes())?;
-        self.outcomes.push(outcome);
-        Ok(())
+        self.0.add(outcome)
     }
 
     /// All of them, in the order in which they were made.
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
+        self.0.outcomes()
     }
 }
 

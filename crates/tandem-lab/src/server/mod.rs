@@ -158,6 +158,12 @@ impl Server {
         SocketAddr::new(self.host.address(), self.port)
     }
 
+    /// The host that it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// The process, to be killed, frozen and thawed.
     #[must_use]
     pub fn process(&self) -> &Process {

@@ -65,6 +65,8 @@ enum Verb {
     Demo(crate::demo::DemoArgs),
     /// In place of keepalived: the same file, the same scripts.
     Vrrp(crate::vrrp::VrrpArgs),
+    /// In place of redis-sentinel: the same file, port, commands and messages.
+    Sentinel(crate::sentinel::SentinelArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -159,6 +161,9 @@ enum Verb {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
+    if let Some(args) = crate::sentinel::SentinelArgs::of_alias(std::env::args_os()) {
+        return crate::sentinel::run(&args);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -171,6 +176,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(match cli.command {
         Verb::Demo(args) => demo(&args),
         Verb::Vrrp(args) => return crate::vrrp::main(args),
+        Verb::Sentinel(args) => return crate::sentinel::run(&args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),

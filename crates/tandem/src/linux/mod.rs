@@ -26,7 +26,7 @@ mod netlink;
 pub(crate) mod proc;
 pub(crate) mod raw;
 pub(crate) mod sockdiag;
-mod sys;
+pub(crate) mod sys;
 #[cfg(test)]
 mod testing;
 pub(crate) mod users;

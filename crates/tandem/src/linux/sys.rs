@@ -110,6 +110,26 @@ fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
     unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
 }
 
+/// Keeps descriptors that our parent left open from reaching programs that we start.
+///
+/// Rust opens its own with close-on-exec; what was inherited is open here and would be open in every script.
+/// `close_range(2)` does it for all at once; kernels before 5.11 do not know the flag.
+pub(crate) fn close_on_exec_above_stderr() -> io::Result<()> {
+    // SAFETY: no memory is passed, and marking a descriptor close-on-exec changes nothing for whoever uses it here.
+    let code = unsafe {
+        libc::close_range(
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC.cast_signed(),
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Moves the calling thread into a new, empty network namespace.
 #[cfg(test)]
 pub(super) fn enter_new_network_namespace() -> io::Result<()> {

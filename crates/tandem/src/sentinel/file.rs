@@ -1,0 +1,143 @@
+//! Writes the configuration file: whole, atomically and synced, away from the loop.
+//!
+//! One thread does all writing, in order. Redis writes inside its loop, and a slow disk makes it miss its own pings;
+//! here only what must be durable waits, namely a vote.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use tandem_config::sentinel::{AclUser, Document, SentinelConf};
+use tandem_core::sentinel::saved::SavedState;
+
+use super::boot;
+
+/// Writes that wait: the machine has at most one outstanding.
+const WAITING_MAX: usize = 4;
+
+/// A write's result goes to this.
+type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// The file and the thread that writes it.
+pub(super) struct File {
+    jobs: SyncSender<(SavedState, Vec<AclUser>, Done)>,
+}
+
+impl File {
+    /// Takes over the file that was read into `conf`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn start(document: Document, conf: SentinelConf) -> io::Result<Self> {
+        let (jobs, waiting) = sync_channel::<(SavedState, Vec<AclUser>, Done)>(WAITING_MAX);
+        let mut writer = Writer { document, conf };
+        std::thread::Builder::new()
+            .name("config".to_owned())
+            .spawn(move || {
+                while let Ok((state, users, done)) = waiting.recv() {
+                    done(writer.write(&state, users));
+                }
+            })?;
+        Ok(Self { jobs })
+    }
+
+    /// Writes the state; `done` is called from the writing thread.
+    pub(super) fn save(
+        &self,
+        state: SavedState,
+        users: Vec<AclUser>,
+        done: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) {
+        let job: (SavedState, Vec<AclUser>, Done) = (state, users, Box::new(done));
+        if let Err(error) = self.jobs.try_send(job) {
+            let (std::sync::mpsc::TrySendError::Full(job)
+            | std::sync::mpsc::TrySendError::Disconnected(job)) = error;
+            (job.2)(Err("the writer of the file does not keep up".to_owned()));
+        }
+    }
+}
+
+struct Writer {
+    document: Document,
+    /// What does not come from the machine: ports, TLS and so on.
+    conf: SentinelConf,
+}
+
+impl Writer {
+    fn write(&mut self, state: &SavedState, users: Vec<AclUser>) -> Result<(), String> {
+        boot::put_state(&mut self.conf, state);
+        self.conf.users = users;
+        let text = self
+            .document
+            .render(&self.conf)
+            .map_err(|error| error.to_string())?;
+        if text == self.document.text() {
+            return Ok(());
+        }
+        replace(self.document.path(), &text)
+            .map_err(|error| format!("{}: {error}", self.document.path().display()))?;
+        self.document = self.document.clone().with_text(text);
+        Ok(())
+    }
+}
+
+/// Puts `text` where `path` leads: a new file beside it, synced, renamed over it, the folder synced. The rights of the
+/// old file are kept; one that only its owner may read holds passwords.
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut fresh = name.to_owned();
+    fresh.push(format!(".{}.new", std::process::id()));
+    let fresh = folder.join(fresh);
+    let mode = fs::metadata(path).map_or(0o644, |facts| facts.mode() & 0o7777);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(text)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        fs::File::open(&folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // What is left of the attempt would only confuse the next reader of the folder.
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_rights() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sentinel.conf");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_an_error_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone/sentinel.conf");
+        assert!(replace(&path, b"new").is_err());
+    }
+}

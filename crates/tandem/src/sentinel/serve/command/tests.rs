@@ -1,0 +1,67 @@
+use super::*;
+
+#[test]
+fn the_table_is_the_real_ones() {
+    assert_eq!(LISTED.len(), 72);
+    let containers = LISTED.iter().filter(|entry| entry.container().is_none());
+    assert_eq!(containers.count(), 15);
+    assert!(LISTED.is_sorted_by_key(|entry| entry.name));
+    for id in CommandId::all() {
+        let entry = id.entry();
+        assert_eq!(entry.name, entry.name.to_ascii_lowercase());
+        assert_eq!(CommandId::by_name(entry.name.as_bytes()), Some(id));
+        assert_eq!(entry.listed, entry.as_if.is_empty(), "{}", entry.name);
+        assert_eq!(entry.listed, !entry.summary.is_empty(), "{}", entry.name);
+        assert!(id.permission().entry().listed, "{}", entry.name);
+        if let Some(container) = entry.container() {
+            assert!(
+                CommandId::by_name(container.as_bytes()).is_some(),
+                "{}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn bits_have_the_names_of_their_categories() {
+    for (name, bit) in bits::NAMED {
+        let index = category(name.as_bytes()).unwrap();
+        assert_eq!(*bit, 1 << index, "{name}");
+    }
+}
+
+#[test]
+fn requests_are_found_in_any_case_and_by_their_words_only() {
+    let known = |name: &str| Lookup::Known(CommandId::by_name(name.as_bytes()).unwrap());
+    for (words, found) in [
+        (&["PING"][..], known("ping")),
+        (&["Sentinel", "MASTERS"], known("sentinel|masters")),
+        (&["sentinel"], known("sentinel")),
+        (&["ping", "masters"], known("ping")),
+        (&["sentinel", "nope"], Lookup::UnknownSubcommand),
+        (&["sentinel|masters"], Lookup::UnknownCommand),
+        (&["client|id"], Lookup::UnknownCommand),
+        (&["get"], Lookup::UnknownCommand),
+        (&[""], Lookup::UnknownCommand),
+        (&[], Lookup::UnknownCommand),
+    ] {
+        assert_eq!(lookup(words), found, "{words:?}");
+    }
+}
+
+#[test]
+fn numbers_of_arguments() {
+    let takes = |name: &str, args| {
+        CommandId::by_name(name.as_bytes())
+            .unwrap()
+            .entry()
+            .takes(args)
+    };
+    assert!(takes("role", 1) && !takes("role", 2));
+    assert!(takes("ping", 1) && takes("ping", 9));
+    assert!(takes("sentinel|set", 5) && !takes("sentinel|set", 4));
+    assert!(
+        takes("sentinel|is-master-down-by-addr", 6) && !takes("sentinel|is-master-down-by-addr", 7)
+    );
+}
