@@ -3,7 +3,7 @@
 //! Each daemon dials the other and says its statements on the connection it opened; what it hears comes
 //! in on the one it accepted. So each direction stands for itself, and a link that works one way only
 //! is seen as that. The machines own framing (RESP), handshake and counters; connecting, deadlines and
-//! what to do after an error are the shell's. After any error the connection is to be closed: nothing
+//! what to do after an error are the shell's. Others speak on the same port: [`opening`] tells who it is. After any error the connection is to be closed: nothing
 //! that follows on it can be believed.
 //!
 //! ```text
@@ -165,6 +165,50 @@ impl Dialer {
                 .arg(statement)
                 .arg(code),
         ))
+    }
+}
+
+/// What a connection to the daemon's port is, by the first bytes said on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A command `TANDEM ...`: for [`Listener`].
+    Peer,
+    /// Anything else: a client that looks for a primary, a person, a stranger.
+    Client,
+    /// Too little to say.
+    Undecided,
+}
+
+/// Tells peers from everybody else: a peer's first word is TANDEM, in either form of a request.
+#[must_use]
+pub fn opening(bytes: &[u8]) -> Opening {
+    /// More digits than any count of arguments has.
+    const DIGITS_MAX: usize = 4;
+    const WORD: &[u8] = b"TANDEM";
+    let Some((b'*', rest)) = bytes.split_first() else {
+        return begins(bytes, WORD);
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > DIGITS_MAX || (digits == 0 && !rest.is_empty()) {
+        return Opening::Client;
+    }
+    let rest = &rest[digits..];
+    let frame: &[u8] = b"\r\n$6\r\n";
+    match begins(rest, frame) {
+        Opening::Peer => begins(&rest[frame.len()..], WORD),
+        other @ (Opening::Client | Opening::Undecided) => other,
+    }
+}
+
+/// Whether the bytes begin with these, in any case; they may still be on their way.
+fn begins(bytes: &[u8], with: &[u8]) -> Opening {
+    let there = bytes.len().min(with.len());
+    if !bytes[..there].eq_ignore_ascii_case(&with[..there]) {
+        Opening::Client
+    } else if there == with.len() {
+        Opening::Peer
+    } else {
+        Opening::Undecided
     }
 }
 
@@ -428,6 +472,35 @@ mod tests {
             "the other side does not know the shared secret"
         );
         assert!(turn.heard.is_empty());
+    }
+
+    #[test]
+    fn the_first_word_tells_peers_from_clients() {
+        let (_, hello) = dialer("s", "b", "a");
+        let peers: [&[u8]; 3] = [&hello, b"TANDEM HELLO b x\r\n", b"*1\r\n$6\r\ntandem\r\n"];
+        for bytes in peers {
+            let decided =
+                (1..=bytes.len()).find(|len| opening(&bytes[..*len]) != Opening::Undecided);
+            let decided = decided.expect("decided at some byte");
+            assert_eq!(opening(&bytes[..decided]), Opening::Peer);
+            assert_eq!(opening(bytes), Opening::Peer);
+        }
+        let clients: [&[u8]; 8] = [
+            b"PING\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+            b"*2\r\n$6\r\nCLIENT\r\n",
+            b"\r\n",
+            b"*x",
+            b"*99999",
+            b"\xff\x00",
+            b"TANDOM",
+        ];
+        for bytes in clients {
+            assert_eq!(opening(bytes), Opening::Client, "{bytes:?}");
+        }
+        for bytes in [b"".as_slice(), b"T", b"*", b"*3\r\n$6", b"*3\r\n$6\r\nTAN"] {
+            assert_eq!(opening(bytes), Opening::Undecided, "{bytes:?}");
+        }
     }
 
     #[test]

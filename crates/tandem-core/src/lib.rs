@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod conversation;
+pub mod directory;
 pub mod health;
 pub mod ids;
 pub mod info;
@@ -29,3 +30,4 @@ pub mod session;
 pub mod statement;
 #[cfg(test)]
 mod testing;
+pub mod topology;

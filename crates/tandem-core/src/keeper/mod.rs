@@ -29,6 +29,7 @@ mod stream;
 mod takeover;
 #[cfg(test)]
 mod testing;
+mod topology;
 pub mod view;
 
 use std::collections::BTreeMap;

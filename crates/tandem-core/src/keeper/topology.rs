@@ -1,0 +1,156 @@
+//! Which server of the pair is the primary, as this host knows it: for clients that ask for it.
+//!
+//! Both hosts apply the same rule to the same two statements, so they answer alike as soon as they have heard each other:
+//! of the hosts whose server may accept writes by right, the one of the newest epoch. Between a release and the
+//! promotion that follows it there is none, and none is told: a client that is told a dead address waits for a
+//! time-out there, one that is told nothing asks again.
+
+use std::time::Instant;
+
+use crate::health::Health;
+use crate::keeper::Keeper;
+use crate::server::{ServerRole, ServerView};
+use crate::statement::Statement;
+use crate::topology::{Member, Topology, endpoint};
+
+impl Keeper {
+    /// The pair's servers and its primary as of now.
+    #[must_use]
+    pub fn topology(&self, now: Instant) -> Topology {
+        let peer = self.live_peer(now);
+        let own = self
+            .phase
+            .name()
+            .holds_primary()
+            .then_some((&self.journal.epoch, self.settings.server_address.as_str()));
+        let other = peer
+            .filter(|peer| peer.phase.holds_primary())
+            .map(|peer| (&peer.epoch, peer.server_address.as_str()));
+        // Epochs of two promotions differ in any case; see `Epoch`.
+        let primary = own.into_iter().chain(other).max_by_key(|(epoch, _)| *epoch);
+        let mut servers: Vec<Member> = self.own_member(now).into_iter().collect();
+        servers.extend(self.peer_member(peer));
+        Topology {
+            epoch: self.journal.epoch.counter,
+            primary: primary.and_then(|(_, address)| endpoint(address)),
+            servers,
+            daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
+        }
+    }
+
+    fn own_member(&self, now: Instant) -> Option<Member> {
+        let at = endpoint(&self.settings.server_address)?;
+        let healthy = match self.health(now) {
+            Health::Fine | Health::Busy | Health::Sick => true,
+            Health::Unknown
+            | Health::Loading
+            | Health::Unmanageable
+            | Health::Silent(_)
+            | Health::Dead(_) => false,
+        };
+        let known = Member {
+            healthy,
+            ..Member::unknown(at)
+        };
+        Some(described(known, self.server()))
+    }
+
+    /// The other host's server: as its daemon says, or, where that is silent, as far as the address is known.
+    fn peer_member(&self, live: Option<&Statement>) -> Option<Member> {
+        match live {
+            Some(peer) => {
+                let known = Member {
+                    healthy: peer.healthy,
+                    ..Member::unknown(endpoint(&peer.server_address)?)
+                };
+                Some(described(known, peer.server.as_ref()))
+            }
+            None => {
+                let heard = self
+                    .peer
+                    .statement
+                    .as_ref()
+                    .map(|peer| &peer.server_address);
+                let address = heard.or(self.peer.server_address.as_ref())?;
+                Some(Member::unknown(endpoint(address)?))
+            }
+        }
+    }
+}
+
+fn described(known: Member, view: Option<&ServerView>) -> Member {
+    let Some(view) = view else {
+        return known;
+    };
+    let (follows, link_up) = match &view.role {
+        ServerRole::Primary => (None, false),
+        ServerRole::Replica { of, link_up, .. } => (endpoint(of), *link_up),
+    };
+    Member {
+        run_id: view.run_id.0.clone(),
+        follows,
+        link_up,
+        offset: view.offset.0,
+        ..known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, HostId};
+    use crate::keeper::testing::keeper;
+    use crate::keeper::{Input, PeerEvent};
+    use crate::sentinel::Endpoint;
+    use crate::statement::PhaseName;
+
+    const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
+
+    fn said(phase: PhaseName, counter: u64) -> Input {
+        let statement = Statement {
+            group: "g".to_owned(),
+            host: HostId::new("a"),
+            server_address: "10.0.0.1:6379".to_owned(),
+            phase,
+            epoch: Epoch {
+                counter,
+                host: HostId::new("a"),
+            },
+            ..Statement::decode(STATEMENT).expect("the corpus is good")
+        };
+        Input::Peer(PeerEvent::Heard(Box::new(statement)))
+    }
+
+    #[test]
+    fn the_peer_s_word_names_the_primary_while_it_is_heard() {
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        assert_eq!(keeper.topology(start).primary, None);
+        keeper.handle(said(PhaseName::Primary, 7), start);
+        let told = keeper.topology(start);
+        assert_eq!(told.primary, Some(Endpoint::new("10.0.0.1", 6379)));
+        assert_eq!((told.epoch, told.daemons), (7, vec!["a".to_owned()]));
+        let addresses: Vec<String> = told.servers.iter().map(|it| it.at.name()).collect();
+        assert_eq!(addresses, ["10.0.0.2:6379", "10.0.0.1:6379"]);
+        // Silent for as long as VRRP waits: its word counts no more, its address is still known.
+        let later = start + keeper.settings.master_down;
+        let told = keeper.topology(later);
+        assert_eq!(told.primary, None);
+        assert!(told.daemons.is_empty());
+        assert_eq!(told.servers.len(), 2);
+    }
+
+    #[test]
+    fn one_that_steps_back_is_no_primary() {
+        let start = crate::testing::origin();
+        for phase in [
+            PhaseName::Released,
+            PhaseName::Rejoining,
+            PhaseName::TakingOver,
+        ] {
+            let mut keeper = keeper(start);
+            keeper.handle(said(phase, 7), start);
+            assert_eq!(keeper.topology(start).primary, None, "{phase:?}");
+        }
+    }
+}
