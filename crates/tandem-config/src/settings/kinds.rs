@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::section::{Read, Wrong};
-use super::{Hook, Preempt, Resync};
+use super::{DirectoryAddress, Hook, Preempt, Resync};
 use crate::suggest::nearest;
 use crate::value::{self, IpPrefix, Window};
 
@@ -263,6 +263,13 @@ impl Read for Preempt {
             value,
             &[("never", Self::Never), ("after-sync", Self::AfterSync)],
         )
+    }
+}
+
+impl Read for DirectoryAddress {
+    const KIND: &'static str = "\"vip\" or \"servers\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        word(value, &[("vip", Self::Vip), ("servers", Self::Servers)])
     }
 }
 

@@ -51,6 +51,18 @@ pub struct Host {
     pub secret_file: Option<PathBuf>,
     /// Folder of the journal, the archive and the control socket.
     pub state_dir: PathBuf,
+    /// The address that Sentinel-aware clients are told on that port.
+    pub directory: DirectoryAddress,
+}
+
+/// `directory`: where Sentinel-aware clients are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirectoryAddress {
+    /// To the group's VIP, which is closed before its primary steps back; to the server where there is no VIP.
+    Vip,
+    /// To the primary's own address.
+    Servers,
 }
 
 impl Host {

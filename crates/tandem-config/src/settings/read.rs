@@ -105,12 +105,14 @@ fn read_host(section: &Section<'_, '_>, report: &mut Report) -> Option<Host> {
     let secret_file = section.get::<PathBuf>(report, "secret_file");
     let state_dir = section.get::<PathBuf>(report, "state_dir");
     let port = section.get::<Port>(report, "port");
+    let directory = section.get(report, "directory");
     Some(Host {
         id: id?.0,
         address: address?,
         port: port?.0,
         secret_file,
         state_dir: state_dir?,
+        directory: directory?,
     })
 }
 

@@ -183,6 +183,8 @@ pub const KEYS: &[Key] = &[
         "Folder of the journal, the archive and the control socket."),
     default("host.port", "port", "26379",
         "Port for peers, the SENTINEL directory and redis-cli."),
+    default("host.directory", "\"vip\" or \"servers\"", "\"vip\"",
+        "Where Sentinel-aware clients of that port are sent: to the group's VIP, which is closed before its primary steps back, or to the primary's own address, as without a VIP."),
     later("host.tls", "peers authenticate each other by secret_file; keep the link on a private network"),
 
     required("peer.id", "name", "\"b\"",

@@ -19,6 +19,8 @@ const SECRET: &str = "a-secret-of-the-lab-and-of-nothing-else\n";
 pub struct TandemPair {
     pair: Pair,
     program: PathBuf,
+    /// Lines that go into the host's block of both files, `directory = "servers"` for example.
+    host_lines: Vec<String>,
     /// Lines that go into the group's block of both files, `preempt = "after-sync"` for example.
     group_lines: Vec<String>,
     advert_interval: String,
@@ -35,11 +37,19 @@ impl TandemPair {
         Ok(Self {
             pair: Pair::new(settings)?,
             program,
+            host_lines: Vec::new(),
             group_lines: Vec::new(),
             advert_interval: "100ms".to_owned(),
             down_after: "300ms".to_owned(),
             spawns: false,
         })
+    }
+
+    /// Adds a line to the host's block of both configuration files.
+    #[must_use]
+    pub fn host_line(mut self, line: &str) -> Self {
+        self.host_lines.push(line.to_owned());
+        self
     }
 
     /// Adds a line to the group's block of both configuration files.
@@ -121,6 +131,7 @@ id          = "{id}"
 address     = "{address}"
 secret_file = "{secret}"
 state_dir   = "{state}"
+{host_lines}
 
 [[peer]]
 id      = "{peer_id}"
@@ -149,6 +160,7 @@ advert_interval = "{advert_interval}"
             peer_id = peer.host(),
             peer_address = self.pair.host(peer).address(),
             server = self.pair.server_address(side),
+            host_lines = self.host_lines.join("\n"),
             lines = self.group_lines.join("\n"),
             manage = self.manage(side),
             advert_interval = self.advert_interval,

@@ -2,13 +2,14 @@
 //!
 //! One thread, one runtime. Each group is a loop ([`group`]) around a [`tandem_core::pair::Pair`]; what
 //! the pair orders is carried out by [`steps`], [`front`] and [`vrrp_io`], and every result goes back in as
-//! an input. [`server`] watches the local Redis, [`peer`] talks with the other daemon, [`control`] with the
-//! command line. Nothing here decides who is primary.
+//! an input. [`server`] watches the local Redis, [`peer`] talks with the other daemon, [`directory`] with
+//! clients that ask for the primary, [`control`] with the command line. Nothing here decides who is primary.
 
 pub(crate) mod archive;
 mod checks;
 mod child;
 pub(crate) mod control;
+mod directory;
 pub(crate) mod duplicate;
 pub(crate) mod events;
 mod front;
@@ -53,10 +54,20 @@ pub(crate) fn control_path(state_dir: &Path) -> PathBuf {
 }
 
 /// Runs until TERM or INT, or until a group cannot go on.
-pub(crate) async fn run(mut settings: Settings, config_path: PathBuf) -> Result<()> {
+pub(crate) async fn run(settings: Settings, config_path: PathBuf) -> Result<()> {
+    // Clients of the directory are served beside the groups, on the same thread.
+    let local = tokio::task::LocalSet::new();
+    local.run_until(look_after(settings, config_path)).await
+}
+
+async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> {
     prepare_state(&settings)?;
     let secret = read_secret(&settings)?;
-    let (peers, mut heard) = peer::Peers::start(&settings, secret.clone()).await?;
+    let (peers, incoming) = peer::Peers::start(&settings, secret.clone()).await?;
+    let mut heard = incoming.heard;
+    let told = directory::Told::new(&settings);
+    let port = directory::Port::new(&settings, &config_path, &told, incoming.strangers)?;
+    tokio::task::spawn_local(port.run());
     let mut groups = Groups::new();
     let mut running = tokio::task::JoinSet::new();
     for group in &settings.groups {
@@ -65,7 +76,10 @@ pub(crate) async fn run(mut settings: Settings, config_path: PathBuf) -> Result<
             &settings,
             group,
             secret.as_ref(),
-            peers.clone(),
+            group::Outside {
+                peers: peers.clone(),
+                told: told.clone(),
+            },
             sender.clone(),
             receiver,
         )

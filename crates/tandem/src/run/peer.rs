@@ -1,5 +1,9 @@
 //! The sockets of the daemons' conversation; what is said on them is `tandem_core::conversation`'s.
 //!
+//! The port is shared: whoever does not begin as a peer does is handed over to the directory ([`super::directory`]), with
+//! what it has said so far. Only a few connections at a time may be of unknown kind, so that a crowd of strangers cannot
+//! keep the peer out.
+//!
 //! Each daemon dials the other and listens for it. A statement holds everything, so only the newest one of
 //! each group is kept for sending: nothing can queue up behind a slow peer.
 
@@ -9,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings::Settings;
-use tandem_core::conversation;
+use tandem_core::conversation::{self, Opening};
 use tandem_core::ids::HostId;
 use tandem_core::keeper::{Input, PeerEvent};
 use tandem_core::session::{NONCE_BYTES, Secret};
@@ -38,6 +42,25 @@ const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Inputs on their way to the groups.
 const HEARD_MAX: usize = 256;
 
+/// Connections on their way to the directory; more are closed.
+const STRANGERS_MAX: usize = 64;
+
+/// A connection that is none of a peer's, and what was read from it.
+pub(crate) struct Stranger {
+    /// The connection.
+    pub(crate) stream: TcpStream,
+    /// Its first bytes.
+    pub(crate) first: Vec<u8>,
+}
+
+/// What comes in on the port.
+pub(crate) struct Incoming {
+    /// What peers say, with the group that it is about.
+    pub(crate) heard: mpsc::Receiver<(String, Input)>,
+    /// Everybody else.
+    pub(crate) strangers: mpsc::Receiver<Stranger>,
+}
+
 type Latest = BTreeMap<String, Arc<Vec<u8>>>;
 
 /// What is said to the peers.
@@ -48,13 +71,14 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Listens and dials. Returns the handle for speaking and the stream of what is heard.
+    /// Listens and dials. Returns the handle for speaking and what comes in.
     pub(crate) async fn start(
         settings: &Settings,
         secret: Option<Secret>,
-    ) -> Result<(Self, mpsc::Receiver<(String, Input)>)> {
+    ) -> Result<(Self, Incoming)> {
         let (latest, said) = watch::channel(Latest::new());
         let (heard, inputs) = mpsc::channel(HEARD_MAX);
+        let (met, strangers) = mpsc::channel(STRANGERS_MAX);
         let redial = Arc::new(Notify::new());
         let own = HostId::new(&settings.host.id);
         let address = settings.host.socket_addr();
@@ -62,7 +86,14 @@ impl Peers {
             format!("cannot listen on {address} (host.address and host.port of the configuration)")
         })?;
         let known: Vec<HostId> = settings.peers.iter().map(|p| HostId::new(&p.id)).collect();
-        tokio::spawn(accept(listener, own.clone(), known, secret.clone(), heard));
+        let visitor = Visitor {
+            own: own.clone(),
+            known,
+            secret: secret.clone(),
+            heard,
+            met,
+        };
+        tokio::spawn(accept(listener, visitor));
         if let Some(secret) = secret {
             for peer in &settings.peers {
                 let dialer = Dialer {
@@ -76,7 +107,11 @@ impl Peers {
                 tokio::spawn(dialer.run(said.clone()));
             }
         }
-        Ok((Self { latest, redial }, inputs))
+        let incoming = Incoming {
+            heard: inputs,
+            strangers,
+        };
+        Ok((Self { latest, redial }, incoming))
     }
 
     /// Says this from now on, until something newer is said about the same group.
@@ -217,13 +252,7 @@ impl Dialer {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    own: HostId,
-    known: Vec<HostId>,
-    secret: Option<Secret>,
-    heard: mpsc::Sender<(String, Input)>,
-) {
+async fn accept(listener: TcpListener, visitor: Visitor) {
     let room = Arc::new(tokio::sync::Semaphore::new(ACCEPTED_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else {
@@ -231,14 +260,9 @@ async fn accept(
         };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let visitor = Visitor {
-                    own: own.clone(),
-                    known: known.clone(),
-                    secret: secret.clone(),
-                    heard: heard.clone(),
-                };
+                let visitor = visitor.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = visitor.serve(stream).await {
+                    if let Err(error) = visitor.receive(stream).await {
                         tracing::info!("connection from {from}: {error:#}");
                     }
                     drop(permit);
@@ -252,17 +276,52 @@ async fn accept(
     }
 }
 
-/// One accepted connection: the peer, or anybody with redis-cli.
+/// Who receives an accepted connection: the peer's, or anybody's.
+#[derive(Clone)]
 struct Visitor {
     own: HostId,
     known: Vec<HostId>,
     secret: Option<Secret>,
     heard: mpsc::Sender<(String, Input)>,
+    met: mpsc::Sender<Stranger>,
 }
 
 impl Visitor {
-    async fn serve(self, mut stream: TcpStream) -> Result<()> {
+    /// Finds out who it is.
+    async fn receive(self, mut stream: TcpStream) -> Result<()> {
+        let mut first = Vec::new();
+        let reading = async {
+            loop {
+                match conversation::opening(&first) {
+                    Opening::Undecided => {}
+                    decided @ (Opening::Peer | Opening::Client) => return Ok(Some(decided)),
+                }
+                if stream.read_buf(&mut first).await? == 0 {
+                    return Ok::<_, std::io::Error>(None);
+                }
+            }
+        };
+        let opening = match timeout(STRANGER_WITHIN, reading).await {
+            Ok(decided) => decided?,
+            // A client that connects long before it asks; a peer says its word at once.
+            Err(_) if first.is_empty() => Some(Opening::Client),
+            Err(_) => anyhow::bail!("silent for {} s", STRANGER_WITHIN.as_secs()),
+        };
+        match opening {
+            Some(Opening::Peer) => self.serve(stream, first).await,
+            Some(Opening::Client | Opening::Undecided) => {
+                if self.met.try_send(Stranger { stream, first }).is_err() {
+                    anyhow::bail!("too many connections at once");
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn serve(self, mut stream: TcpStream, first: Vec<u8>) -> Result<()> {
         tune(&stream);
+        let mut first = Some(first);
         let mut listener = conversation::Listener::new(self.own, self.known, self.secret, nonce()?);
         let mut chunk = vec![0; 16 * 1024];
         let stranger_until = Instant::now() + STRANGER_WITHIN;
@@ -273,13 +332,15 @@ impl Visitor {
             } else {
                 stranger_until.saturating_duration_since(Instant::now())
             };
-            let length = match timeout(patience, stream.read(&mut chunk)).await {
-                Err(_) => break Err(anyhow::anyhow!("silent for {} s", patience.as_secs())),
-                Ok(Err(error)) => break Err(error.into()),
-                Ok(Ok(0)) => break Ok(()),
-                Ok(Ok(length)) => length,
+            let turn = match first.take() {
+                Some(first) => listener.receive(&first),
+                None => match timeout(patience, stream.read(&mut chunk)).await {
+                    Err(_) => break Err(anyhow::anyhow!("silent for {} s", patience.as_secs())),
+                    Ok(Err(error)) => break Err(error.into()),
+                    Ok(Ok(0)) => break Ok(()),
+                    Ok(Ok(length)) => listener.receive(&chunk[..length]),
+                },
             };
-            let turn = listener.receive(&chunk[..length]);
             for statement in turn.heard {
                 let group = statement.group.clone();
                 if !groups.contains(&group) {

@@ -29,6 +29,7 @@ pub(crate) use self::settings::credentials;
 use self::settings::{core_settings, minute_of_day};
 use super::archive::Archive;
 use super::control::{Answer, Request};
+use super::directory::Told;
 use super::events::Events;
 use super::front::Front;
 use super::hooks::Hooks;
@@ -71,6 +72,15 @@ pub(crate) enum Event {
     Reload(Box<config::Group>, oneshot::Sender<Answer>),
 }
 
+/// Where a group's loop says what others should know.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    /// To the other daemon.
+    pub(crate) peers: Peers,
+    /// To clients that ask for the primary.
+    pub(crate) told: Told,
+}
+
 /// One group.
 pub(crate) struct Group {
     name: String,
@@ -81,6 +91,7 @@ pub(crate) struct Group {
     front: Front,
     vrrp: Option<VrrpIo>,
     peers: Peers,
+    told: Told,
     journal: JournalFile,
     workshop: Workshop,
     events: Events,
@@ -105,7 +116,7 @@ impl Group {
         settings: &config::Settings,
         group: &config::Group,
         secret: Option<&Secret>,
-        peers: Peers,
+        outside: Outside,
         events_out: mpsc::Sender<Event>,
         events_in: mpsc::Receiver<Event>,
     ) -> Result<Self> {
@@ -172,7 +183,8 @@ impl Group {
             events_out,
             front,
             vrrp: Some(vrrp),
-            peers,
+            peers: outside.peers,
+            told: outside.told,
             journal,
             workshop,
             events: Events::new(&group.name, &dir),
@@ -219,6 +231,8 @@ impl Group {
                 }
             }
             self.close_when_said(now).await;
+            self.told
+                .say(&self.settings, self.pair.keeper().topology(now));
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
@@ -223,6 +223,31 @@ async fn accept(shared: Rc<Shared>, listener: TcpListener, tls: Option<TlsAccept
             conn::serve(context, stream, origin).await;
         });
     }
+}
+
+/// A connection that was accepted elsewhere; `first` is what it has said already.
+pub(super) fn adopt(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>) {
+    let Some(place) = Place::take(shared) else {
+        turn_away(stream, FULL);
+        return;
+    };
+    shared.tune(&stream);
+    let shown = |address: io::Result<SocketAddr>| {
+        address.map_or_else(|_| String::new(), |it| it.to_string())
+    };
+    let origin = Origin {
+        remote: shown(stream.peer_addr()),
+        local: shown(stream.local_addr()),
+        fd: stream.as_raw_fd(),
+        unix: false,
+    };
+    let context = shared.context();
+    spawn_local(async move {
+        let _place = place;
+        let (reader, writer) = stream.into_split();
+        let whole = tokio::io::join(io::Cursor::new(first).chain(reader), writer);
+        conn::serve(context, Box::new(whole), origin).await;
+    });
 }
 
 /// Says why, if that can be done at once, and closes.

@@ -33,6 +33,7 @@ use std::time::Instant;
 use tandem_core::sentinel::Question;
 use tandem_core::sentinel::io::{Event, Level};
 use tandem_resp::Value;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
@@ -125,7 +126,8 @@ impl Server {
             settings.acl_file.clone(),
             settings.acl_log_max,
             Instant::now(),
-        );
+        )
+        .with_request_limits(settings.request);
         let shared = Shared {
             settings,
             hub: Rc::new(RefCell::new(hub)),
@@ -146,6 +148,11 @@ impl Server {
     /// The first address that cannot be had, unless the configuration allows that.
     pub(crate) fn listen(&self) -> Result<Vec<SocketAddr>, StartError> {
         listen::open(&self.shared)
+    }
+
+    /// Serves a connection that somebody else accepted and read `first` from, after asking what it is.
+    pub(crate) fn adopt(&self, stream: TcpStream, first: Vec<u8>) {
+        listen::adopt(&self.shared, stream, first);
     }
 
     /// Tells subscribers an event; those for the log alone go no further.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tandem_resp::Limits;
+
 use crate::tls;
 
 /// Where and how to serve. The words and defaults are those of redis.conf.
@@ -40,9 +42,21 @@ pub(crate) struct Settings {
     pub(crate) acl_log_max: usize,
     /// `acl-pubsub-default allchannels`.
     pub(crate) acl_all_channels: bool,
+    /// What one request of a client that may do anything may hold. Whoever still has to authenticate is held shorter.
+    pub(crate) request: Limits,
     /// How the process introduces itself.
     pub(crate) identity: Identity,
 }
+
+/// What an authenticated client of a sentinel may send in one request. Redis allows 512 MiB; a sentinel's longest
+/// command is a line of ACL rules.
+const REQUEST: Limits = Limits {
+    max_bulk: 1024 * 1024,
+    max_depth: 1,
+    max_elements: 64 * 1024,
+    max_inline: 64 * 1024,
+    max_frame: 4 * 1024 * 1024,
+};
 
 /// What `HELLO` and `INFO server` say of the process.
 #[derive(Clone, Debug)]
@@ -81,6 +95,7 @@ impl Default for Settings {
             acl_file: None,
             acl_log_max: 128,
             acl_all_channels: false,
+            request: REQUEST,
             identity: Identity {
                 redis_version: "7.0.15".to_owned(),
                 run_id: "0".repeat(40),

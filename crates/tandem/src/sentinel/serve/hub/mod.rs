@@ -110,6 +110,7 @@ enum Pause {
 #[derive(Debug)]
 pub(crate) struct Hub {
     identity: Identity,
+    request: Limits,
     users: Users,
     all_channels: bool,
     acl_file: Option<PathBuf>,
@@ -122,16 +123,6 @@ pub(crate) struct Hub {
     stats: Stats,
     shutdown: Rc<Notify>,
 }
-
-/// What an authenticated client may send in one request. Redis allows 512 MiB; a sentinel's longest command is a line of
-/// ACL rules.
-const KNOWN: Limits = Limits {
-    max_bulk: 1024 * 1024,
-    max_depth: 1,
-    max_elements: 64 * 1024,
-    max_inline: 64 * 1024,
-    max_frame: 4 * 1024 * 1024,
-};
 
 /// What anybody else may send: ten arguments of 16 KiB.
 const STRANGER: Limits = Limits {
@@ -151,6 +142,7 @@ impl Hub {
     ) -> Self {
         Self {
             identity,
+            request: super::Settings::default().request,
             users,
             all_channels,
             acl_file,
@@ -165,6 +157,11 @@ impl Hub {
         }
     }
 
+    /// The same with other limits for the requests of those who need not authenticate, or have.
+    pub(crate) fn with_request_limits(self, request: Limits) -> Self {
+        Self { request, ..self }
+    }
+
     /// Told when a client sent SHUTDOWN.
     pub(crate) fn shutdown(&self) -> Rc<Notify> {
         Rc::clone(&self.shutdown)
@@ -176,6 +173,7 @@ impl Hub {
     }
 
     /// How many connections there are.
+    #[cfg(test)]
     pub(crate) fn client_count(&self) -> usize {
         self.clients.len()
     }
@@ -243,7 +241,7 @@ impl Hub {
         if self.must_authenticate(id) {
             STRANGER
         } else {
-            KNOWN
+            self.request
         }
     }
 

@@ -1,0 +1,196 @@
+//! Discovery on the daemon's port: clients that know Redis Sentinel find each group's primary here.
+//!
+//! What is answered is [`tandem_core::directory`]'s; the port itself is the one of `tandem sentinel`
+//! ([`crate::sentinel::serve`]), with a default user who may ask and listen and nothing else. Nobody authenticates, so
+//! requests are held short and connections few. The groups' loops say where their servers are; the newest word of each is
+//! kept, and a change of primary is told to subscribers in the same turn.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use rustix::process::{Resource, getrlimit};
+use tandem_config::settings::{self as config, Settings};
+use tandem_core::directory::{Daemon, Directory, Shown, sentinel_id};
+use tandem_core::topology::Topology;
+use tandem_resp::Limits;
+use tokio::sync::{mpsc, watch};
+
+use super::peer::Stranger;
+use crate::sentinel::serve::{self, Ask, Server};
+
+/// The version of Redis whose Sentinel is answered like.
+const REDIS_VERSION: &str = "7.0.15";
+/// Clients at a time, where the process may open enough files.
+const CLIENTS_MAX: u64 = 1000;
+/// Files that the daemon itself needs.
+const OWN_FILES: u64 = 256;
+/// What anybody may ask. Questions to the directory are among it, whatever they are: it refuses them with a reason.
+const VISITOR: &str = "user default on nopass &* -@all +auth +hello +ping +role +info +command +client|id +client|info \
+     +client|getname +client|setname +client|reply +client|no-evict +subscribe +psubscribe +unsubscribe +punsubscribe \
+     +publish +sentinel";
+/// The longest request that makes sense here is a subscription to some channels.
+const REQUEST: Limits = Limits {
+    max_elements: 64,
+    max_bulk: 4 * 1024,
+    max_frame: 64 * 1024,
+    ..Limits::stranger()
+};
+
+/// What a group's loop says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Word {
+    topology: Topology,
+    address: Option<IpAddr>,
+}
+
+/// Where the groups' loops say where their servers are.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    words: watch::Sender<BTreeMap<String, Word>>,
+    vip: bool,
+}
+
+impl Told {
+    /// Nothing is known of any group yet.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            words: watch::Sender::default(),
+            vip: match settings.host.directory {
+                config::DirectoryAddress::Vip => true,
+                config::DirectoryAddress::Servers => false,
+            },
+        }
+    }
+
+    /// Says this of a group from now on.
+    pub(crate) fn say(&self, group: &config::Group, topology: Topology) {
+        let word = Word {
+            topology,
+            address: self.address(group),
+        };
+        self.words.send_if_modified(|words| {
+            if words.get(&group.name) == Some(&word) {
+                return false;
+            }
+            words.insert(group.name.clone(), word);
+            true
+        });
+    }
+
+    /// The VIP that clients are told: one of the family in which the server listens, if there is one.
+    fn address(&self, group: &config::Group) -> Option<IpAddr> {
+        let vip = group.vip.as_ref().filter(|_| self.vip)?;
+        let addresses = || vip.addresses.iter().map(|address| address.addr);
+        addresses()
+            .find(|address| address.is_ipv4() == group.server.is_ipv4())
+            .or_else(|| addresses().next())
+    }
+}
+
+/// The port's other half: whoever is no peer.
+pub(crate) struct Port {
+    server: Server,
+    asks: mpsc::Receiver<Ask>,
+    strangers: mpsc::Receiver<Stranger>,
+    words: watch::Receiver<BTreeMap<String, Word>>,
+    directory: Directory,
+}
+
+impl Port {
+    /// Prepares the answers. Connections come from `strangers`.
+    pub(crate) fn new(
+        settings: &Settings,
+        config_path: &std::path::Path,
+        told: &Told,
+        strangers: mpsc::Receiver<Stranger>,
+    ) -> Result<Self> {
+        let own = Daemon {
+            host: settings.host.id.clone(),
+            at: settings.host.socket_addr(),
+        };
+        let others = settings.peers.iter().map(|peer| Daemon {
+            host: peer.id.clone(),
+            at: peer.socket_addr(),
+        });
+        let groups = settings.groups.iter().map(|group| Shown {
+            name: group.name.clone(),
+            address: told.address(group),
+            server: group.server,
+            down_after: group.down_after,
+        });
+        let directory = Directory::new(&own, others.collect(), groups.collect(), Instant::now());
+        let max_clients = clients_max();
+        let (server, asks) = Server::new(serve::Settings {
+            bind: Vec::new(),
+            port: None,
+            max_clients,
+            users: vec![VISITOR.to_owned()],
+            request: REQUEST,
+            identity: serve::Identity {
+                redis_version: REDIS_VERSION.to_owned(),
+                run_id: sentinel_id(&own).as_str().to_owned(),
+                executable: std::env::current_exe()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+                config_file: config_path.display().to_string(),
+                port: settings.host.port,
+                max_clients,
+            },
+            ..serve::Settings::default()
+        })
+        .context("the directory's port")?;
+        Ok(Self {
+            server,
+            asks,
+            strangers,
+            words: told.words.subscribe(),
+            directory,
+        })
+    }
+
+    /// Answers for as long as the daemon runs. Needs a [`tokio::task::LocalSet`].
+    pub(crate) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.words.changed() => match changed {
+                    Ok(()) => self.take_words(),
+                    // The daemon is leaving.
+                    Err(_) => return self.server.close(),
+                },
+                Some(Ask { question, answer }) = self.asks.recv() => {
+                    // The client may have left.
+                    let _ = answer.send(self.directory.answer(&question, Instant::now()));
+                }
+                Some(Stranger { stream, first }) = self.strangers.recv() => {
+                    self.server.adopt(stream, first);
+                }
+                else => return,
+            }
+        }
+    }
+
+    fn take_words(&mut self) {
+        let now = Instant::now();
+        let words = self.words.borrow_and_update().clone();
+        for (group, word) in words {
+            self.directory.show_at(&group, word.address);
+            if let Some(event) = self.directory.update(&group, word.topology, now) {
+                tracing::info!("{group}: told {}: {}", event.name, event.payload);
+                self.server.publish(&event);
+            }
+        }
+    }
+}
+
+/// A daemon that cannot open a file any more cannot look after its server: clients leave it room.
+fn clients_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let clients = files.saturating_sub(OWN_FILES).clamp(16, CLIENTS_MAX);
+    usize::try_from(clients).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;
