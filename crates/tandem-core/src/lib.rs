@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod conversation;
 pub mod directory;
+pub mod follow;
 pub mod health;
 pub mod ids;
 pub mod info;
