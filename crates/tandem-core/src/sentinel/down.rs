@@ -1,6 +1,6 @@
 //! Down, subjectively (by our own finding) and objectively (by the quorum's).
 //!
-//! The conditions are Redis' (sentinel.md 4.1, 4.2), with proof beside silence (evidence.rs). Each link says when its
+//! The conditions are Redis' (`sentinel.c`), with proof beside silence (evidence.rs). Each link says when its
 //! silence will have lasted long enough, so that nothing has to be looked at before.
 
 use std::time::{Duration, Instant};

@@ -203,7 +203,7 @@ fn data_lost(group: &Group, reachable: impl Fn(&Replica) -> bool) -> Option<Stri
 /// Bytes of its history that a server loses when it is made to follow another, if that can be known.
 ///
 /// With `replid` equal the one behind is merely behind. With the follower's history being the other's former one, what
-/// lies beyond the fork was never on the other side. Without any common history nothing can be said (sentinel.md 10).
+/// lies beyond the fork was never on the other side. Without any common history nothing can be said (PSYNC2, `replication.c`).
 #[must_use]
 pub fn bytes_lost(follower: &Lineage, leader: &Lineage) -> Option<u64> {
     if follower.replid == leader.replid {

@@ -1,6 +1,6 @@
 //! A failover from the first doubt to the new primary.
 //!
-//! The stages, their order, their events and their time-outs are Redis' (sentinel.md 4.5, 4.6). Each input lets a group
+//! The stages, their order, their events and their time-outs are Redis' (`sentinel.c`). Each input lets a group
 //! run through as many stages as it can. What differs, and stays within the protocol:
 //!
 //! - Candidates wait for a short random time so that they do not split the votes: up to 20 ms where all sentinels

@@ -1,6 +1,6 @@
 //! Hello messages: how sentinels find each other and learn who is primary.
 //!
-//! Format and order of processing are Redis' (sentinel.md 2). What Redis takes on trust has a rule here:
+//! Format and order of processing are Redis' (`sentinel.c`). What Redis takes on trust has a rule here:
 //!
 //! - Nonsense (not eight words, a port or an epoch that is no number, an id that is not forty hex digits, a host that is
 //!   no address while names are off) is dropped without a trace beyond a debug line.

@@ -249,7 +249,7 @@ impl Observed {
     }
 }
 
-/// Where a server stands in which history (sentinel.md section 10).
+/// Where a server stands in which history (PSYNC2, `replication.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     /// `master_replid`.

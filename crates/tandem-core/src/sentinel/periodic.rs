@@ -1,6 +1,6 @@
 //! What is sent again and again on each link, and the one look at a link when its moment has come.
 //!
-//! Periods are Redis' (sentinel.md 1.1) with these differences, none of which another sentinel can notice as wrong:
+//! Periods are Redis' (`sentinel.c`) with these differences, none of which another sentinel can notice as wrong:
 //! a primary is asked more often so that its silence is noticed in time whatever the phase; INFO comes at once and often
 //! where a decision waits for it; and periodic commands keep to a grid of 10 ms, so that a thousand groups
 //! wake the process a hundred times a second and not five thousand times.

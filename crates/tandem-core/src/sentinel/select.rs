@@ -1,6 +1,6 @@
 //! Which replica may be promoted, and which one is.
 //!
-//! Redis' conditions (sentinel.md 4.7) hold. Redis sorts by priority first and compares offsets as bare numbers, and so
+//! Redis' conditions (`sentinel.c`) hold. Redis sorts by priority first and compares offsets as bare numbers, and so
 //! promotes replicas that hold nothing, or the data of another history. Here data comes first:
 //!
 //! - A replica must be of the primary's lineage: share a history id with what was last seen of the primary. Where nothing

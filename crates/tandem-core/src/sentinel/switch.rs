@@ -1,6 +1,6 @@
 //! Another server is primary now: what is said, and what becomes of everything known.
 //!
-//! Redis forgets the group and builds it again from addresses (sentinel.md 4.6, reset-and-change-address), which costs
+//! Redis forgets the group and builds it again from addresses (`sentinelResetMasterAndChangeAddress`), which costs
 //! new connections and everything INFO told. Here the links and what is known of each server are kept; only what the
 //! old roles meant is forgotten. What subscribers see is the same: `+switch-master`, then `+slave` for every replica, the
 //! old primary the last of them.

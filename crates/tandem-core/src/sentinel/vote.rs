@@ -1,6 +1,6 @@
 //! Votes: asking for them, giving them, and keeping them.
 //!
-//! A vote is a promise: at most one per group and election (sentinel.md 4.4). It is in the file before the answer that
+//! A vote is a promise: at most one per group and election (`sentinel.c`). It is in the file before the answer that
 //! tells it leaves, and when it cannot be written it is not told: the answer is `*` then, as from a sentinel that has not
 //! voted. In memory it stays given, so that nobody else gets it either.
 //!
