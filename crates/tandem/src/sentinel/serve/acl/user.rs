@@ -208,7 +208,7 @@ impl User {
                 Value::Set(
                     self.flags()
                         .iter()
-                        .map(|flag| Value::Simple(flag.as_bytes().to_vec()))
+                        .map(|flag| bulk(flag))
                         .collect(),
                 ),
             ),
