@@ -177,7 +177,8 @@ impl Hub {
             };
         }
         if let Some((user, password)) = login
-            && let refused @ Reply::Value(Value::Error(_)) = self.log_in(id, argv, (user, password), now)
+            && let refused @ Reply::Value(Value::Error(_)) =
+                self.log_in(id, argv, (user, password), now)
         {
             return refused;
         }

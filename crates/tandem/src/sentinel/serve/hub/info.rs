@@ -54,7 +54,8 @@ impl Stats {
         }
         // Counts of a second fit a double exactly.
         #[allow(clippy::cast_precision_loss)]
-        let each = |count: u64, before: u64| count.saturating_sub(before) as f64 / passed.as_secs_f64();
+        let each =
+            |count: u64, before: u64| count.saturating_sub(before) as f64 / passed.as_secs_f64();
         let old = self.rates;
         self.rates = Rates {
             looked: Some(now),
@@ -187,7 +188,7 @@ impl Hub {
         let largest = |of: fn(&super::Client) -> usize| self.clients.values().map(of).max();
         let mut text = String::from("# Clients\r\n");
         for (name, value) in [
-            ("connected_clients", self.clients.len()),
+            ("connected_clients", self.client_count()),
             ("cluster_connections", 0),
             ("maxclients", self.identity.max_clients),
             (
