@@ -111,7 +111,6 @@ impl Sentinel {
                 link.retry_at = link.retry_at.min(now);
             }
             self.due.by(Key::Link(link), now);
-            self.due.by(Key::Link(link), now);
         }
     }
 
@@ -203,12 +202,9 @@ impl Sentinel {
         });
         self.adopt_epoch(id, epoch);
         self.tell_primary(id, Kind::PlusTryFailover);
-        if forced {
-            self.save();
-        } else {
-            let own = self.id.clone();
-            self.vote(id, epoch, &own);
-        }
+        // Without an election too: nobody else may get this vote and a promotion in the same epoch.
+        let own = self.id.clone();
+        self.vote(id, epoch, &own);
         self.ask_replicas(id);
         self.ask_peers(id, true);
         self.mark(id);

@@ -17,6 +17,8 @@ const RUN_IDS: [&str; 2] = [
     "000000000000000000000000000000000000000a",
     "000000000000000000000000000000000000000b",
 ];
+/// The history that both servers have.
+const HISTORY: &str = "00000000000000000000000000000000000000aa";
 const CHANNEL: &str = "__sentinel__:hello";
 
 /// One command that was received.
@@ -101,8 +103,10 @@ impl Stand {
 
     fn info(&self, endpoint: usize, world: &World) -> String {
         let run_id = RUN_IDS[endpoint];
-        let head =
-            format!("# Server\r\nredis_version:7.0.15\r\nrun_id:{run_id}\r\n# Replication\r\n");
+        let head = format!(
+            "# Server\r\nredis_version:7.0.15\r\nrun_id:{run_id}\r\n# Replication\r\n\
+             master_replid:{HISTORY}\r\nmaster_repl_offset:100\r\nsecond_repl_offset:-1\r\n"
+        );
         if let Some((host, port)) = &world.follows[endpoint] {
             return format!(
                 "{head}role:slave\r\nmaster_host:{host}\r\nmaster_port:{port}\r\nmaster_link_status:up\r\n\
@@ -117,7 +121,7 @@ impl Stand {
             ),
             Some(_) | None => "connected_slaves:0\r\n".to_owned(),
         };
-        format!("{head}role:master\r\n{replicas}master_repl_offset:100\r\n")
+        format!("{head}role:master\r\n{replicas}")
     }
 
     fn server(&mut self, endpoint: usize, words: &[String]) -> Vec<Answer> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,8 +15,8 @@ use tandem_core::sentinel::io::{Level, SaveVersion};
 use tandem_core::sentinel::saved::SavedState;
 use tandem_core::sentinel::{Input, Output, Question, RequestId, Sentinel};
 use tandem_resp::Value;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant as Wake;
 
 use super::boot;
@@ -76,8 +77,8 @@ struct Shell {
 /// # Errors
 /// When signals cannot be listened to.
 pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
-    let (inputs, mut happened) = mpsc::channel(INPUTS_MAX);
-    let mut shell = Shell {
+    let (inputs, happened) = mpsc::channel(INPUTS_MAX);
+    let shell = Shell {
         machine: parts.machine,
         server: parts.server,
         links: Links::new(inputs.clone(), parts.links),
@@ -89,44 +90,64 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
         next_request: 0,
         end: None,
     };
-    let mut asks = parts.asks;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = shell.server.shutdown();
-    shell.carry_out(parts.first);
-    shell.links.flush();
-    loop {
-        let deadline = shell.next_wake();
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => return Ok(End::Asked),
-            _ = interrupt.recv() => return Ok(End::Asked),
-            () = shutdown.notified() => return Ok(End::Asked),
-            Some(input) = happened.recv() => {
-                shell.note_lateness(deadline);
-                shell.feed(input);
-                for _ in 1..BATCH_MAX {
-                    let Ok(input) = happened.try_recv() else { break };
-                    shell.feed(input);
-                }
-            }
-            Some(ask) = asks.recv() => {
-                shell.note_lateness(deadline);
-                shell.ask(ask);
-            }
-            () = tokio::time::sleep_until(Wake::from_std(deadline)) => {
-                shell.note_lateness(deadline);
-                shell.feed(Input::Tick);
-            }
-        }
-        shell.links.flush();
-        if let Some(code) = shell.end {
-            return Ok(End::Simulated(code));
-        }
-    }
+    let ends = Ends {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        shutdown: shell.server.shutdown(),
+    };
+    Ok(shell.live(parts.first, happened, parts.asks, ends).await)
+}
+
+/// What asks the process to end.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+    shutdown: Rc<Notify>,
 }
 
 impl Shell {
+    async fn live(
+        mut self,
+        first: Vec<Output>,
+        mut happened: mpsc::Receiver<Input>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut ends: Ends,
+    ) -> End {
+        self.carry_out(first);
+        self.links.flush();
+        let end = loop {
+            let deadline = self.next_wake();
+            tokio::select! {
+                biased;
+                _ = ends.terminate.recv() => break End::Asked,
+                _ = ends.interrupt.recv() => break End::Asked,
+                () = ends.shutdown.notified() => break End::Asked,
+                Some(input) = happened.recv() => {
+                    self.note_lateness(deadline);
+                    self.feed(input);
+                    for _ in 1..BATCH_MAX {
+                        let Ok(input) = happened.try_recv() else { break };
+                        self.feed(input);
+                    }
+                }
+                Some(ask) = asks.recv() => {
+                    self.note_lateness(deadline);
+                    self.ask(ask);
+                }
+                () = tokio::time::sleep_until(Wake::from_std(deadline)) => {
+                    self.note_lateness(deadline);
+                    self.feed(Input::Tick);
+                }
+            }
+            self.links.flush();
+            if let Some(code) = self.end {
+                break End::Simulated(code);
+            }
+        };
+        self.server.close();
+        end
+    }
+
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
         let bound = now + SLEEP_MAX;

@@ -331,12 +331,11 @@ pub(super) fn monitor(
     })
 }
 
-/// A name that stands in the file, in a hello message and in an event as one word.
+/// A name as Redis takes it, blanks and quotes included, unless a hello message could not tell it from its other parts or
+/// a log line from the next one.
 fn group_name(name: &[u8]) -> Option<GroupName> {
     let name = std::str::from_utf8(name).ok()?;
-    let breaks = |c: char| {
-        c.is_whitespace() || c.is_control() || matches!(c, ',' | '"' | '\'' | '\\' | '\u{fffd}')
-    };
+    let breaks = |c: char| c.is_control() || matches!(c, ',' | '\u{fffd}');
     let fits = (1..=GROUP_NAME_MAX).contains(&name.len()) && !name.contains(breaks);
     fits.then(|| GroupName(name.to_owned()))
 }

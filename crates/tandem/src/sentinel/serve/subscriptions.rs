@@ -1,7 +1,8 @@
 //! Who listens to what: channels and patterns, both ways round.
 //!
 //! Follows Redis' pub/sub: a client gets a message once for its channel and once more for each of its patterns that
-//! matches. Everything is in the order of the bytes, so that the same requests give the same replies.
+//! matches. What a client has subscribed to is in the order in which it did, as Redis has its patterns; its channels there
+//! have no order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +36,9 @@ pub(crate) struct Delivery<'a> {
 #[derive(Clone, Debug, Default)]
 struct Table {
     clients: BTreeMap<Vec<u8>, BTreeSet<ClientId>>,
-    names: BTreeMap<ClientId, BTreeSet<Vec<u8>>>,
+    /// With numbers that grow as names are added.
+    names: BTreeMap<ClientId, BTreeMap<Vec<u8>, u64>>,
+    added: u64,
 }
 
 impl Table {
@@ -44,7 +47,9 @@ impl Table {
             .entry(name.to_vec())
             .or_default()
             .insert(client);
-        self.names.entry(client).or_default().insert(name.to_vec());
+        self.added += 1;
+        let names = self.names.entry(client).or_default();
+        names.entry(name.to_vec()).or_insert(self.added);
     }
 
     fn remove(&mut self, client: ClientId, name: &[u8]) {
@@ -62,16 +67,21 @@ impl Table {
         }
     }
 
-    fn of(&self, client: ClientId) -> impl Iterator<Item = &[u8]> {
+    fn has(&self, client: ClientId, name: &[u8]) -> bool {
         self.names
             .get(&client)
-            .into_iter()
-            .flatten()
-            .map(Vec::as_slice)
+            .is_some_and(|names| names.contains_key(name))
+    }
+
+    fn of(&self, client: ClientId) -> Vec<Vec<u8>> {
+        let names = self.names.get(&client).into_iter().flatten();
+        let mut names: Vec<_> = names.collect();
+        names.sort_by_key(|(_, number)| **number);
+        names.into_iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn count(&self, client: ClientId) -> usize {
-        self.names.get(&client).map_or(0, BTreeSet::len)
+        self.names.get(&client).map_or(0, BTreeMap::len)
     }
 }
 
@@ -99,7 +109,7 @@ impl Subscriptions {
 
     /// Adds one; `false` if the client has too many already.
     pub(crate) fn add(&mut self, client: ClientId, kind: Kind, name: &[u8]) -> bool {
-        let known = self.table(kind).of(client).any(|own| own == name);
+        let known = self.table(kind).has(client, name);
         if !known && self.count(client) >= EACH_MAX {
             return false;
         }
@@ -121,9 +131,9 @@ impl Subscriptions {
         }
     }
 
-    /// What a client has subscribed to.
+    /// What a client has subscribed to, in the order in which it did.
     pub(crate) fn names(&self, client: ClientId, kind: Kind) -> Vec<Vec<u8>> {
-        self.table(kind).of(client).map(<[u8]>::to_vec).collect()
+        self.table(kind).of(client)
     }
 
     /// How many channels or patterns a client has.
@@ -191,6 +201,19 @@ mod tests {
         assert_eq!(all.deliveries(b"+sdown"), []);
         assert_eq!(all.total(Kind::Pattern), 0);
         assert_eq!(all.deliveries(b"-sdown").len(), 1);
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_subscribing() {
+        let mut all = Subscriptions::default();
+        for name in ["b*", "c*", "a*", "b*"] {
+            assert!(all.add(1, Kind::Pattern, name.as_bytes()));
+        }
+        all.remove(1, Kind::Pattern, b"c*");
+        assert_eq!(
+            all.names(1, Kind::Pattern),
+            [b"b*".to_vec(), b"a*".to_vec()]
+        );
     }
 
     #[test]

@@ -205,12 +205,7 @@ impl User {
         let mut fields = vec![
             (
                 bulk("flags"),
-                Value::Set(
-                    self.flags()
-                        .iter()
-                        .map(|flag| Value::Simple(flag.as_bytes().to_vec()))
-                        .collect(),
-                ),
+                Value::Set(self.flags().iter().map(|flag| bulk(flag)).collect()),
             ),
             (
                 bulk("passwords"),

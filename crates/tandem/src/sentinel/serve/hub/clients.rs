@@ -457,14 +457,6 @@ fn tracking_info(tracking: Option<&Tracking>) -> Reply {
 }
 
 impl Hub {
-    /// How many clients listen to something; for INFO.
-    pub(super) fn subscriber_count(&self) -> usize {
-        self.clients
-            .keys()
-            .filter(|id| self.type_of(**id) == ClientType::PubSub)
-            .count()
-    }
-
     /// How many channels and patterns are listened to; for INFO.
     pub(super) fn subscribed(&self) -> (usize, usize) {
         (

@@ -112,14 +112,21 @@ impl Hub {
                          configuration is correct?",
                     );
                 }
-                self.log_in(id, DEFAULT, password, now)
+                self.log_in(id, argv, (DEFAULT, password), now)
             }
-            [name, password] => self.log_in(id, name, password, now),
+            [name, password] => self.log_in(id, argv, (name, password), now),
             _ => Reply::syntax(),
         }
     }
 
-    fn log_in(&mut self, id: ClientId, name: &[u8], password: &[u8], now: Instant) -> Reply {
+    /// A refusal goes into the log under the command's name as it was typed.
+    fn log_in(
+        &mut self,
+        id: ClientId,
+        argv: &[Vec<u8>],
+        (name, password): (&[u8], &[u8]),
+        now: Instant,
+    ) -> Reply {
         if self.users.authenticate(name, password) {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.user = name.to_vec();
@@ -128,12 +135,8 @@ impl Hub {
             return Reply::ok();
         }
         let info = self.describe(id, now);
-        let asked = match self.clients.get(&id) {
-            Some(client) => client.command,
-            None => "auth",
-        };
-        self.acl_log
-            .add(Reason::Auth, asked.as_bytes(), name, info, now);
+        let asked = argv.first().map_or(&b""[..], Vec::as_slice);
+        self.acl_log.add(Reason::Auth, asked, name, info, now);
         Reply::error("-WRONGPASS invalid username-password pair or user is disabled.")
     }
 
@@ -174,14 +177,15 @@ impl Hub {
             };
         }
         if let Some((user, password)) = login
-            && let refused @ Reply::Value(Value::Error(_)) = self.log_in(id, user, password, now)
+            && let refused @ Reply::Value(Value::Error(_)) =
+                self.log_in(id, argv, (user, password), now)
         {
             return refused;
         }
         if self.must_authenticate(id) {
             return Reply::error(
-                "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
+                "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
+                 <pass> option can be used to authenticate the client and select the RESP protocol version at the \
                  same time",
             );
         }

@@ -256,7 +256,9 @@ impl Hub {
 
     /// Bytes came in, and so many wait to be carried out.
     pub(crate) fn received(&mut self, id: ClientId, bytes: usize, waiting: usize, now: Instant) {
+        self.stats.look(now);
         self.stats.bytes_in += bytes as u64;
+        self.stats.reads += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.active = now;
             client.query = waiting;
@@ -266,6 +268,7 @@ impl Hub {
     /// Bytes were accepted by the kernel.
     pub(crate) fn sent(&mut self, id: ClientId, bytes: usize, now: Instant) {
         self.stats.bytes_out += bytes as u64;
+        self.stats.writes += 1;
         if let Some(client) = self.clients.get_mut(&id) {
             client.outbox.written(bytes);
             client.active = now;

@@ -528,7 +528,7 @@ fn a_password_keeps_strangers_out() {
         ),
         (
             "hello 3",
-            "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
+            "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
              <pass> option can be used to authenticate the client and select the RESP protocol version at the same \
              time\r\n",
         ),
