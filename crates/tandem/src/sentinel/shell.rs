@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tandem_config::sentinel::AclUser;
 use tandem_core::sentinel::commands;
 use tandem_core::sentinel::io::{Level, SaveVersion};
 use tandem_core::sentinel::saved::SavedState;
@@ -95,13 +96,19 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
     let shutdown = shell.server.shutdown();
     shell.carry_out(parts.first);
     shell.links.flush();
-    loop {
+    let end = loop {
         let deadline = shell.next_wake();
         tokio::select! {
             biased;
-            _ = terminate.recv() => return Ok(End::Asked),
-            _ = interrupt.recv() => return Ok(End::Asked),
-            () = shutdown.notified() => return Ok(End::Asked),
+            _ = terminate.recv() => {
+                shell.log.line(Level::Warning, "Received SIGTERM scheduling shutdown...");
+                break End::Asked;
+            }
+            _ = interrupt.recv() => {
+                shell.log.line(Level::Warning, "Received SIGINT scheduling shutdown...");
+                break End::Asked;
+            }
+            () = shutdown.notified() => break End::Asked,
             Some(input) = happened.recv() => {
                 shell.note_lateness(deadline);
                 shell.feed(input);
@@ -121,12 +128,32 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
         }
         shell.links.flush();
         if let Some(code) = shell.end {
+            // As a crash would leave it: nothing is written any more.
             return Ok(End::Simulated(code));
         }
-    }
+    };
+    // Nobody takes results now; a writer that waits for us to do so would keep us.
+    drop(happened);
+    shell.finish().await;
+    Ok(end)
 }
 
 impl Shell {
+    /// The end in order: clients are told by the close of their connections, and the file holds what we know.
+    async fn finish(self) {
+        self.log.line(Level::Warning, "User requested shutdown...");
+        self.server.close();
+        // The connections' tasks see it when they run next.
+        tokio::task::yield_now().await;
+        let state = self.machine.state();
+        if let Err(error) = self.file.finish(state, users_of(&self.server)) {
+            self.log.line(
+                Level::Warning,
+                &format!("the last state is not in the file: {error}"),
+            );
+        }
+    }
+
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
         let bound = now + SLEEP_MAX;
@@ -214,11 +241,7 @@ impl Shell {
     }
 
     fn save(&mut self, version: SaveVersion, state: SavedState) {
-        let users = self.server.users();
-        let users = users
-            .iter()
-            .filter_map(|line| boot::user_of(line))
-            .collect();
+        let users = users_of(&self.server);
         let inputs = self.inputs.clone();
         self.file.save(state, users, move |result| {
             // The loop that asked is gone when this fails, and then nobody waits.
@@ -242,6 +265,15 @@ impl Shell {
             &format!("Next failover delay: I will not start a failover before {text}"),
         );
     }
+}
+
+/// The users as the file holds them.
+fn users_of(server: &Server) -> Vec<AclUser> {
+    let lines = server.users();
+    lines
+        .iter()
+        .filter_map(|line| boot::user_of(line))
+        .collect()
 }
 
 /// The machine opens no files: whether a script that a question names can be run is looked up for it.

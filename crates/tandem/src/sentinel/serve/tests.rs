@@ -40,7 +40,9 @@ async fn cardboard(mut asked: mpsc::Receiver<Ask>) {
                 unanswered.push(answer);
                 continue;
             }
-            Question::Sentinel(words) => Value::Array(words.into_iter().map(Value::Bulk).collect()),
+            Question::Sentinel(words) | Question::SentinelWithPrograms { args: words, .. } => {
+                Value::Array(words.into_iter().map(Value::Bulk).collect())
+            }
         };
         let _ = answer.send(value);
     }

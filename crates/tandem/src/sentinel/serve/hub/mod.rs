@@ -176,6 +176,7 @@ impl Hub {
     }
 
     /// How many connections there are.
+    #[cfg(test)]
     pub(crate) fn client_count(&self) -> usize {
         self.clients.len()
     }
