@@ -36,8 +36,10 @@ pub(crate) enum SentinelVerb {
 
 /// Whom to ask, and about what.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = false)]
 pub(crate) struct SentinelQuestion {
+    /// Print help.
+    #[arg(short, long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// One sentinel, `HOST[:PORT]`; the others are found through it.
     address: Address,
     /// One group of several.

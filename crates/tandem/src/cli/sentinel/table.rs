@@ -73,7 +73,12 @@ pub(super) fn status(asked: &[Asked], name: &str) -> String {
         out.push_str(&printable(&format!(" {line}")));
         out.push('\n');
     }
-    let line = format!(" If the primary died now: {}.", prospect(&views));
+    let if_it_died = if group.primary.instance.o_down_ms.is_some() {
+        "The primary is down"
+    } else {
+        "If the primary died now"
+    };
+    let line = format!(" {if_it_died}: {}.", prospect(&views));
     out.push_str(&printable(&line));
     out.push_str("\n\n");
     out

@@ -606,7 +606,7 @@ fn messages_reach_those_who_listen() {
     assert_eq!(
         desk.read(pattern),
         format!(
-            ">4\r\n$8\r\npmessage\r\n$8\r\n[-+]sdown\r\n$6\r\n+sdown\r\n{}",
+            ">4\r\n$8\r\npmessage\r\n$9\r\n[-+]sdown\r\n$6\r\n+sdown\r\n{}",
             bulk("master m 10.0.0.1 6379")
         )
     );
