@@ -224,6 +224,7 @@ impl Directory {
             reasons: &|_| status::Reasons {
                 no_failover: None,
                 excluded: BTreeMap::new(),
+                would_promote: None,
             },
         })
     }

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use tandem_core::ids::{Epoch, HostId, Offset, ReplId, RunId};
+use tandem_core::info::{Role, ServerInfo};
 use tandem_core::journal::{Journal, JournalError, JournalRole, Mark};
 use tandem_core::rules::verdict::Evidence;
+use tandem_core::sentinel::hello::{Hello, HelloError};
 use tandem_core::server::{ServerRole, ServerView};
 use tandem_core::statement::{
     Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
@@ -264,4 +266,62 @@ fn statements() {
         }
     }
     assert!(good > 0);
+}
+
+#[test]
+fn hellos() {
+    let mut good = 0;
+    for (name, bytes) in corpus("hello") {
+        let whole = Hello::parse(&bytes);
+        let expected = match name.split('-').next().unwrap() {
+            "good" => None,
+            // Too many words are as wrong as too few.
+            "words" | "commas" => Some(HelloError::Words),
+            "port" => Some(HelloError::Port),
+            "id" => Some(HelloError::Id),
+            "epoch" => Some(HelloError::Epoch),
+            "empty" => Some(HelloError::Empty),
+            "text" => Some(HelloError::Text),
+            other => panic!("{other} is no kind of file"),
+        };
+        assert_eq!(whole.as_ref().err().copied(), expected, "{name}");
+        if let Ok(hello) = whole {
+            good += 1;
+            assert_eq!(hello.format().as_bytes(), bytes, "{name}");
+        }
+        for variant in damaged(&bytes) {
+            // What is still a hello says the same when it is passed on.
+            if let Ok(hello) = Hello::parse(&variant) {
+                assert_eq!(Hello::parse(hello.format().as_bytes()), Ok(hello), "{name}");
+            }
+        }
+    }
+    assert!(good > 0);
+}
+
+#[test]
+fn infos() {
+    let mut roles = 0;
+    for (name, bytes) in corpus("info") {
+        let info = ServerInfo::parse(&String::from_utf8_lossy(&bytes));
+        let role = match name.split('-').next().unwrap() {
+            "primary" | "lines" | "no" => Some(Role::Primary),
+            "replica" | "numbers" => Some(Role::Replica),
+            _ => None,
+        };
+        assert_eq!(info.role, role, "{name}");
+        roles += usize::from(role.is_some());
+        match name.as_str() {
+            "primary-redis-7.0" => assert_eq!(info.replicas.len(), 2),
+            // None of them is complete, and half a replica is none.
+            "lines-of-replicas-broken" => assert!(info.replicas.is_empty(), "{info:?}"),
+            "numbers-out-of-range" => assert_eq!(info.master_repl_offset, None),
+            _ => {}
+        }
+        for variant in damaged(&bytes) {
+            let text = String::from_utf8_lossy(&variant);
+            assert!(ServerInfo::parse(&text).replicas.len() <= 3, "{name}");
+        }
+    }
+    assert!(roles > 0);
 }

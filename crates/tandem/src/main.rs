@@ -13,6 +13,7 @@ mod linux;
 mod redis;
 mod run;
 mod sentinel;
+mod service;
 mod tls;
 mod vrrp;
 

@@ -21,6 +21,7 @@ impl Sentinel {
         Reasons {
             no_failover: self.no_failover(group),
             excluded,
+            would_promote: self.choose(group),
         }
     }
 

@@ -12,6 +12,7 @@ mod load;
 mod log;
 #[cfg(test)]
 mod reference;
+mod sentinel;
 mod status;
 mod table;
 
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 use tandem_config::settings::{Group, Settings};
 
 pub(crate) use load::load;
+pub(crate) use sentinel::SentinelVerb;
 
 /// Done.
 const DONE: u8 = 0;
@@ -176,7 +178,10 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(match cli.command {
         Verb::Demo(args) => demo(&args),
         Verb::Vrrp(args) => return crate::vrrp::main(args),
-        Verb::Sentinel(args) => return crate::sentinel::run(&args),
+        Verb::Sentinel(args) => match args.verb() {
+            Some(verb) => sentinel::sentinel(verb),
+            None => return crate::sentinel::run(&args),
+        },
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),

@@ -29,7 +29,9 @@ fn section(command: &clap::Command, parent: &str, page: &mut String) {
         for inner in command.get_subcommands() {
             section(inner, &name, page);
         }
-        return;
+        if command.get_positionals().next().is_none() {
+            return;
+        }
     }
     let about = command
         .get_about()

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-const MARK: &str = "TANDEM_SENTINEL_DETACHED";
+/// Set in the process that goes on.
+pub(super) const MARK: &str = "TANDEM_SENTINEL_DETACHED";
 
 /// `true` in the process that is to end now.
 ///

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use tandem_config::sentinel::{AclUser, Document, SentinelConf};
 use tandem_core::sentinel::saved::SavedState;
@@ -16,6 +17,9 @@ use super::boot;
 
 /// Writes that wait: the machine has at most one outstanding.
 const WAITING_MAX: usize = 4;
+
+/// How long the end of the process waits for the file.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
 
 /// A write's result goes to this.
 type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
@@ -56,6 +60,23 @@ impl File {
             | std::sync::mpsc::TrySendError::Disconnected(job)) = error;
             (job.2)(Err("the writer of the file does not keep up".to_owned()));
         }
+    }
+}
+
+impl File {
+    /// Writes the state once more, after all that waits, and ends the writer.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the disk stands still; we leave all the same.
+    pub(super) fn finish(self, state: SavedState, users: Vec<AclUser>) -> Result<(), String> {
+        let (done, written) = sync_channel(1);
+        self.save(state, users, move |result| {
+            // Out of time: whoever asked has gone.
+            let _ = done.try_send(result);
+        });
+        written
+            .recv_timeout(FINISH_WITHIN)
+            .unwrap_or_else(|_| Err("the disk does not answer".to_owned()))
     }
 }
 
@@ -139,5 +160,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gone/sentinel.conf");
         assert!(replace(&path, b"new").is_err());
+    }
+
+    #[test]
+    fn the_end_waits_for_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sentinel.conf");
+        fs::write(&path, "port 26379\nsentinel monitor m 10.0.0.1 6379 2\n").unwrap();
+        let loaded = tandem_config::sentinel::read(
+            &path,
+            &crate::files::HostFiles,
+            &tandem_config::sentinel::Overrides::default(),
+        );
+        let fresh = tandem_core::sentinel::SentinelId::parse(&"a".repeat(40)).unwrap();
+        let mut state = boot::state_of(&loaded.conf, &fresh);
+        state.current_epoch.0 = 7;
+        let file = File::start(loaded.document, loaded.conf).unwrap();
+        assert_eq!(file.finish(state, Vec::new()), Ok(()));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("sentinel current-epoch 7"), "{text}");
     }
 }

@@ -35,8 +35,10 @@ use tandem_core::sentinel::{Sentinel, SentinelId};
 
 use tokio_rustls::TlsConnector;
 
+use crate::cli::SentinelVerb;
 use crate::files::HostFiles;
 use crate::linux::sys;
+use crate::service;
 use crate::tls;
 
 /// The version whose ways are kept.
@@ -46,11 +48,19 @@ const FAILED: u8 = 1;
 
 /// Arguments as redis-sentinel takes them.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(
+    disable_help_flag = true,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct SentinelArgs {
     /// The configuration file, then options as redis-server takes them: `--port 26380`.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
+    /// Instead of running one: questions to those that run.
+    #[command(subcommand)]
+    verb: Option<SentinelVerb>,
 }
 
 impl SentinelArgs {
@@ -59,7 +69,13 @@ impl SentinelArgs {
         let called = words.next()?;
         (Path::new(&called).file_name()? == "redis-sentinel").then(|| Self {
             words: words.collect(),
+            verb: None,
         })
+    }
+
+    /// A question to sentinels that run. A process that was called `redis-sentinel` has no such words.
+    pub(crate) fn verb(&self) -> Option<&SentinelVerb> {
+        self.verb.as_ref()
     }
 }
 
@@ -79,7 +95,10 @@ impl fmt::Display for Refused {
     }
 }
 
+/// What redis-sentinel says without a file.
+const NO_FILE: &str = "Sentinel needs config file on disk to save state.  Exiting...";
 const USAGE: &str = "usage: tandem sentinel /path/to/sentinel.conf [--option value ...]\n\
+     tandem sentinel status|explain HOST[:PORT] [GROUP]: questions to sentinels that run; see --help of these.\n\
      In place of redis-sentinel, whose arguments these are. The state is kept in the configuration file, so there has to be one.";
 
 /// Runs a sentinel until it is told to end.
@@ -110,11 +129,15 @@ fn start(args: &SentinelArgs) -> Result<ExitCode, Refused> {
     }
     let warnings = loaded.report.render(false);
     let conf = loaded.conf;
-    if conf.server.daemonize && daemonize::leave_terminal().map_err(host("daemonize"))? {
+    // Descriptors that a parent left open must reach neither scripts nor the process that goes on without a terminal.
+    sys::close_on_exec_above_stderr().map_err(host("closing inherited descriptors"))?;
+    // As Redis: a service manager that waits for our word keeps the process in the foreground.
+    let supervised = conf.server.supervised != conf::Supervised::No
+        && std::env::var_os(service::NOTIFY_SOCKET).is_some();
+    let daemonize = conf.server.daemonize && !supervised;
+    if daemonize && daemonize::leave_terminal().map_err(host("daemonize"))? {
         return Ok(ExitCode::SUCCESS);
     }
-    // Descriptors that a parent left open must not reach scripts.
-    sys::close_on_exec_above_stderr().map_err(host("closing inherited descriptors"))?;
     if let Some(dir) = &conf.server.dir {
         std::env::set_current_dir(dir).map_err(host(&format!("dir {dir}")))?;
     }
@@ -126,24 +149,57 @@ fn start(args: &SentinelArgs) -> Result<ExitCode, Refused> {
     for line in warnings.lines().filter(|line| !line.is_empty()) {
         log.line(Level::Warning, line);
     }
+    let ended = serve_until_told(&path, conf, loaded.document, &log);
+    match &ended {
+        // Without a terminal the log is the only place where this is read.
+        Err(refused) if daemonize => log.line(Level::Warning, &refused.to_string()),
+        Err(_) => {}
+        Ok(_) => log.line(Level::Warning, "Sentinel is now ready to exit, bye bye..."),
+    }
+    log.flush();
+    Ok(match ended? {
+        shell::End::Asked => ExitCode::SUCCESS,
+        shell::End::Simulated(code) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),
+    })
+}
+
+fn serve_until_told(
+    path: &Path,
+    conf: conf::SentinelConf,
+    document: conf::Document,
+    log: &log::RedisLog,
+) -> Result<shell::End, Refused> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(host("the event loop"))?;
     let local = tokio::task::LocalSet::new();
-    let pidfile = write_pidfile(&conf.server);
-    let end = local.block_on(&runtime, async {
-        let parts = assemble(&path, conf, loaded.document, log.clone())?;
-        shell::run(parts).await.map_err(host("signals"))
-    });
-    if let Some(path) = pidfile {
-        // Left behind it would only be stale.
-        let _ = std::fs::remove_file(path);
-    }
-    log.flush();
-    Ok(match end? {
-        shell::End::Asked => ExitCode::SUCCESS,
-        shell::End::Simulated(code) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),
+    let server = conf.server.clone();
+    local.block_on(&runtime, async {
+        let parts = assemble(path, conf, document, log.clone())?;
+        // Only now: the file and the port are ours, so the pid file of another process is not overwritten.
+        let pidfile = write_pidfile(&server);
+        let port = if server.port == 0 {
+            server.tls.port
+        } else {
+            server.port
+        };
+        log.line(
+            Level::Notice,
+            &format!("Running mode=sentinel, port={port}."),
+        );
+        if let Err(error) = service::ready() {
+            log.line(
+                Level::Warning,
+                &format!("telling the service manager: {error}"),
+            );
+        }
+        let end = shell::run(parts).await.map_err(host("signals"));
+        if let Some(path) = pidfile {
+            // Left behind it would only be stale.
+            let _ = std::fs::remove_file(path);
+        }
+        end
     })
 }
 
@@ -155,7 +211,7 @@ fn arguments(args: &SentinelArgs) -> Result<(PathBuf, conf::Overrides), Refused>
         .next()
         .filter(|word| !word.as_bytes().starts_with(b"-"));
     let Some(path) = path else {
-        return Err(Refused::Usage(USAGE.to_owned()));
+        return Err(Refused::Usage(format!("{NO_FILE}\n{USAGE}")));
     };
     let path = PathBuf::from(path);
     // Absolute before `dir` moves us.

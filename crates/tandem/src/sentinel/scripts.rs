@@ -12,6 +12,9 @@ use tandem_core::sentinel::io::{ScriptEnd, ScriptId};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use super::daemonize;
+use crate::service;
+
 /// The scripts that run now. The machine bounds their number and their time.
 pub(super) struct Scripts {
     running: BTreeMap<ScriptId, Option<Pid>>,
@@ -39,6 +42,9 @@ impl Scripts {
                     .args(arguments)
                     .current_dir(&self.dir)
                     .stdin(Stdio::null())
+                    // What is said to us alone: a script that starts a daemon must not speak in our name.
+                    .env_remove(service::NOTIFY_SOCKET)
+                    .env_remove(daemonize::MARK)
                     .process_group(0)
                     .spawn()
             });

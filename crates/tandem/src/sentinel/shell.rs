@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tandem_config::sentinel::AclUser;
 use tandem_core::sentinel::commands;
 use tandem_core::sentinel::io::{Level, SaveVersion};
 use tandem_core::sentinel::saved::SavedState;
@@ -119,8 +120,14 @@ impl Shell {
             let deadline = self.next_wake();
             tokio::select! {
                 biased;
-                _ = ends.terminate.recv() => break End::Asked,
-                _ = ends.interrupt.recv() => break End::Asked,
+                _ = ends.terminate.recv() => {
+                    self.log.line(Level::Warning, "Received SIGTERM scheduling shutdown...");
+                    break End::Asked;
+                }
+                _ = ends.interrupt.recv() => {
+                    self.log.line(Level::Warning, "Received SIGINT scheduling shutdown...");
+                    break End::Asked;
+                }
                 () = ends.shutdown.notified() => break End::Asked,
                 Some(input) = happened.recv() => {
                     self.note_lateness(deadline);
@@ -141,11 +148,29 @@ impl Shell {
             }
             self.links.flush();
             if let Some(code) = self.end {
-                break End::Simulated(code);
+                // As a crash would leave it: nothing is written any more.
+                return End::Simulated(code);
             }
         };
-        self.server.close();
+        // Nobody takes results now; a writer that waits for us to do so would keep us.
+        drop(happened);
+        self.finish().await;
         end
+    }
+
+    /// The end in order: clients are told by the close of their connections, and the file holds what we know.
+    async fn finish(self) {
+        self.log.line(Level::Warning, "User requested shutdown...");
+        self.server.close();
+        // The connections' tasks see it when they run next.
+        tokio::task::yield_now().await;
+        let state = self.machine.state();
+        if let Err(error) = self.file.finish(state, users_of(&self.server)) {
+            self.log.line(
+                Level::Warning,
+                &format!("the last state is not in the file: {error}"),
+            );
+        }
     }
 
     fn next_wake(&self) -> Instant {
@@ -235,11 +260,7 @@ impl Shell {
     }
 
     fn save(&mut self, version: SaveVersion, state: SavedState) {
-        let users = self.server.users();
-        let users = users
-            .iter()
-            .filter_map(|line| boot::user_of(line))
-            .collect();
+        let users = users_of(&self.server);
         let inputs = self.inputs.clone();
         self.file.save(state, users, move |result| {
             // The loop that asked is gone when this fails, and then nobody waits.
@@ -263,6 +284,15 @@ impl Shell {
             &format!("Next failover delay: I will not start a failover before {text}"),
         );
     }
+}
+
+/// The users as the file holds them.
+fn users_of(server: &Server) -> Vec<AclUser> {
+    let lines = server.users();
+    lines
+        .iter()
+        .filter_map(|line| boot::user_of(line))
+        .collect()
 }
 
 /// The machine opens no files: whether a script that a question names can be run is looked up for it.

@@ -33,23 +33,9 @@ pub(super) fn start_log(details: bool) {
     };
 }
 
-/// Tells systemd, if it waits for that (`Type=notify`), that the start is complete.
+/// Tells the service manager that the start is complete.
 pub(super) fn ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
-    };
-    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| {
-        let text = path.to_string_lossy();
-        match text.strip_prefix('@') {
-            Some(name) => {
-                use std::os::linux::net::SocketAddrExt;
-                let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-                socket.send_to_addr(b"READY=1", &address)
-            }
-            None => socket.send_to(b"READY=1", &*text),
-        }
-    });
-    if let Err(error) = sent {
+    if let Err(error) = crate::service::ready() {
         warn!("telling the service manager: {error}");
     }
 }

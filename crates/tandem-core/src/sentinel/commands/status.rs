@@ -21,6 +21,8 @@ pub struct Reasons {
     pub no_failover: Option<Reason>,
     /// Why these replicas are not to be promoted; the others may be.
     pub excluded: BTreeMap<Endpoint, Reason>,
+    /// The one that would be promoted now.
+    pub would_promote: Option<Endpoint>,
 }
 
 /// One finding.
@@ -87,6 +89,9 @@ pub struct GroupReport {
     pub failover: Option<FailoverReport>,
     /// Why there is none.
     pub no_failover: Option<Reason>,
+    /// The replica that it would promote now.
+    #[serde(default)]
+    pub would_promote: Option<String>,
 }
 
 /// What is known of any server or sentinel.
@@ -234,6 +239,7 @@ fn group(view: &View<'_>, it: &Group) -> GroupReport {
             .collect(),
         peers: it.peers.values().map(|of| peer(view, of)).collect(),
         failover: it.failover.as_ref().map(|of| failover(view, of)),
+        would_promote: reasons.would_promote.as_ref().map(|at| shown(view, at)),
         no_failover: reasons.no_failover,
     }
 }

@@ -75,7 +75,7 @@ impl Job {
             .env_remove("LD_PRELOAD")
             .env_remove("LD_LIBRARY_PATH")
             .env_remove("IFS")
-            .env_remove("NOTIFY_SOCKET")
+            .env_remove(crate::service::NOTIFY_SOCKET)
             .process_group(0)
             .kill_on_drop(true);
         if let Some(account) = self.account.as_ref().filter(|account| !account.is_us()) {

@@ -58,4 +58,6 @@ pub(super) const EXTRAS: &[Entry] = &[
     ),
     alias("sentinel|primaries", 2, "sentinel|masters"),
     alias("sentinel|primary", 3, "sentinel|master"),
+    // Ours: who is allowed to see all groups may see what we believe of them.
+    alias("sentinel|tandem", -2, "sentinel|masters"),
 ];

@@ -65,3 +65,18 @@ fn numbers_of_arguments() {
         takes("sentinel|is-master-down-by-addr", 6) && !takes("sentinel|is-master-down-by-addr", 7)
     );
 }
+
+/// Without it two of ours take each other for strangers.
+#[test]
+fn our_own_word_passes_the_door_and_command_is_silent_about_it() {
+    for words in [
+        &["SENTINEL", "TANDEM"][..],
+        &["sentinel", "tandem", "explain", "m"],
+    ] {
+        let Lookup::Known(id) = lookup(words) else {
+            panic!("{words:?} is unknown");
+        };
+        assert!(id.entry().takes(words.len()) && !id.entry().listed);
+        assert_eq!(id.permission().entry().name, "sentinel|masters");
+    }
+}

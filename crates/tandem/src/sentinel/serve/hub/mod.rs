@@ -173,7 +173,6 @@ impl Hub {
     }
 
     /// How many connections there are.
-    #[cfg(test)]
     pub(crate) fn client_count(&self) -> usize {
         self.clients.len()
     }
