@@ -123,6 +123,10 @@ pub struct ServerInfo {
     pub slave_read_repl_offset: Option<u64>,
     /// Replica: seconds since the link went down; `None` while it is up, or if it never was.
     pub master_link_down_since_seconds: Option<u64>,
+    /// Replica: what Sentinel sorts replicas by; 0 is never promoted. `None` on a primary.
+    pub slave_priority: Option<u32>,
+    /// Replica: to be shown to clients (`replica_announced`, Redis 6.2 and later). `None` if missing.
+    pub replica_announced: Option<bool>,
     /// Replica: refuses clients' writes (`slave_read_only`). `None` on a primary.
     pub replica_read_only: Option<bool>,
     /// How many replicas are connected.
@@ -220,6 +224,8 @@ impl ServerInfo {
             "master_link_down_since_seconds" => {
                 self.master_link_down_since_seconds = value.parse().ok();
             }
+            "slave_priority" => self.slave_priority = value.parse().ok(),
+            "replica_announced" => self.replica_announced = Some(flag(value)),
             "slave_read_only" => self.replica_read_only = Some(flag(value)),
             "connected_slaves" => self.connected_slaves = count(value),
             "master_replid" => self.master_replid = text(value),

@@ -8,11 +8,38 @@
 //! What is promised to the others on the wire (a vote, an epoch) is durable before it leaves: the machine asks for
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
+mod down;
+mod due;
+pub mod events;
+pub mod evidence;
+mod failover;
+pub mod forget;
+pub mod hello;
 pub mod ids;
 pub mod io;
+mod late;
+mod links;
+mod machine;
+mod manual;
 pub mod model;
+mod observe;
+mod periodic;
+mod questions;
+mod random;
+mod reconf;
+mod repair;
+mod replies;
+mod save;
 pub mod saved;
+pub mod select;
 pub mod settings;
+mod steps;
+mod switch;
+#[cfg(test)]
+mod tests;
+mod vote;
 
 pub use ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
 pub use io::{ConnId, ConnKind, Input, Output, Question, RequestId};
+pub use machine::Sentinel;
+pub use manual::CannotFailOver;

@@ -3,12 +3,12 @@
 //! Plain data with the few questions that every part asks of it. Who may change what, and when, is in the parts.
 //! Maps are ordered, so that nothing depends on the order of a hash.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, SentinelId};
-use crate::sentinel::io::{ConnId, Loss};
+use crate::sentinel::io::{ConnId, Loss, SaveVersion};
 use crate::sentinel::settings::GroupSettings;
 
 /// A link: one command connection, and for servers a second one that hears hello messages.
@@ -22,6 +22,8 @@ pub struct LinkId(pub u64);
 pub enum Expect {
     /// Nothing is read from it (AUTH, CLIENT SETNAME, SCRIPT KILL).
     Nothing,
+    /// AUTH's: an error is worth a line in the log.
+    Auth,
     /// PING's.
     Pong,
     /// INFO's.
@@ -32,8 +34,21 @@ pub enum Expect {
     Opinion(GroupId),
     /// Whether the peer is a tandem sentinel.
     Kind,
-    /// A step of a change of roles; its number finds the step.
+    /// A command of a step of a change of roles before the deciding one; an error in it explains the step's.
+    StepPart(u64),
+    /// The deciding reply of a step of a change of roles; its number finds the step.
     Step(u64),
+}
+
+/// Whose a link is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A group's primary.
+    Primary(GroupId),
+    /// A group's replica.
+    Replica(GroupId, Endpoint),
+    /// Another sentinel, with the groups that know it.
+    Peer(SentinelId, BTreeSet<GroupId>),
 }
 
 /// The command connection of a link, or its hearing one.
@@ -52,6 +67,10 @@ pub struct Conn {
 /// See [`LinkId`].
 #[derive(Clone, Debug)]
 pub struct Link {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Where it leads.
+    pub to: Endpoint,
     /// Instances that use it.
     pub users: u32,
     /// Commands.
@@ -75,11 +94,82 @@ pub struct Link {
     pub last_loss: Option<Loss>,
     /// Attempts in a row that were refused: nobody listens there.
     pub refused: u32,
+    /// When the first of them was.
+    pub refused_since: Option<Instant>,
+    /// Attempts in a row that failed in any way, of both connections.
+    pub failures: u32,
+    /// Not before this is the next attempt made.
+    pub retry_at: Instant,
+    /// A connection stood at some time.
+    pub reached: bool,
+    /// When INFO was last sent.
+    pub info_sent: Option<Instant>,
+    /// When the next hello is due; servers only.
+    pub hello_at: Instant,
+    /// No hello may be published: the server holds writes back, and would hold back all that follows, too.
+    pub hold_hello: bool,
     /// Our own address on the command connection.
     pub local: Option<IpAddr>,
 }
 
 impl Link {
+    /// A link that leads nowhere yet. Silence counts from its beginning.
+    #[must_use]
+    pub fn new(owner: Owner, to: Endpoint, now: Instant) -> Self {
+        Self {
+            owner,
+            to,
+            users: 1,
+            command: None,
+            pubsub: None,
+            ping_pending: Some(now),
+            last_ping: None,
+            last_pong: now,
+            last_available: now,
+            pubsub_activity: now,
+            last_attempt: None,
+            last_loss: None,
+            refused: 0,
+            refused_since: None,
+            failures: 0,
+            retry_at: now,
+            reached: false,
+            info_sent: None,
+            hello_at: now,
+            hold_hello: false,
+            local: None,
+        }
+    }
+
+    /// It leads to a server, which has a hearing connection as well.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        !matches!(self.owner, Owner::Peer(..))
+    }
+
+    /// The command connection stands.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.command.as_ref().is_some_and(|conn| conn.up)
+    }
+
+    /// How long it has been silent: since the oldest PING without an answer, or without a connection since the last
+    /// sign of life.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.silent_since()
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// See [`Self::silence`].
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.ping_pending.or_else(|| {
+            self.disconnected(self.is_server())
+                .then_some(self.last_available)
+        })
+    }
+
     /// Either of the connections that it should have is missing.
     #[must_use]
     pub fn disconnected(&self, needs_pubsub: bool) -> bool {
@@ -130,6 +220,28 @@ pub struct Observed {
     pub role_since: Instant,
     /// `master_replid`, and how far it is.
     pub lineage: Option<Lineage>,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// It reads its data from disk.
+    pub loading: bool,
+}
+
+impl Observed {
+    /// Nothing read yet; until then it is taken for what the configuration says.
+    #[must_use]
+    pub fn new(role: ReportedRole, now: Instant) -> Self {
+        Self {
+            info: None,
+            info_at: None,
+            info_asked: None,
+            run_id: String::new(),
+            role,
+            role_since: now,
+            lineage: None,
+            keys: 0,
+            loading: false,
+        }
+    }
 }
 
 /// Where a server stands in which history (sentinel.md section 10).
@@ -162,6 +274,31 @@ pub struct Primary {
     pub rebooted: Option<Instant>,
     /// The last lineage seen of it before it restarted.
     pub before_reboot: Option<Lineage>,
+    /// Its keys then.
+    pub keys_before: u64,
+    /// There is proof since then that its process is gone.
+    pub gone: Option<Instant>,
+    /// It came back without data that its replicas hold.
+    pub data_gone: Option<String>,
+}
+
+impl Primary {
+    /// A primary of which nothing is known yet.
+    #[must_use]
+    pub fn new(at: Endpoint, link: LinkId, now: Instant) -> Self {
+        Self {
+            at,
+            link,
+            observed: Observed::new(ReportedRole::Primary, now),
+            down: Down::default(),
+            script_kill_sent: false,
+            rebooted: None,
+            before_reboot: None,
+            keys_before: 0,
+            gone: None,
+            data_gone: None,
+        }
+    }
 }
 
 /// How far a replica is on its way to a new primary.
@@ -210,6 +347,43 @@ pub struct Replica {
     pub offset: u64,
     /// `replica_announced:0` hides it from `SENTINEL REPLICAS`.
     pub announced: bool,
+    /// `master_link_down_since_seconds:-1`: it never had a link in this life of its process.
+    pub never_linked: bool,
+    /// When its primary last listed it, or it last answered.
+    pub last_seen: Instant,
+    /// It refused to be promoted, then.
+    pub refused: Option<Instant>,
+    /// The lineage and offset for which the loss was told already.
+    pub told_loss: Option<(String, u64)>,
+}
+
+impl Replica {
+    /// A replica of which nothing is known yet.
+    #[must_use]
+    pub fn new(at: Endpoint, link: LinkId, now: Instant) -> Self {
+        Self {
+            at,
+            link,
+            observed: Observed::new(ReportedRole::Replica, now),
+            down: Down::default(),
+            up_since: now,
+            script_kill_sent: false,
+            promoted: false,
+            reconf: None,
+            priority: 100,
+            follows: None,
+            follows_since: now,
+            link_up: false,
+            link_down: Duration::ZERO,
+            syncing: false,
+            offset: 0,
+            announced: true,
+            never_linked: false,
+            last_seen: now,
+            refused: None,
+            told_loss: None,
+        }
+    }
 }
 
 /// What kind of sentinel a peer is.
@@ -247,6 +421,31 @@ pub struct Peer {
     pub vote: Option<(SentinelId, ElectionEpoch)>,
     /// Whose program it is.
     pub kind: PeerKind,
+    /// When the next hello for this group is due to it.
+    pub hello_at: Instant,
+    /// When it last said anything, for forgetting it.
+    pub last_seen: Instant,
+}
+
+impl Peer {
+    /// A sentinel that was just found.
+    #[must_use]
+    pub fn new(id: SentinelId, at: Endpoint, link: LinkId, now: Instant) -> Self {
+        Self {
+            id,
+            at,
+            link,
+            down: Down::default(),
+            last_hello: None,
+            asked_at: None,
+            opinion_at: None,
+            primary_down: false,
+            vote: None,
+            kind: PeerKind::Unknown,
+            hello_at: now,
+            last_seen: now,
+        }
+    }
 }
 
 /// The states of a failover, numbered as Redis logs them.
@@ -294,6 +493,40 @@ pub struct Failover {
     pub forced: bool,
     /// The replica to promote.
     pub chosen: Option<Endpoint>,
+    /// The primary before, once another took its place.
+    pub old: Option<Endpoint>,
+    /// How far a planned change of primaries is.
+    pub handover: Option<Handover>,
+    /// When it is to be acted on again while nothing else happens.
+    pub act_at: Option<Instant>,
+    /// An election is not lost before each peer had this much time to answer.
+    pub asked_at: Instant,
+}
+
+/// A planned change: the old primary is healthy and is to lose nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// How far it is.
+    pub step: HandoverStep,
+    /// When the server lets writes through again by itself.
+    pub deadline: Instant,
+    /// Equal or given up at this time.
+    pub give_up: Instant,
+    /// The old primary's end of history, frozen.
+    pub target: Option<u64>,
+}
+
+/// See [`Handover`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoverStep {
+    /// CLIENT PAUSE was sent.
+    Pausing,
+    /// Paused; the replica reads what is left.
+    Draining,
+    /// The old primary was told to follow the new one.
+    Fencing,
+    /// It does; the new one may be promoted.
+    Fenced,
 }
 
 /// Counts groups; a group keeps its number for life, whatever its name.
@@ -324,9 +557,50 @@ pub struct Group {
     /// When the newest failover was begun, here or by somebody we voted for; no new one of ours within twice the
     /// failover time-out.
     pub failover_started: Option<Instant>,
+    /// No new failover of ours before this.
+    pub retry_at: Option<Instant>,
+    /// For which such time the log was told.
+    pub retry_told: Option<Instant>,
+    /// Attempts in a row that came to nothing.
+    pub fruitless: u32,
+    /// The state that holds our newest vote.
+    pub vote_saved: SaveVersion,
+    /// When we stand for election, unless somebody else does before.
+    pub stand_at: Option<Instant>,
+    /// The configuration was won by ourselves.
+    pub won_here: bool,
+    /// The primary that our own failover replaced, until it is a replica: it is made one at once when it returns.
+    pub deposed: Option<Endpoint>,
+    /// The number of sentinels that found the primary down when it was last told.
+    pub agreed: usize,
 }
 
 impl Group {
+    /// A group of which only the primary's address is known.
+    #[must_use]
+    pub fn new(id: GroupId, settings: GroupSettings, primary: Primary) -> Self {
+        Self {
+            id,
+            settings,
+            config_epoch: ConfigEpoch::default(),
+            leader_epoch: ElectionEpoch::default(),
+            leader: None,
+            primary,
+            replicas: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            failover: None,
+            failover_started: None,
+            retry_at: None,
+            retry_told: None,
+            fruitless: 0,
+            vote_saved: SaveVersion::default(),
+            stand_at: None,
+            won_here: false,
+            deposed: None,
+            agreed: 0,
+        }
+    }
+
     /// Where clients are sent: the promoted replica once it is confirmed, else the primary.
     #[must_use]
     pub fn current_address(&self) -> &Endpoint {

@@ -1,0 +1,6 @@
+//! Stories of whole fleets, told on a clock of their own: a small world of servers and sentinels (world.rs) in which
+//! things die, freeze and come back, and what the sentinels say and do about it.
+
+mod server;
+mod stories;
+mod world;
