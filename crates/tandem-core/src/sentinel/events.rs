@@ -325,3 +325,137 @@ pub fn switch_text(
         to.port
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sentinel::ids::{GroupName, SentinelId};
+    use crate::sentinel::model::{GroupId, LinkId, Primary};
+    use crate::sentinel::settings::{GroupSettings, Periods};
+    use crate::testing::origin;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn group() -> Group {
+        let settings = GroupSettings::new(GroupName("orders".to_owned()), 2, &Periods::default());
+        let at = Endpoint::new("10.0.0.1", 6379);
+        Group::new(GroupId(0), settings, Primary::new(at, LinkId(0), origin()))
+    }
+
+    #[test]
+    fn names_are_unlike_each_other_and_signed() {
+        let names: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+        for name in names {
+            assert!(name.starts_with(['+', '-']), "{name}");
+        }
+    }
+
+    /// node-redis subscribes to these patterns, and takes the words apart whatever the event is.
+    #[test]
+    fn no_event_of_ours_is_caught_by_a_client_s_pattern() {
+        let first = Kind::ALL
+            .iter()
+            .position(|kind| *kind == Kind::PlusEvidence)
+            .unwrap();
+        for kind in &Kind::ALL[first..] {
+            for pattern in [
+                "*switch-master",
+                "[-+]sdown",
+                "[-+]odown",
+                "+slave",
+                "+sentinel",
+                "+slave-reconf-done",
+            ] {
+                let caught = crate::sentinel::commands::glob::matches(
+                    pattern.as_bytes(),
+                    kind.name().as_bytes(),
+                    false,
+                );
+                assert!(!caught, "{} by {pattern}", kind.name());
+            }
+        }
+    }
+
+    /// Recorded from redis-sentinel 7.0.15, with the names changed.
+    #[test]
+    fn whom_an_event_is_about() {
+        let resolved = BTreeMap::new();
+        let announce = Announce {
+            hostnames: false,
+            resolved: &resolved,
+        };
+        let group = group();
+        let replica = Replica::new(Endpoint::new("10.0.0.2", 6380), LinkId(1), origin());
+        let id = SentinelId::parse(ID).unwrap();
+        let peer = Peer::new(id, Endpoint::new("10.0.0.3", 26379), LinkId(2), origin());
+        let primary = Subject::primary(&group, announce);
+        assert_eq!(
+            Kind::PlusOdown.about_with(&primary, "#quorum 2/2"),
+            Event {
+                level: Level::Warning,
+                name: "+odown",
+                payload: "master orders 10.0.0.1 6379 #quorum 2/2".to_owned(),
+            }
+        );
+        assert_eq!(
+            Kind::PlusSlave
+                .about(&Subject::replica(&group, &replica, announce))
+                .payload,
+            "slave 10.0.0.2:6380 10.0.0.2 6380 @ orders 10.0.0.1 6379"
+        );
+        assert_eq!(
+            Kind::PlusSentinel
+                .about(&Subject::peer(&group, &peer, announce))
+                .payload,
+            format!("sentinel {ID} 10.0.0.3 26379 @ orders 10.0.0.1 6379")
+        );
+        let (from, to) = (&group.primary.at, &replica.at);
+        assert_eq!(
+            switch_text(&group, from, to, announce),
+            "orders 10.0.0.1 6379 10.0.0.2 6380"
+        );
+    }
+
+    #[test]
+    fn hosts_are_shown_as_they_are_announced() {
+        let resolved = [("db".to_owned(), "10.0.0.9".parse().unwrap())].into();
+        let at = Endpoint::new("db", 1);
+        let six = Endpoint::new("::1", 1);
+        for (hostnames, resolved, expected) in [
+            (false, &resolved, "10.0.0.9"),
+            (true, &resolved, "db"),
+            (false, &BTreeMap::new(), "db"),
+        ] {
+            let announce = Announce {
+                hostnames,
+                resolved,
+            };
+            assert_eq!(announce.host(&at), expected);
+            assert_eq!(announce.endpoint(&six).name(), "[::1]:1");
+        }
+    }
+
+    #[test]
+    fn warnings_run_scripts_unless_they_are_about_ourselves() {
+        for (kind, expected) in [
+            (Kind::PlusSdown, true),
+            (Kind::PlusNewEpoch, true),
+            (Kind::PlusSwitchMaster, true),
+            (Kind::PlusSlave, false),
+            (Kind::PlusTilt, false),
+            (Kind::MinusScriptError, false),
+        ] {
+            assert_eq!(kind.notifies(), expected, "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_at_its_bound_and_not_within_a_letter() {
+        let event = Kind::PlusSet.plain(format!("{}äö", "x".repeat(PAYLOAD_MAX - 1)));
+        assert_eq!(event.payload.len(), PAYLOAD_MAX - 1);
+        assert_eq!(Kind::PlusSet.plain("short").payload, "short");
+    }
+}

@@ -8,6 +8,7 @@
 //! What is promised to the others on the wire (a vote, an epoch) is durable before it leaves: the machine asks for
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
+pub mod commands;
 mod down;
 mod due;
 pub mod events;
@@ -31,6 +32,7 @@ mod repair;
 mod replies;
 mod save;
 pub mod saved;
+pub mod scripts;
 pub mod select;
 pub mod settings;
 mod steps;
