@@ -217,7 +217,7 @@ impl Sentinel {
         };
         if failover.forced || self.count(group, failover).won {
             self.tell_primary(id, Kind::PlusElectedLeader);
-            if self.crash_after_election {
+            if self.simulate.after_election {
                 self.out.push(Output::Exit {
                     code: SIMULATED_FAILURE,
                 });
@@ -370,13 +370,14 @@ impl Sentinel {
         }
         let epoch = failover.epoch;
         let handover = failover.handover.is_some();
+        let forced = failover.forced;
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
         group.config_epoch = ConfigEpoch::won(epoch);
         let old = group.primary.at.clone();
         self.tell_replica(id, at, Kind::PlusPromotedSlave);
-        if self.crash_after_promotion {
+        if self.simulate.after_promotion {
             self.save();
             self.out.push(Output::Exit {
                 code: SIMULATED_FAILURE,
@@ -404,6 +405,10 @@ impl Sentinel {
         self.save();
         if handover {
             self.handover_done(id, &old);
+        } else if forced {
+            // It is alive and takes writes that will be lost: every moment counts.
+            self.tell_loss(id, &old);
+            self.change_role(id, &old, Purpose::Follow(at.clone()));
         }
         self.hello_everywhere(id);
         self.mark(id);

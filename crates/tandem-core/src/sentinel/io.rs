@@ -4,11 +4,13 @@
 //! replies what each reply answers. The shell only carries bytes. A number is used once, so an event of a connection
 //! that was closed meanwhile is recognised and dropped.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tandem_resp::Value;
 
+use crate::sentinel::commands::LogLevel;
 use crate::sentinel::ids::{Endpoint, GroupName};
 use crate::sentinel::saved::SavedState;
 
@@ -160,6 +162,14 @@ pub enum ScriptEnd {
 pub enum Question {
     /// `SENTINEL ...`: the arguments after the word SENTINEL.
     Sentinel(Vec<Vec<u8>>),
+    /// The same where it names scripts ([`crate::sentinel::commands::scripts_named`]), with those of them that are
+    /// programs which can be run. In [`Self::Sentinel`] none counts as one.
+    SentinelWithPrograms {
+        /// The arguments after the word SENTINEL.
+        args: Vec<Vec<u8>>,
+        /// The paths of programs.
+        programs: BTreeSet<String>,
+    },
     /// `PUBLISH channel message`, which a sentinel takes from its peers for the hello channel only.
     Publish {
         /// The channel.
@@ -270,6 +280,8 @@ pub enum Output {
         /// The name.
         host: String,
     },
+    /// Log this much from now on (`SENTINEL CONFIG SET loglevel`).
+    SetLogLevel(LogLevel),
     /// End the process at once with this code (`SENTINEL SIMULATE-FAILURE`).
     Exit {
         /// The code.

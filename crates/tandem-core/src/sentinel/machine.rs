@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::sentinel::commands::{LogLevel, Simulate};
 use crate::sentinel::due::{Due, Key};
 use crate::sentinel::events::{Announce, Kind, Subject};
 use crate::sentinel::ids::{ElectionEpoch, Endpoint, GroupName, SentinelId};
@@ -21,9 +22,11 @@ use crate::sentinel::io::{ConnId, ConnKind, Input, Level, Output, Question, Requ
 use crate::sentinel::model::{
     Group, GroupId, Link, LinkId, Owner, Peer, Primary, Replica, ReportedRole,
 };
+use crate::sentinel::questions::{Following, LookedUp};
 use crate::sentinel::random::Random;
 use crate::sentinel::save::Saver;
 use crate::sentinel::saved::SavedState;
+use crate::sentinel::scripts::Queue;
 use crate::sentinel::settings::{Globals, GroupSettings, Periods};
 use crate::sentinel::steps::Step;
 use crate::sentinel::vote::Held;
@@ -54,10 +57,15 @@ pub struct Sentinel {
     pub(super) held: Vec<Held>,
     /// Since when the consequences of a stall are handled.
     pub(super) stalled: Option<Instant>,
-    /// `SENTINEL SIMULATE-FAILURE`: end the process after winning an election.
-    pub(super) crash_after_election: bool,
-    /// `SENTINEL SIMULATE-FAILURE`: end the process after a promotion.
-    pub(super) crash_after_promotion: bool,
+    /// `SENTINEL SIMULATE-FAILURE`.
+    pub(super) simulate: Simulate,
+    pub(super) scripts: Queue,
+    /// What `SENTINEL CONFIG GET loglevel` shows.
+    pub(super) log_level: LogLevel,
+    /// Answers that follow the file.
+    pub(super) following: Vec<Following>,
+    /// Groups to be watched as soon as the address behind a name is known.
+    pub(super) looked_up: Vec<LookedUp>,
     pub(super) out: Vec<Output>,
     pub(super) now: Instant,
     /// When the machine began; periodic commands keep to a grid counted from here.
@@ -94,8 +102,11 @@ impl Sentinel {
             saver: Saver::default(),
             held: Vec::new(),
             stalled: None,
-            crash_after_election: false,
-            crash_after_promotion: false,
+            simulate: Simulate::default(),
+            scripts: Queue::default(),
+            log_level: LogLevel::default(),
+            following: Vec::new(),
+            looked_up: Vec::new(),
             out: Vec::new(),
             now,
             began: now,
@@ -197,7 +208,10 @@ impl Sentinel {
 
     fn asked(&mut self, request: RequestId, question: Question) {
         match question {
-            Question::Sentinel(args) => self.asked_sentinel(request, &args),
+            Question::Sentinel(args) => self.asked_sentinel(request, &args, &BTreeSet::new()),
+            Question::SentinelWithPrograms { args, programs } => {
+                self.asked_sentinel(request, &args, &programs);
+            }
             Question::Publish { channel, message } => {
                 self.asked_publish(request, &channel, &message);
             }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::sentinel::commands::CommandError;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Level;
 use crate::sentinel::machine::Sentinel;
@@ -48,6 +49,15 @@ pub enum CannotFailOver {
     /// No replica may be promoted; [`Sentinel::candidates`] says why.
     #[error("no replica may be promoted")]
     NoGoodReplica,
+}
+
+impl From<CannotFailOver> for CommandError {
+    fn from(error: CannotFailOver) -> Self {
+        match error {
+            CannotFailOver::InProgress => Self::InProgress,
+            CannotFailOver::NoGoodReplica => Self::NoGoodReplica,
+        }
+    }
 }
 
 impl Sentinel {

@@ -27,6 +27,7 @@ mod observe;
 mod periodic;
 mod questions;
 mod random;
+mod reasons;
 mod reconf;
 mod repair;
 mod replies;

@@ -106,6 +106,7 @@ impl Sentinel {
             }
         }
         self.release_held(version);
+        self.release_following(version);
         // Our own vote counts from now on.
         let electing: Vec<_> = self
             .groups

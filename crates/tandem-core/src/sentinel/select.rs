@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::sentinel::ids::{Endpoint, GroupName};
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Group, Lineage, Link, Replica};
+use crate::sentinel::model::{Group, Lineage, Replica};
 
 /// Replicas closer together than this count as equal: 64 KiB is what one socket's buffer holds on the way, so that the
 /// difference is one of the moment at which each was asked. More (1 MiB and above) would be thousands of
@@ -62,6 +62,26 @@ pub enum Unfit {
     /// It refused lately.
     #[error("it refused to be promoted")]
     Refused,
+}
+
+impl Unfit {
+    /// A word for programs, the same for all times.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Disconnected => "disconnected",
+            Self::Silent => "silent",
+            Self::PriorityZero => "priority-zero",
+            Self::Stale => "no-recent-info",
+            Self::Detached => "link-down-too-long",
+            Self::Syncing => "syncing",
+            Self::NeverSynced => "never-synced",
+            Self::OtherLineage => "other-history",
+            Self::Empty => "empty",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 impl Sentinel {

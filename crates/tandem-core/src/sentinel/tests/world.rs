@@ -63,6 +63,7 @@ pub(super) struct World {
     /// Pairs of hosts that cannot reach each other.
     pub(super) cuts: BTreeSet<(String, String)>,
     pub(super) codes: Vec<(usize, i32)>,
+    pub(super) scripts: Vec<(usize, Vec<String>)>,
     wires: BTreeMap<(usize, ConnId), Wire>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     asked: BTreeMap<RequestId, (usize, ConnId)>,
@@ -126,6 +127,7 @@ impl World {
             logs: Vec::new(),
             cuts: BTreeSet::new(),
             codes: Vec::new(),
+            scripts: Vec::new(),
             wires: BTreeMap::new(),
             queue: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -184,7 +186,11 @@ impl World {
     /// Runs until the condition holds; false when it did not within this time.
     pub(super) fn run_till(&mut self, time: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + time;
-        self.run_until(end, done)
+        let held = self.run_until(end, done);
+        if !held {
+            self.now = end;
+        }
+        held
     }
 
     fn run_until(&mut self, end: Instant, done: impl Fn(&Self) -> bool) -> bool {
@@ -328,8 +334,9 @@ impl World {
                     self.codes.push((node, code));
                     self.stop(node);
                 }
+                Output::RunScript { argv, .. } => self.scripts.push((node, argv)),
                 Output::NextFailover { .. }
-                | Output::RunScript { .. }
+                | Output::SetLogLevel(_)
                 | Output::KillScript { .. }
                 | Output::Resolve { .. } => {}
             }
@@ -589,7 +596,11 @@ impl World {
                 self.reply(node, conn, Value::Simple(b"PONG".to_vec()));
                 return;
             }
-            b"SENTINEL" if argv[1] == b"TANDEM" && self.nodes[target].foreign => {
+            // A foreign one does not know the question, and has none itself: it takes everybody for its like.
+            b"SENTINEL"
+                if argv[1] == b"TANDEM"
+                    && (self.nodes[target].foreign || self.nodes[node].foreign) =>
+            {
                 self.reply(node, conn, Value::Error(b"ERR unknown subcommand".to_vec()));
                 return;
             }

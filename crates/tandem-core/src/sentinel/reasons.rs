@@ -1,0 +1,80 @@
+//! Why a group is as it is, for `SENTINEL TANDEM EXPLAIN`: the machine's own rules, asked again, with their numbers.
+
+use crate::sentinel::commands::status::{Reason, Reasons};
+use crate::sentinel::machine::Sentinel;
+use crate::sentinel::model::{Group, ReportedRole};
+
+impl Sentinel {
+    /// What keeps a group from a failover, and replicas from being promoted.
+    pub(super) fn reasons(&self, group: &Group) -> Reasons {
+        let excluded = group
+            .replicas
+            .values()
+            .filter_map(|replica| {
+                let unfit = self.eligible(group, replica).err()?;
+                Some((
+                    replica.at.clone(),
+                    Reason::new(unfit.code(), unfit.to_string()),
+                ))
+            })
+            .collect();
+        Reasons {
+            no_failover: self.no_failover(group),
+            excluded,
+        }
+    }
+
+    fn no_failover(&self, group: &Group) -> Option<Reason> {
+        if group.failover.is_some() {
+            return None;
+        }
+        let primary = &group.primary;
+        if primary.down.subjective.is_none() {
+            let silence = self
+                .links
+                .get(&primary.link)
+                .map_or(0, |link| link.silence(self.now).as_millis());
+            let limit = group.settings.down_after.as_millis();
+            let proof = if primary.gone.is_some() && !group.all_ours() {
+                ", and proof that it is gone counts only where every sentinel is ours"
+            } else if primary.observed.role == ReportedRole::Replica {
+                ", and reports to be a replica"
+            } else {
+                ""
+            };
+            return Some(Reason::new(
+                "not-down",
+                format!("the primary has been silent for {silence} of {limit} ms{proof}"),
+            ));
+        }
+        let quorum = group.settings.quorum;
+        if primary.down.objective.is_none() {
+            let agree = 1 + group
+                .peers
+                .values()
+                .filter(|peer| peer.primary_down)
+                .count();
+            return Some(Reason::new(
+                "no-quorum",
+                format!("{agree} of {quorum} sentinels needed find it down"),
+            ));
+        }
+        if let Some(at) = group.retry_at.filter(|at| self.now < *at) {
+            let wait = (at - self.now).as_millis();
+            let why = match &group.leader {
+                Some(leader) if *leader != self.id => {
+                    format!("{leader} has our vote in election {}", group.leader_epoch)
+                }
+                Some(_) | None => "the last attempt came to nothing".to_owned(),
+            };
+            return Some(Reason::new(
+                "waiting",
+                format!("{why}; not before {wait} ms from now"),
+            ));
+        }
+        if self.choose(group).is_none() {
+            return Some(Reason::new("no-good-replica", "no replica may be promoted"));
+        }
+        Some(Reason::new("standing", "about to stand for election"))
+    }
+}
