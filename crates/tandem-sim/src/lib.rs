@@ -16,6 +16,7 @@ mod clients;
 mod course;
 pub mod data;
 mod faults;
+pub mod fleet;
 pub mod plan;
 pub mod redis;
 mod replication;

@@ -17,6 +17,7 @@ mod failover;
 pub mod forget;
 pub mod hello;
 pub mod ids;
+mod inspect;
 pub mod io;
 mod late;
 mod links;
