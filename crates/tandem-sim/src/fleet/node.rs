@@ -189,6 +189,8 @@ impl Fleet {
             return;
         };
         self.say(|| format!("sentinel {n} goes on"));
+        // A timer that ran out meanwhile woke nobody.
+        self.nodes[n].wake_at = Us::MAX;
         let late = self.now - since;
         if late >= LATE {
             self.handle(n, Input::Late(std::time::Duration::from_micros(late)));
