@@ -133,10 +133,13 @@ impl Sentinel {
         let Some(group) = self.groups.get(&id) else {
             return;
         };
-        if group.primary.data_gone.is_some() || group.primary.observed.loading {
+        if group.primary.observed.loading {
             return;
         }
         let verdict = data_lost(group);
+        if group.primary.data_gone.is_some() && verdict.is_some() {
+            return;
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -147,21 +150,25 @@ impl Sentinel {
                 self.tell_server_with(id, &at, Kind::PlusDataGone, reason);
                 self.mark(id);
             }
-            // Asked once: from here on the replicas follow what it has.
-            None => group.primary.before_reboot = None,
+            // From here on the replicas follow what it has; or they do already, and there is nothing left to save.
+            None => {
+                group.primary.before_reboot = None;
+                group.primary.data_gone = None;
+            }
         }
     }
 }
 
-/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more: then promoting
-/// somebody else would save nothing.
+/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more who is there and may
+/// be promoted: then a failover would save nothing, and a primary found down for ever would be one that nobody watches.
 fn data_lost(group: &Group) -> Option<String> {
     let before = group.primary.before_reboot.as_ref()?;
     let after = group.primary.observed.lineage.as_ref()?;
     let holder = group
         .replicas
         .values()
-        .filter(|replica| replica.observed.lineage.is_some() && !replica.syncing)
+        .filter(|replica| !replica.syncing && replica.down.subjective.is_none())
+        .filter(|replica| replica.priority > 0)
         .filter(|replica| {
             replica
                 .observed
