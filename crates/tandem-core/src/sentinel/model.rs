@@ -353,6 +353,8 @@ pub struct Replica {
     pub last_seen: Instant,
     /// It refused to be promoted, then.
     pub refused: Option<Instant>,
+    /// A standing repair was last tried then.
+    pub repaired_at: Option<Instant>,
     /// The lineage and offset for which the loss was told already.
     pub told_loss: Option<(String, u64)>,
 }
@@ -381,6 +383,7 @@ impl Replica {
             never_linked: false,
             last_seen: now,
             refused: None,
+            repaired_at: None,
             told_loss: None,
         }
     }
