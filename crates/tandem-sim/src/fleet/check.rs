@@ -25,6 +25,8 @@ const WATCH: Us = 100 * MS;
 const POOR_FOR: Us = 1500 * MS;
 /// A replica that is good and reachable for this long should have been found to be so.
 const GOOD_FOR: Us = 6 * SEC;
+/// Events of one sentinel in one second; a whole failover takes about twenty.
+const EVENTS_MAX: u32 = 150;
 /// An answer that waits for the disk or an address waits no longer than this, once all is mended.
 pub(super) const ANSWER_WITHIN: Us = 5 * SEC;
 
@@ -37,6 +39,8 @@ pub(super) struct Checks {
     votes: BTreeMap<(String, u64), String>,
     /// Which server was promoted in which epoch.
     pub(super) promoted: BTreeMap<u64, usize>,
+    /// Events of each sentinel in the present second.
+    told: Vec<(Us, u32)>,
     /// Newest epochs of each sentinel: election, configuration, vote.
     seen: Vec<(ElectionEpoch, ConfigEpoch, ElectionEpoch)>,
     /// Since when each sentinel could see each server as a good replica.
@@ -49,6 +53,7 @@ impl Checks {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             promoted: BTreeMap::new(),
+            told: vec![(0, 0); sentinels],
             seen: vec![Default::default(); sentinels],
             good_since: vec![[None; SERVERS]; sentinels],
         }
@@ -86,6 +91,13 @@ impl Fleet {
     }
 
     pub(super) fn check_event(&mut self, n: usize, event: &Event) {
+        let second = self.now / SEC;
+        let told = &mut self.checks.told[n];
+        *told = (second, if told.0 == second { told.1 + 1 } else { 1 });
+        if told.1 > EVENTS_MAX {
+            let text = format!("sentinel {n} tells {} and does not end", event.name);
+            self.broken("bounds", text);
+        }
         if event.name != "+elected-leader" || self.nodes[n].forced {
             return;
         }

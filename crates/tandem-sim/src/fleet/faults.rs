@@ -4,6 +4,9 @@ use super::plan::{DOWN_AFTER_MAX, FAILOVER_TIMEOUT_MAX, Fault};
 use super::world::{Ev, Fleet, SERVERS};
 use crate::chance::{MS, SEC, Us};
 
+/// The sentinel that may lose its file. Were it a majority, no votes could be kept by any rule.
+const FORGETFUL: usize = 1;
+
 /// The end of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Undo {
@@ -78,9 +81,10 @@ impl Fleet {
                 self.after(length, Ev::Undo(Undo::ThawServer(s)));
             }
             Fault::KillSentinel | Fault::LoseFile => {
-                let n = self.any_node();
+                let lose = kind == Fault::LoseFile;
+                let n = if lose { FORGETFUL } else { self.any_node() };
                 self.node_kill(n);
-                if kind == Fault::LoseFile {
+                if lose {
                     self.lose_file(n);
                 }
                 self.after(length, Ev::NodeStart(n));

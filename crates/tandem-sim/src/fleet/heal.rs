@@ -64,11 +64,23 @@ impl Fleet {
             if s == primary && !srv.is_primary() {
                 return Err(format!("server {s} is named and no primary"));
             }
-            if s != primary && !srv.follows(primary) {
+            if s != primary && !srv.follows(primary) && self.is_known(s) {
                 return Err(format!("server {s} does not follow {primary}"));
             }
         }
         Ok(primary)
+    }
+
+    /// Some sentinel has it as a replica. One that followed another replica when all were RESET is known to none, in
+    /// Redis as here: a primary does not list it.
+    fn is_known(&self, s: usize) -> bool {
+        let at = server_endpoint(s);
+        self.nodes.iter().any(|node| {
+            node.machine
+                .as_ref()
+                .and_then(|machine| machine.group(&group_name()))
+                .is_some_and(|group| group.replicas.contains_key(&at))
+        })
     }
 
     /// For a trace: what each sentinel believes in the end, and what each server is.
