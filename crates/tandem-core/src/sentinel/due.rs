@@ -88,10 +88,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::testing::origin;
 
     #[test]
     fn the_earliest_comes_first_and_only_once() {
-        let start = Instant::now();
+        let start = origin();
         let at = |ms| start + Duration::from_millis(ms);
         let (one, two) = (Key::Link(LinkId(1)), Key::Group(GroupId(2)));
         let mut due = Due::default();
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_later_moment_replaces_the_one_before() {
-        let start = Instant::now();
+        let start = origin();
         let later = start + Duration::from_secs(1);
         let mut due = Due::default();
         due.set(Key::Save, start);

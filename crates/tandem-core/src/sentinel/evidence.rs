@@ -20,7 +20,7 @@ use crate::sentinel::events::Kind;
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::io::Word;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Group, GroupId, Lineage, Link, LinkId, Owner};
+use crate::sentinel::model::{Group, GroupId, Lineage, Link, LinkId, Owner, Replica};
 
 /// Two refusals that are closer together are one.
 const REFUSALS_APART: Duration = Duration::from_millis(50);
@@ -136,39 +136,41 @@ impl Sentinel {
         if group.primary.observed.loading {
             return;
         }
-        let verdict = data_lost(group);
-        if group.primary.data_gone.is_some() && verdict.is_some() {
-            return;
-        }
+        let verdict = data_lost(group, |replica| {
+            // Data that cannot be reached saves nobody from an empty primary.
+            self.links.get(&replica.link).is_some_and(Link::is_up)
+                && replica.down.subjective.is_none()
+        });
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
         match verdict {
+            Some(_) if group.primary.data_gone.is_some() => {}
             Some(reason) => {
                 group.primary.data_gone = Some(reason.clone());
                 let at = group.primary.at.clone();
                 self.tell_server_with(id, &at, Kind::PlusDataGone, reason);
                 self.mark(id);
             }
-            // From here on the replicas follow what it has; or they do already, and there is nothing left to save.
+            // From here on nobody holds more than it has: there is nothing left to save.
             None => {
                 group.primary.before_reboot = None;
                 group.primary.data_gone = None;
+                self.mark(id);
             }
         }
     }
 }
 
-/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more who is there and may
-/// be promoted: then a failover would save nothing, and a primary found down for ever would be one that nobody watches.
-fn data_lost(group: &Group) -> Option<String> {
+/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more who may be
+/// promoted: then a failover would save nothing.
+fn data_lost(group: &Group, reachable: impl Fn(&Replica) -> bool) -> Option<String> {
     let before = group.primary.before_reboot.as_ref()?;
     let after = group.primary.observed.lineage.as_ref()?;
     let holder = group
         .replicas
         .values()
-        .filter(|replica| !replica.syncing && replica.down.subjective.is_none())
-        .filter(|replica| replica.priority > 0)
+        .filter(|replica| reachable(replica) && !replica.syncing && replica.priority > 0)
         .filter(|replica| {
             replica
                 .observed
@@ -201,7 +203,7 @@ fn data_lost(group: &Group) -> Option<String> {
 /// Bytes of its history that a server loses when it is made to follow another, if that can be known.
 ///
 /// With `replid` equal the one behind is merely behind. With the follower's history being the other's former one, what
-/// lies beyond the fork was never on the other side. Without any common history nothing can be said (sentinel.md 10).
+/// lies beyond the fork was never on the other side. Without any common history nothing can be said (PSYNC2, `replication.c`).
 #[must_use]
 pub fn bytes_lost(follower: &Lineage, leader: &Lineage) -> Option<u64> {
     if follower.replid == leader.replid {

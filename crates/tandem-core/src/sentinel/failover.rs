@@ -1,6 +1,6 @@
 //! A failover from the first doubt to the new primary.
 //!
-//! The stages, their order, their events and their time-outs are Redis' (sentinel.md 4.5, 4.6). Each input lets a group
+//! The stages, their order, their events and their time-outs are Redis' (`sentinel.c`). Each input lets a group
 //! run through as many stages as it can. What differs, and stays within the protocol:
 //!
 //! - Candidates wait for a short random time so that they do not split the votes: up to 20 ms where all sentinels
@@ -8,18 +8,22 @@
 //! - Where all are ours, an election that cannot be won any more ends at once and is repeated after 50 to 300 ms, longer
 //!   with each; a vote for somebody else keeps us back for the election time-out only. With a foreign one known, Redis'
 //!   twice the failover time-out holds.
+//! - Who was cut off from the majority does not stand in the moment the cut ends: what it believes of the primary is from
+//!   the time of the cut, and its connection to it comes back later than those to willing voters.
 //! - The leader looks once more, before SLAVEOF NO ONE, whether a newer election or configuration is known.
 //! - A promotion confirmed is a switch: `+switch-master` and the addresses change then, and the others are pointed to the
 //!   new primary behind it (reconf.rs).
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::sentinel::due::{Key, earlier};
 use crate::sentinel::events::Kind;
 use crate::sentinel::ids::{ConfigEpoch, Endpoint};
 use crate::sentinel::io::{Level, Output};
+use crate::sentinel::links::server_links;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Failover, Group, GroupId, Link, Stage};
+use crate::sentinel::model::{Failover, Group, GroupId, Link, LinkId, Stage};
 use crate::sentinel::steps::Purpose;
 
 /// Steps of one group within one input; more would be a loop.
@@ -28,6 +32,8 @@ const STEPS_MAX: u32 = 16;
 const STAND_OURS: Duration = Duration::from_millis(20);
 /// And with a foreign one: the length of Redis' tick.
 const STAND_FOREIGN: Duration = Duration::from_millis(100);
+/// Ping periods for which a majority must have been reachable before we stand.
+const MAJORITY_PERIODS: u32 = 2;
 /// Between two elections of ours where all are ours.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 /// Doublings of it.
@@ -62,6 +68,7 @@ impl Sentinel {
     /// Lets a group do whatever it can do now, and plans its next look.
     pub(super) fn decide(&mut self, id: GroupId) {
         self.recheck_primary(id);
+        self.watch_majority(id);
         let mut next = self.check_objective(id);
         next = earlier(next, self.start_if_due(id));
         for _ in 0..STEPS_MAX {
@@ -85,6 +92,29 @@ impl Sentinel {
         }
     }
 
+    /// Notes since when a majority can be reached; when it comes back, the servers are tried again at once.
+    fn watch_majority(&mut self, id: GroupId) {
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if reachable(&self.links, group) <= group.voters() / 2 {
+            group.majority_since = None;
+            return;
+        }
+        if group.majority_since.is_some() {
+            return;
+        }
+        group.majority_since = Some(now);
+        for link in server_links(group) {
+            if let Some(link) = self.links.get_mut(&link) {
+                link.retry_at = link.retry_at.min(now);
+            }
+            self.due.by(Key::Link(link), now);
+            self.due.by(Key::Link(link), now);
+        }
+    }
+
     /// Stands for election if the primary is down for the quorum and nothing keeps us.
     fn start_if_due(&mut self, id: GroupId) -> Option<Instant> {
         let now = self.now;
@@ -103,6 +133,13 @@ impl Sentinel {
                 self.out.push(Output::NextFailover { group, at });
             }
             return Some(at);
+        }
+        // Redis asks voters that it cannot reach as well, and is not elected.
+        if let Some(since) = group.majority_since {
+            let sure = since + self.periods.ping * MAJORITY_PERIODS;
+            if now < sure {
+                return Some(sure);
+            }
         }
         let Some(at) = group.stand_at else {
             let most = if group.peers.is_empty() {
@@ -136,12 +173,7 @@ impl Sentinel {
 
     /// Enough sentinels can be reached for a majority, and a replica is good enough.
     fn could_succeed(&self, group: &Group) -> bool {
-        let reachable = 1 + group
-            .peers
-            .values()
-            .filter(|peer| self.links.get(&peer.link).is_some_and(Link::is_up))
-            .count();
-        reachable >= needed(group) && self.choose(group).is_some()
+        reachable(&self.links, group) >= needed(group) && self.choose(group).is_some()
     }
 
     /// Begins a failover in an election of its own.
@@ -169,7 +201,7 @@ impl Sentinel {
             act_at: None,
             asked_at: now,
         });
-        self.adopt_epoch(epoch);
+        self.adopt_epoch(id, epoch);
         self.tell_primary(id, Kind::PlusTryFailover);
         if forced {
             self.save();
@@ -481,7 +513,7 @@ impl Sentinel {
         for peer in group.peers.values() {
             match &peer.vote {
                 Some((leader, voted)) if *voted == epoch => {
-                    votes += usize::from(*leader == self.id)
+                    votes += usize::from(*leader == self.id);
                 }
                 // It voted in a later election already, so not in ours any more.
                 Some((_, voted)) if *voted > epoch => {}
@@ -506,6 +538,14 @@ impl Sentinel {
 struct Count {
     won: bool,
     lost: bool,
+}
+
+/// Sentinels of a group that can be reached, ourselves included.
+fn reachable(links: &BTreeMap<LinkId, Link>, group: &Group) -> usize {
+    let peers = group.peers.values();
+    1 + peers
+        .filter(|peer| links.get(&peer.link).is_some_and(Link::is_up))
+        .count()
 }
 
 /// Votes that make a leader: a majority of all known sentinels, and the quorum.

@@ -1,6 +1,6 @@
 //! Hello messages: how sentinels find each other and learn who is primary.
 //!
-//! Format and order of processing are Redis' (sentinel.md 2). What Redis takes on trust has a rule here:
+//! Format and order of processing are Redis' (`sentinel.c`). What Redis takes on trust has a rule here:
 //!
 //! - Nonsense (not eight words, a port or an epoch that is no number, an id that is not forty hex digits, a host that is
 //!   no address while names are off) is dropped without a trace beyond a debug line.
@@ -15,6 +15,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tandem_resp::Value;
 use thiserror::Error;
@@ -25,6 +26,7 @@ use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, Sent
 use crate::sentinel::io::{Level, Output, RequestId};
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Expect, Group, GroupId, LinkId, Owner};
+use crate::sentinel::periodic::JITTER_PART;
 
 /// The channel.
 pub const CHANNEL: &str = "__sentinel__:hello";
@@ -161,7 +163,9 @@ impl Sentinel {
 
     /// Publishes our hello on a server.
     pub(super) fn publish_hello(&mut self, id: LinkId) {
-        let next = self.now + self.periods.publish;
+        let publish = self.periods.publish;
+        let early = self.random.between(Duration::ZERO, publish / JITTER_PART);
+        let next = self.now + publish.saturating_sub(early);
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -282,7 +286,7 @@ impl Sentinel {
         }
         let known = self.meet(id, &hello);
         if hello.current_epoch > self.current_epoch {
-            self.adopt_epoch(hello.current_epoch);
+            self.adopt_epoch(id, hello.current_epoch);
             self.save_soon();
         }
         self.take_configuration(id, &hello, known);
@@ -400,7 +404,7 @@ impl Sentinel {
         }
         let current = ElectionEpoch(hello.config_epoch.0);
         if current > self.current_epoch {
-            self.adopt_epoch(current);
+            self.adopt_epoch(id, current);
         }
         let to = target.unwrap_or_else(|| hello.primary.clone());
         let Some(group) = self.groups.get_mut(&id) else {

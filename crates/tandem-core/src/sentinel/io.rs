@@ -76,7 +76,8 @@ pub enum Input {
         /// The text.
         message: Vec<u8>,
     },
-    /// A client, an operator or another sentinel asks. Exactly one [`Output::Answer`] follows, now or later.
+    /// A client, an operator or another sentinel asks. Exactly one [`Output::Answer`] follows, now or later: a vote waits
+    /// for the disk. What the same client asked behind it must be answered behind it, PING included.
     Asked {
         /// Names the question.
         request: RequestId,

@@ -2,7 +2,7 @@
 //!
 //! Redis enters TILT for 30 s, because a wall clock cannot tell a stall from a jump. A monotonic clock can: the length is
 //! known, so every clock that counts others' silence is moved on by it, and nothing is frozen. For one ping period, in
-//! which everybody has the chance to answer, no primary is called down to others (sentinel.md 11.9), and
+//! which everybody has the chance to answer, no primary is called down to others, and
 //! `+tilt` and `-tilt` tell operators so if the stall was as long as `tilt-trigger`.
 
 use std::time::{Duration, Instant};

@@ -327,12 +327,14 @@ impl Sentinel {
         let Some(gone) = gone else {
             return;
         };
+        // Of two connections that fail together one sets the pace.
+        let counted = kind == ConnKind::Command || link.is_up();
         // The first attempt after a good connection is made at once; a server that accepts and hangs up is not good.
         if gone.up && now.saturating_duration_since(gone.since) >= pace.min(Duration::from_secs(1))
         {
             link.failures = 0;
             link.retry_at = now;
-        } else {
+        } else if counted {
             let wait = RETRY_FIRST * 2_u32.saturating_pow(link.failures.min(16));
             link.failures += 1;
             link.retry_at = link.retry_at.max(now + wait.min(pace));

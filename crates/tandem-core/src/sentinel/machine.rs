@@ -354,6 +354,15 @@ impl Sentinel {
         self.out.push(Output::Tell(kind.plain(text)));
     }
 
+    /// Tells an event that comes of a group and does not name it first: its notification script is told as well.
+    pub(super) fn tell_of(&mut self, id: GroupId, kind: Kind, text: impl std::fmt::Display) {
+        let event = kind.plain(text);
+        self.out.push(Output::Tell(event.clone()));
+        if kind.notifies() {
+            self.run_notification(id, &event);
+        }
+    }
+
     /// Writes a line to the log.
     pub(super) fn log(&mut self, level: Level, text: impl Into<String>) {
         self.out.push(Output::Log {

@@ -37,6 +37,7 @@ pub mod saved;
 pub mod scripts;
 pub mod select;
 pub mod settings;
+pub mod stage;
 mod steps;
 mod switch;
 #[cfg(test)]

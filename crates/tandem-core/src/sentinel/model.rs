@@ -11,6 +11,8 @@ use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, SentinelId};
 use crate::sentinel::io::{ConnId, Loss, SaveVersion};
 use crate::sentinel::settings::GroupSettings;
 
+pub use crate::sentinel::stage::{Failover, Handover, HandoverStep, Stage};
+
 /// A link: one command connection, and for servers a second one that hears hello messages.
 ///
 /// A peer that watches several groups has one link for all of them, as in Redis.
@@ -104,6 +106,8 @@ pub struct Link {
     pub reached: bool,
     /// When INFO was last sent.
     pub info_sent: Option<Instant>,
+    /// By how much the next usual INFO comes early.
+    pub info_early: Duration,
     /// When the next hello is due; servers only.
     pub hello_at: Instant,
     /// No hello may be published: the server holds writes back, and would hold back all that follows, too.
@@ -135,6 +139,7 @@ impl Link {
             retry_at: now,
             reached: false,
             info_sent: None,
+            info_early: Duration::ZERO,
             hello_at: now,
             hold_hello: false,
             local: None,
@@ -244,7 +249,7 @@ impl Observed {
     }
 }
 
-/// Where a server stands in which history (sentinel.md section 10).
+/// Where a server stands in which history (PSYNC2, `replication.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
     /// `master_replid`.
@@ -262,6 +267,8 @@ pub struct Lineage {
 pub struct Primary {
     /// Its address as configured.
     pub at: Endpoint,
+    /// Since when the configuration says so here.
+    pub since: Instant,
     /// The link to it.
     pub link: LinkId,
     /// What INFO says.
@@ -288,6 +295,7 @@ impl Primary {
     pub fn new(at: Endpoint, link: LinkId, now: Instant) -> Self {
         Self {
             at,
+            since: now,
             link,
             observed: Observed::new(ReportedRole::Primary, now),
             down: Down::default(),
@@ -451,87 +459,6 @@ impl Peer {
     }
 }
 
-/// The states of a failover, numbered as Redis logs them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Waiting to be elected (`wait_start`).
-    Electing,
-    /// Choosing a replica (`select_slave`).
-    Selecting,
-    /// About to promote it (`send_slaveof_noone`).
-    Promoting,
-    /// Promoted, not confirmed yet (`wait_promotion`).
-    Confirming,
-    /// Pointing the others to it (`reconf_slaves`).
-    Reconfiguring,
-    /// Taking over the new address (`update_config`).
-    Updating,
-}
-
-impl Stage {
-    /// The word in `failover-state`.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Electing => "wait_start",
-            Self::Selecting => "select_slave",
-            Self::Promoting => "send_slaveof_noone",
-            Self::Confirming => "wait_promotion",
-            Self::Reconfiguring => "reconf_slaves",
-            Self::Updating => "update_config",
-        }
-    }
-}
-
-/// A failover of ours.
-#[derive(Clone, Debug)]
-pub struct Failover {
-    /// The election it rests on.
-    pub epoch: ElectionEpoch,
-    /// How far it is.
-    pub stage: Stage,
-    /// Since when it is there.
-    pub stage_since: Instant,
-    /// An operator asked for it: no election (flag `force_failover`).
-    pub forced: bool,
-    /// The replica to promote.
-    pub chosen: Option<Endpoint>,
-    /// The primary before, once another took its place.
-    pub old: Option<Endpoint>,
-    /// How far a planned change of primaries is.
-    pub handover: Option<Handover>,
-    /// When it is to be acted on again while nothing else happens.
-    pub act_at: Option<Instant>,
-    /// An election is not lost before each peer had this much time to answer.
-    pub asked_at: Instant,
-}
-
-/// A planned change: the old primary is healthy and is to lose nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handover {
-    /// How far it is.
-    pub step: HandoverStep,
-    /// When the server lets writes through again by itself.
-    pub deadline: Instant,
-    /// Equal or given up at this time.
-    pub give_up: Instant,
-    /// The old primary's end of history, frozen.
-    pub target: Option<u64>,
-}
-
-/// See [`Handover`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandoverStep {
-    /// CLIENT PAUSE was sent.
-    Pausing,
-    /// Paused; the replica reads what is left.
-    Draining,
-    /// The old primary was told to follow the new one.
-    Fencing,
-    /// It does; the new one may be promoted.
-    Fenced,
-}
-
 /// Counts groups; a group keeps its number for life, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupId(pub u64);
@@ -568,6 +495,8 @@ pub struct Group {
     pub fruitless: u32,
     /// The state that holds our newest vote.
     pub vote_saved: SaveVersion,
+    /// Since when a majority of the sentinels can be reached.
+    pub majority_since: Option<Instant>,
     /// When we stand for election, unless somebody else does before.
     pub stand_at: Option<Instant>,
     /// The configuration was won by ourselves.
@@ -597,6 +526,7 @@ impl Group {
             retry_told: None,
             fruitless: 0,
             vote_saved: SaveVersion::default(),
+            majority_since: None,
             stand_at: None,
             won_here: false,
             deposed: None,

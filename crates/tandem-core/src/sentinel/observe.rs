@@ -1,6 +1,6 @@
 //! What INFO tells: who is where, who follows whom, and what follows from it at once.
 //!
-//! Fields, events and their order are Redis' (sentinel.md 3). The difference is that what an INFO makes due (a promotion
+//! Fields, events and their order are Redis' (`sentinel.c`). The difference is that what an INFO makes due (a promotion
 //! confirmed, a replica done, a repair) is done here and now and not at the next tick.
 
 use std::time::Duration;

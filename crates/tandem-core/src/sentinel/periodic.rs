@@ -1,6 +1,6 @@
 //! What is sent again and again on each link, and the one look at a link when its moment has come.
 //!
-//! Periods are Redis' (sentinel.md 1.1) with these differences, none of which another sentinel can notice as wrong:
+//! Periods are Redis' (`sentinel.c`) with these differences, none of which another sentinel can notice as wrong:
 //! a primary is asked more often so that its silence is noticed in time whatever the phase; INFO comes at once and often
 //! where a decision waits for it; and periodic commands keep to a grid of 10 ms, so that a thousand groups
 //! wake the process a hundred times a second and not five thousand times.
@@ -21,6 +21,9 @@ const PINGS_PER_DOWN_AFTER: u32 = 20;
 /// PINGs to primaries per second in all groups together that come only from asking faster; with more primaries than
 /// this allows at full speed, each is asked less often.
 const FAST_PINGS_PER_SECOND: u64 = 2_000;
+/// Periods are shortened at random by up to this part of them, so that links which began together do not stay together
+/// and a thousand groups make no bursts.
+pub(super) const JITTER_PART: u32 = 20;
 /// INFO where a decision waits and every sentinel is ours.
 const INFO_FAST: Duration = Duration::from_millis(100);
 /// INFO where Redis asks every second.
@@ -137,6 +140,12 @@ impl Sentinel {
         if waits {
             return None;
         }
+        // Only the usual period is shortened: the fast ones are shorter than what would be taken off.
+        let every = if every == self.periods.info {
+            every.saturating_sub(link.info_early)
+        } else {
+            every
+        };
         Some(
             link.info_sent
                 .map_or(self.now, |sent| self.on_grid(sent + every)),
@@ -186,10 +195,13 @@ impl Sentinel {
 
     /// Sends PING; silence counts from the first without an answer.
     pub(super) fn ping(&mut self, id: LinkId) {
+        let early = self
+            .random
+            .between(Duration::ZERO, self.periods.ping / JITTER_PART);
         if self.send(id, vec![b"PING".to_vec()], Expect::Pong)
             && let Some(link) = self.links.get_mut(&id)
         {
-            link.last_ping = Some(self.now);
+            link.last_ping = self.now.checked_sub(early).or(Some(self.now));
             link.ping_pending.get_or_insert(self.now);
         }
     }
@@ -200,10 +212,14 @@ impl Sentinel {
             return;
         }
         let now = self.now;
+        let early = self
+            .random
+            .between(Duration::ZERO, self.periods.info / JITTER_PART);
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         link.info_sent = Some(now);
+        link.info_early = early;
         let observed = match &link.owner {
             Owner::Primary(group) => self
                 .groups

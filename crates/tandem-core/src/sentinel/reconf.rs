@@ -1,6 +1,6 @@
 //! Pointing the other replicas to the new primary, behind the switch.
 //!
-//! Redis' pace and events (sentinel.md 4.8): `parallel-syncs` at a time, `+slave-reconf-sent`, `-inprog`, `-done`, a time-out
+//! Redis' pace and events (`sentinel.c`): `parallel-syncs` at a time, `+slave-reconf-sent`, `-inprog`, `-done`, a time-out
 //! for each and one for all. The old primary is no part of it: it is brought back by repair.rs when it returns.
 
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Standing repairs: servers that do not do what the configuration says.
 //!
-//! Redis' rules (sentinel.md 4.8): a server that should be a replica and says it is a primary is made one, a replica of the
+//! Redis' rules (`sentinel.c`): a server that should be a replica and says it is a primary is made one, a replica of the
 //! wrong primary is put right, each only while our own primary is well and only after a time in which a newer
 //! configuration would have reached us (four publish periods; the failover time-out). Who won the present
 //! configuration himself has nothing to wait for with the primary that he replaced, and demotes it the moment it returns.

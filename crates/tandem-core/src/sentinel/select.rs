@@ -1,6 +1,6 @@
 //! Which replica may be promoted, and which one is.
 //!
-//! Redis' conditions (sentinel.md 4.7) hold. Redis sorts by priority first and compares offsets as bare numbers, and so
+//! Redis' conditions (`sentinel.c`) hold. Redis sorts by priority first and compares offsets as bare numbers, and so
 //! promotes replicas that hold nothing, or the data of another history. Here data comes first:
 //!
 //! - A replica must be of the primary's lineage: share a history id with what was last seen of the primary. Where nothing
@@ -259,13 +259,15 @@ fn others_hold_keys(group: &Group, replica: &Replica) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::sentinel::model::LinkId;
+    use crate::testing::origin;
+
+    /// Priority, offset and run id of each replica, and the port of the one to be promoted.
+    type Row = (&'static [(u32, u64, &'static str)], u16);
 
     fn replica(port: u16, priority: u32, offset: u64, run_id: &str) -> Replica {
-        let mut replica = Replica::new(Endpoint::new("10.0.0.1", port), LinkId(0), Instant::now());
+        let mut replica = Replica::new(Endpoint::new("10.0.0.1", port), LinkId(0), origin());
         replica.priority = priority;
         replica.offset = offset;
         run_id.clone_into(&mut replica.observed.run_id);
@@ -274,15 +276,14 @@ mod tests {
 
     #[test]
     fn data_comes_before_priority_and_priority_before_a_little_lag() {
-        let mib = 1 << 20;
-        // (priority, offset, run id) of each, and the port of the one to be promoted.
-        let table: &[(&[(u32, u64, &str)], u16)] = &[
+        const MIB: u64 = 1 << 20;
+        let table: &[Row] = &[
             (&[(100, 5, "a"), (100, 7, "b")], 1),
-            (&[(100, mib, "a"), (10, mib - LAG_MAX, "b")], 1),
-            (&[(100, mib, "a"), (10, mib - LAG_MAX - 1, "b")], 0),
+            (&[(100, MIB, "a"), (10, MIB - LAG_MAX, "b")], 1),
+            (&[(100, MIB, "a"), (10, MIB - LAG_MAX - 1, "b")], 0),
             (&[(100, 7, "B"), (100, 7, "a")], 1),
             (&[(100, 7, ""), (100, 7, "f")], 1),
-            (&[(1, 0, "a"), (100, 10 * mib, "b")], 1),
+            (&[(1, 0, "a"), (100, 10 * MIB, "b")], 1),
         ];
         for (rows, winner) in table {
             let replicas: Vec<Replica> = rows

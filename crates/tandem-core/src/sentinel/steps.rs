@@ -1,6 +1,6 @@
 //! Changing a server's role, and reading what it says about that.
 //!
-//! The pipeline is Redis' (sentinel.md 4.8): MULTI, SLAVEOF, CONFIG REWRITE, CLIENT KILL TYPE normal and pubsub, EXEC. Redis
+//! The pipeline is Redis' (`sentinel.c`): MULTI, SLAVEOF, CONFIG REWRITE, CLIENT KILL TYPE normal and pubsub, EXEC. Redis
 //! discards the replies and learns the outcome from the next INFO poll, up to a second later. Here INFO follows in the
 //! same pipeline, and the replies are read: a refusal is told (`-step-refused`), and where the transaction as a whole was
 //! refused (a command in it is renamed or not allowed), SLAVEOF is sent again by itself, which is the part that counts.

@@ -1,6 +1,6 @@
 //! Another server is primary now: what is said, and what becomes of everything known.
 //!
-//! Redis forgets the group and builds it again from addresses (sentinel.md 4.6, reset-and-change-address), which costs
+//! Redis forgets the group and builds it again from addresses (`sentinelResetMasterAndChangeAddress`), which costs
 //! new connections and everything INFO told. Here the links and what is known of each server are kept; only what the
 //! old roles meant is forgotten. What subscribers see is the same: `+switch-master`, then `+slave` for every replica, the
 //! old primary the last of them.
@@ -21,7 +21,7 @@ impl Sentinel {
         };
         let from = group.primary.at.clone();
         let text = switch_text(group, &from, to, announce);
-        self.tell(Kind::PlusSwitchMaster, text);
+        self.tell_of(id, Kind::PlusSwitchMaster, text);
 
         let promoted = self
             .groups
@@ -47,7 +47,10 @@ impl Sentinel {
             return;
         };
         let old = std::mem::replace(&mut group.primary, primary);
-        group.failover = None;
+        let overtaken = group
+            .failover
+            .take()
+            .is_some_and(|failover| failover.handover.is_some());
         group.failover_started = None;
         group.retry_at = None;
         group.stand_at = None;
@@ -78,6 +81,10 @@ impl Sentinel {
         }
         // What was begun for the old arrangement ends without consequences; its answers find no step any more.
         self.steps.retain(|_, step| step.group != id);
+        // A planned change of ours was overtaken: its pause must not outlast it.
+        if overtaken {
+            self.unpause(old.link);
+        }
         for at in others.iter().chain([&from]) {
             self.tell_replica(id, at, Kind::PlusSlave);
         }

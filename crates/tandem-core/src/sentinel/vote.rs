@@ -1,6 +1,6 @@
 //! Votes: asking for them, giving them, and keeping them.
 //!
-//! A vote is a promise: at most one per group and election (sentinel.md 4.4). It is in the file before the answer that
+//! A vote is a promise: at most one per group and election (`sentinel.c`). It is in the file before the answer that
 //! tells it leaves, and when it cannot be written it is not told: the answer is `*` then, as from a sentinel that has not
 //! voted. In memory it stays given, so that nobody else gets it either.
 //!
@@ -116,12 +116,14 @@ impl Sentinel {
         epoch: ElectionEpoch,
         candidate: Option<&SentinelId>,
     ) {
+        // Nearly always it is spelled as we have it; names are looked through only where it is not.
         let found = self
             .groups
             .values()
-            .find(|group| {
-                self.is_at(&group.primary.at, at)
-                    || self.announce().endpoint(&group.primary.at) == *at
+            .find(|group| group.primary.at == *at)
+            .or_else(|| {
+                let mut groups = self.groups.values();
+                groups.find(|group| self.is_at(&group.primary.at, at))
             })
             .map(|group| (group.id, group.primary.down.subjective.is_some()));
         let Some((id, down)) = found else {
@@ -169,7 +171,7 @@ impl Sentinel {
             return;
         }
         if epoch > self.current_epoch {
-            self.adopt_epoch(epoch);
+            self.adopt_epoch(id, epoch);
             self.save_soon();
         }
         let own = *candidate == self.id;
@@ -194,7 +196,8 @@ impl Sentinel {
             group.failover_started = Some(now + blocked);
             group.retry_at = group.retry_at.max(Some(now + blocked + pause));
         }
-        self.tell(
+        self.tell_of(
+            id,
             Kind::PlusVoteForLeader,
             format_args!("{candidate} {current}"),
         );
@@ -202,9 +205,9 @@ impl Sentinel {
     }
 
     /// Takes over a newer election's number.
-    pub(super) fn adopt_epoch(&mut self, epoch: ElectionEpoch) {
+    pub(super) fn adopt_epoch(&mut self, id: GroupId, epoch: ElectionEpoch) {
         self.current_epoch = epoch;
-        self.tell(Kind::PlusNewEpoch, epoch);
+        self.tell_of(id, Kind::PlusNewEpoch, epoch);
     }
 
     /// Somebody who finds the primary down asked: those who had not found it down yet are asked again.

@@ -1,6 +1,8 @@
 //! Stories of whole fleets, told on a clock of their own: a small world of servers and sentinels (world.rs) in which
 //! things die, freeze and come back, and what the sentinels say and do about it.
 
+mod rules;
 mod server;
 mod stories;
+mod view;
 mod world;

@@ -16,6 +16,9 @@ pub(super) enum Life {
     Killed,
 }
 
+/// Whether a command in it was refused, and its commands.
+type Queue = (bool, Vec<Vec<String>>);
+
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) at: Endpoint,
@@ -39,7 +42,7 @@ pub(super) struct Server {
     /// Commands that changed a role, for assertions.
     pub(super) told: Vec<String>,
     /// Connections in MULTI, with what is queued.
-    queues: BTreeMap<(usize, u64), (bool, Vec<Vec<String>>)>,
+    queues: BTreeMap<(usize, u64), Queue>,
 }
 
 /// What the world has to do for a command.

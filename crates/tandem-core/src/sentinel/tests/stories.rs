@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use tandem_resp::Value;
-
 use super::server::Life;
-use super::world::{Plan, World, server_at};
+use super::view::Plan;
+use super::world::{World, server_at};
 use crate::sentinel::Endpoint;
 use crate::sentinel::io::Input;
 
-const SETTLE: Duration = Duration::from_secs(15);
+pub(super) const SETTLE: Duration = Duration::from_secs(15);
 const NO_ONE: &str = "SLAVEOF NO ONE";
 
-fn ms(ms: u64) -> Duration {
+pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// A fleet that has found itself.
-fn settled(plan: &Plan) -> World {
+pub(super) fn settled(plan: &Plan) -> World {
     let mut world = World::new(plan);
     world.run_for(SETTLE);
     for node in 0..plan.sentinels {
@@ -33,12 +32,12 @@ fn settled(plan: &Plan) -> World {
 }
 
 /// Every sentinel names one of these, and the same.
-fn agreed_on_another(world: &World) -> bool {
+pub(super) fn agreed_on_another(world: &World) -> bool {
     (2..6).any(|index| world.agreed(&server_at(index)))
 }
 
 /// One primary, everybody knows it, and all living servers follow it.
-fn assert_whole(world: &World) {
+pub(super) fn assert_whole(world: &World) {
     let writable = world.writable();
     assert_eq!(writable.len(), 1, "{writable:?}");
     let primary = writable[0].clone();
@@ -62,7 +61,7 @@ fn assert_whole(world: &World) {
     assert!(epochs.windows(2).all(|two| two[0] == two[1]), "{epochs:?}");
 }
 
-fn promotions(world: &World) -> usize {
+pub(super) fn promotions(world: &World) -> usize {
     world
         .servers
         .values()
@@ -383,100 +382,6 @@ fn a_primary_that_comes_back_empty_is_a_failed_one() {
     assert!(world.count("+data-gone") > 0);
     let primary = world.address(0);
     assert_eq!(world.servers[&primary].keys, 10);
-}
-
-#[test]
-fn no_vote_leaves_that_is_not_on_disk() {
-    let mut world = settled(&Plan::default());
-    world.nodes[1].disk_broken = true;
-    let id = "f".repeat(40);
-    let request = world.ask(1, &format!("is-master-down-by-addr 10.0.1.1 6379 7 {id}"));
-    assert!(!world.answers.contains_key(&request), "held back");
-    world.run_for(ms(10));
-    let answer = world.answers[&request].as_array().unwrap();
-    assert_eq!(answer[1], Value::Bulk(b"*".to_vec()));
-    assert!(world.count("-save-failed") > 0);
-    // In memory it stays given: nobody else gets it.
-    world.nodes[1].disk_broken = false;
-    let other = "e".repeat(40);
-    let request = world.ask(
-        1,
-        &format!("is-master-down-by-addr 10.0.1.1 6379 7 {other}"),
-    );
-    world.run_for(ms(2_000));
-    let answer = world.answers[&request].as_array().unwrap();
-    assert_eq!(answer[1], Value::Bulk(id.into_bytes()));
-    assert_eq!(answer[2], Value::Integer(7));
-}
-
-#[test]
-fn one_vote_per_election_and_none_from_the_far_future() {
-    let mut world = settled(&Plan::default());
-    let (one, other) = ("f".repeat(40), "e".repeat(40));
-    let ask = |world: &mut World, epoch: u64, id: &str| {
-        let words = format!("is-master-down-by-addr 10.0.1.1 6379 {epoch} {id}");
-        let request = world.ask(0, &words);
-        world.run_for(ms(10));
-        let answer = world.answers[&request].as_array().unwrap().to_vec();
-        (
-            answer[1].as_str().unwrap().to_owned(),
-            answer[2].as_integer().unwrap(),
-        )
-    };
-    assert_eq!(ask(&mut world, 5, "*"), ("*".to_owned(), 0));
-    assert_eq!(ask(&mut world, 5, &one), (one.clone(), 5));
-    assert_eq!(ask(&mut world, 5, &other), (one.clone(), 5));
-    assert_eq!(ask(&mut world, 4, &other), (one.clone(), 5));
-    assert_eq!(ask(&mut world, 1 << 63, &other), (one, 5));
-    assert_eq!(ask(&mut world, 6, &other), (other, 6));
-}
-
-#[test]
-fn strange_hellos_change_nothing() {
-    let mut world = settled(&Plan::default());
-    let own = world.nodes[0].sentinel.id.clone();
-    let stranger = "f".repeat(40);
-    let far = 1_u64 << 63;
-    let hellos = [
-        format!("10.0.0.9,26379,{own},9,orders,10.0.1.2,6379,9"),
-        format!("10.0.0.9,26379,{stranger},{far},orders,10.0.1.2,6379,1"),
-        format!("10.0.0.9,26379,{stranger},1,orders,10.0.1.2,6379,{far}"),
-        format!("10.0.0.9,26379,{stranger},1,invoices,10.0.1.2,6379,9"),
-        format!("sentinel.example,26379,{stranger},1,orders,10.0.1.2,6379,9"),
-        "nonsense".to_owned(),
-    ];
-    for hello in hellos {
-        world.nodes[0].sentinel.take_hello(hello.as_bytes());
-        world.input(0, Input::Tick);
-        assert_eq!(world.address(0), server_at(1), "{hello}");
-        assert_eq!(world.group(0).peers.len(), 2, "{hello}");
-    }
-    assert_eq!(world.count("-hello-refused"), 2);
-    // A stranger's first word about a server that nobody here knows moves nothing either.
-    let hello = format!("10.0.0.9,26379,{stranger},9,orders,10.7.7.7,6379,9");
-    world.nodes[0].sentinel.take_hello(hello.as_bytes());
-    assert_eq!(world.address(0), server_at(1));
-}
-
-#[test]
-fn a_sentinel_that_moved_is_the_same_one() {
-    let mut world = settled(&Plan::default());
-    let peer = world.nodes[1].sentinel.id.clone();
-    let hello = format!("10.0.0.77,26380,{peer},0,orders,10.0.1.1,6379,0");
-    world.nodes[0].sentinel.take_hello(hello.as_bytes());
-    world.input(0, Input::Tick);
-    assert_eq!(
-        world.group(0).peers[&peer].at,
-        Endpoint::new("10.0.0.77", 26380)
-    );
-    assert_eq!(world.count("+sentinel-address-switch"), 1);
-    // Another one at the same address takes the place of the one that was there.
-    let other = "f".repeat(40);
-    let hello = format!("10.0.0.77,26380,{other},0,orders,10.0.1.1,6379,0");
-    world.nodes[0].sentinel.take_hello(hello.as_bytes());
-    world.input(0, Input::Tick);
-    assert!(!world.group(0).peers.contains_key(&peer));
-    assert_eq!(world.count("+sentinel-invalid-addr"), 1);
 }
 
 #[test]

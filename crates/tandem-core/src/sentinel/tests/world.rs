@@ -1,12 +1,13 @@
 //! A fleet in one thread: sentinels, servers, and a network between them, on a clock of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use tandem_resp::Value;
 
 use super::server::{Effect, Life, Server};
+use super::view::Plan;
 use crate::sentinel::Sentinel;
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
 use crate::sentinel::io::{ConnId, ConnKind, Input, Loss, Output, Question, RequestId};
@@ -45,12 +46,14 @@ enum Delivery {
     GiveUp(usize, ConnId),
 }
 
-struct Wire {
+pub(super) struct Wire {
     to: Endpoint,
     kind: ConnKind,
     open: bool,
     /// Commands that arrived at a frozen or paused server.
     waiting: Vec<Vec<Vec<u8>>>,
+    /// Replies that a sentinel owes, in the order of the commands: a held one holds those behind it.
+    owed: VecDeque<(RequestId, Option<Value>)>,
 }
 
 pub(super) struct World {
@@ -64,7 +67,7 @@ pub(super) struct World {
     pub(super) cuts: BTreeSet<(String, String)>,
     pub(super) codes: Vec<(usize, i32)>,
     pub(super) scripts: Vec<(usize, Vec<String>)>,
-    wires: BTreeMap<(usize, ConnId), Wire>,
+    pub(super) wires: BTreeMap<(usize, ConnId), Wire>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     asked: BTreeMap<RequestId, (usize, ConnId)>,
     pub(super) answers: BTreeMap<RequestId, Value>,
@@ -83,34 +86,10 @@ fn id_of(index: usize) -> SentinelId {
     SentinelId::parse(&format!("{:040x}", 0xabcd_0000 + index)).expect("forty digits")
 }
 
-/// What a world begins with.
-pub(super) struct Plan {
-    pub(super) sentinels: usize,
-    pub(super) quorum: u32,
-    pub(super) replicas: u16,
-    /// How many of the sentinels do not know our question.
-    pub(super) foreign: usize,
-    pub(super) seed: u64,
-    pub(super) failover_timeout: Duration,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            sentinels: 3,
-            quorum: 2,
-            replicas: 2,
-            foreign: 0,
-            seed: 1,
-            failover_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
 impl World {
     /// A fleet that watches server 1, with the others as its replicas; not run yet.
     pub(super) fn new(plan: &Plan) -> Self {
-        let start = Instant::now();
+        let start = crate::testing::origin();
         let mut servers = BTreeMap::new();
         let primary = server_at(1);
         servers.insert(primary.clone(), Server::primary(primary.clone(), 1));
@@ -298,6 +277,7 @@ impl World {
                             kind,
                             open: false,
                             waiting: Vec::new(),
+                            owed: VecDeque::new(),
                         },
                     );
                     self.later(LATENCY, Delivery::Open(node, conn));
@@ -310,7 +290,7 @@ impl World {
                 }
                 Output::Answer { request, value } => {
                     if let Some((asker, conn)) = self.asked.remove(&request) {
-                        self.reply(asker, conn, value);
+                        self.owed(asker, conn, request, value);
                     } else {
                         self.answers.insert(request, value);
                     }
@@ -343,44 +323,12 @@ impl World {
         }
     }
 
-    /// A sentinel's process ends.
-    pub(super) fn stop(&mut self, node: usize) {
-        self.nodes[node].up = false;
-        self.wires.retain(|(from, _), _| *from != node);
-        let at = self.nodes[node].at.clone();
-        self.hang_up(&at, None, Loss::Closed);
-    }
-
-    pub(super) fn kill(&mut self, at: &Endpoint) {
-        self.server(at).life = Life::Killed;
-        self.hang_up(at, None, Loss::Closed);
-    }
-
-    pub(super) fn freeze(&mut self, at: &Endpoint) {
-        self.server(at).life = Life::Frozen;
-    }
-
-    pub(super) fn thaw(&mut self, at: &Endpoint) {
-        self.server(at).life = Life::Up;
-        self.resume(at);
-    }
-
-    pub(super) fn server(&mut self, at: &Endpoint) -> &mut Server {
-        self.servers.get_mut(at).expect("a server of this world")
-    }
-
-    /// No packet goes between two hosts any more.
-    pub(super) fn cut(&mut self, one: &str, other: &str) {
-        self.cuts.insert((one.to_owned(), other.to_owned()));
-        self.cuts.insert((other.to_owned(), one.to_owned()));
-    }
-
     fn is_cut(&self, node: usize, to: &Endpoint) -> bool {
         let from = self.nodes[node].at.host.clone();
         self.cuts.contains(&(from, to.host.clone()))
     }
 
-    fn resume(&mut self, at: &Endpoint) {
+    pub(super) fn resume(&mut self, at: &Endpoint) {
         let wires: Vec<(usize, ConnId)> = self
             .wires
             .iter()
@@ -399,7 +347,12 @@ impl World {
         }
     }
 
-    fn hang_up(&mut self, at: &Endpoint, only: Option<(ConnKind, (usize, ConnId))>, loss: Loss) {
+    pub(super) fn hang_up(
+        &mut self,
+        at: &Endpoint,
+        only: Option<(ConnKind, (usize, ConnId))>,
+        loss: Loss,
+    ) {
         let gone: Vec<(usize, ConnId)> = self
             .wires
             .iter()
@@ -422,6 +375,26 @@ impl World {
         };
         if wire.kind == ConnKind::Command && !self.is_cut(node, &wire.to.clone()) {
             self.later(LATENCY, Delivery::To(node, Input::Reply { conn, value }));
+        }
+    }
+
+    /// A sentinel's answer: it leaves when all before it have left.
+    fn owed(&mut self, node: usize, conn: ConnId, request: RequestId, value: Value) {
+        let Some(wire) = self.wires.get_mut(&(node, conn)) else {
+            return;
+        };
+        for (owed, slot) in &mut wire.owed {
+            if *owed == request {
+                *slot = Some(value.clone());
+            }
+        }
+        let mut ready = Vec::new();
+        while let Some((_, Some(value))) = wire.owed.front() {
+            ready.push(value.clone());
+            wire.owed.pop_front();
+        }
+        for value in ready {
+            self.reply(node, conn, value);
         }
     }
 
@@ -481,7 +454,7 @@ impl World {
         let Some(wire) = self.wires.get_mut(&(node, conn)) else {
             return;
         };
-        let (to, kind) = (wire.to.clone(), wire.kind);
+        let to = wire.to.clone();
         if self.is_cut(node, &to) {
             return;
         }
@@ -502,7 +475,7 @@ impl World {
                 wire.waiting.push(argv);
                 return;
             }
-            self.effect(node, conn, kind, &to, effect);
+            self.effect(node, conn, &to, effect);
             // A pause that ended lets the others go on.
             if words[0] == "CLIENT" && words[1] == "UNPAUSE" {
                 self.resume(&to);
@@ -512,7 +485,7 @@ impl World {
         self.command_to_sentinel(node, conn, &to, &argv);
     }
 
-    fn effect(&mut self, node: usize, conn: ConnId, kind: ConnKind, to: &Endpoint, effect: Effect) {
+    fn effect(&mut self, node: usize, conn: ConnId, to: &Endpoint, effect: Effect) {
         match effect {
             Effect::Reply(Value::Bulk(text)) if text.ends_with(b"expires=0\r\n") => {
                 let text = String::from_utf8_lossy(&text).replace("REPLICAS", &self.listed(to));
@@ -557,7 +530,7 @@ impl World {
             }
             Effect::Many(effects) => {
                 for effect in effects {
-                    self.effect(node, conn, kind, to, effect);
+                    self.effect(node, conn, to, effect);
                 }
             }
         }
@@ -591,81 +564,33 @@ impl World {
         let Some(target) = self.nodes.iter().position(|node| node.up && node.at == *to) else {
             return;
         };
+        self.serial += 1;
+        let request = RequestId(self.serial);
+        if let Some(wire) = self.wires.get_mut(&(node, conn)) {
+            wire.owed.push_back((request, None));
+        }
+        let foreign = self.nodes[target].foreign || self.nodes[node].foreign;
         let question = match argv[0].as_slice() {
-            b"PING" => {
-                self.reply(node, conn, Value::Simple(b"PONG".to_vec()));
-                return;
-            }
             // A foreign one does not know the question, and has none itself: it takes everybody for its like.
-            b"SENTINEL"
-                if argv[1] == b"TANDEM"
-                    && (self.nodes[target].foreign || self.nodes[node].foreign) =>
-            {
-                self.reply(node, conn, Value::Error(b"ERR unknown subcommand".to_vec()));
-                return;
+            b"SENTINEL" if argv[1] == b"TANDEM" && foreign => {
+                let error = Value::Error(b"ERR unknown subcommand".to_vec());
+                return self.owed(node, conn, request, error);
             }
             b"SENTINEL" => Question::Sentinel(argv[1..].to_vec()),
             b"PUBLISH" => Question::Publish {
                 channel: argv[1].clone(),
                 message: argv[2].clone(),
             },
+            b"PING" => {
+                let pong = Value::Simple(b"PONG".to_vec());
+                return self.owed(node, conn, request, pong);
+            }
             _ => {
-                self.reply(node, conn, Value::Simple(b"OK".to_vec()));
-                return;
+                let ok = Value::Simple(b"OK".to_vec());
+                return self.owed(node, conn, request, ok);
             }
         };
-        self.serial += 1;
-        let request = RequestId(self.serial);
         self.asked.insert(request, (node, conn));
         self.input(target, Input::Asked { request, question });
-    }
-}
-
-/// What is asked of a world's past and present.
-impl World {
-    /// The names of all events of a node since a moment.
-    pub(super) fn names(&self, node: usize, since: Duration) -> Vec<&str> {
-        self.told
-            .iter()
-            .filter(|told| told.node == node && told.at >= since)
-            .map(|told| told.name.as_str())
-            .collect()
-    }
-
-    pub(super) fn first(&self, name: &str, since: Duration) -> Option<&Told> {
-        self.told
-            .iter()
-            .find(|told| told.name == name && told.at >= since)
-    }
-
-    pub(super) fn count(&self, name: &str) -> usize {
-        self.told.iter().filter(|told| told.name == name).count()
-    }
-
-    /// The address that a sentinel gives to clients.
-    pub(super) fn address(&self, node: usize) -> Endpoint {
-        let sentinel = &self.nodes[node].sentinel;
-        let id = sentinel.names[&group_name()];
-        sentinel.groups[&id].current_address().clone()
-    }
-
-    /// Every running sentinel sends clients there.
-    pub(super) fn agreed(&self, at: &Endpoint) -> bool {
-        (0..self.nodes.len())
-            .filter(|node| self.nodes[*node].up)
-            .all(|node| self.address(node) == *at)
-    }
-
-    pub(super) fn writable(&self) -> Vec<&Endpoint> {
-        self.servers
-            .values()
-            .filter(|server| server.is_writable(self.now))
-            .map(|server| &server.at)
-            .collect()
-    }
-
-    pub(super) fn group(&self, node: usize) -> &crate::sentinel::model::Group {
-        let sentinel = &self.nodes[node].sentinel;
-        &sentinel.groups[&sentinel.names[&group_name()]]
     }
 }
