@@ -14,6 +14,7 @@ mod due;
 pub mod events;
 pub mod evidence;
 mod failover;
+mod forced;
 pub mod forget;
 pub mod hello;
 pub mod ids;
@@ -39,6 +40,7 @@ pub mod select;
 pub mod settings;
 pub mod stage;
 mod steps;
+mod stranded;
 mod switch;
 #[cfg(test)]
 mod tests;
