@@ -1,8 +1,9 @@
 //! What must hold at every moment.
 //!
-//! - `two-leaders`: no two sentinels win the election of one epoch; whoever wins has voted for itself and for nobody else.
+//! - `two-leaders`: no two sentinels win the election of one epoch, failovers on request included; whoever wins has voted for itself and for nobody else.
 //! - `two-votes`: a sentinel tells no two votes of one epoch, whatever was restarted between them.
-//! - `two-promotions`: no two servers accept SLAVEOF NO ONE for one epoch.
+//! - `two-promotions`: no two servers accept SLAVEOF NO ONE for one epoch. Promotions on an operator's word without a majority
+//!   within reach are not counted.
 //! - `backwards`: the epochs of a sentinel never go back within a process, nor behind its file at a start.
 //! - `poor`: a replica that has been empty or half synced for a while is not promoted while another with the data is there.
 //! - `answers`: one answer to each question; `bounds`: queues stay short; `stranger`: nothing outside the group is contacted
@@ -98,12 +99,16 @@ impl Fleet {
             let text = format!("sentinel {n} tells {} and does not end", event.name);
             self.broken("bounds", text);
         }
-        if event.name != "+elected-leader" || self.nodes[n].forced {
+        if event.name != "+elected-leader" {
             return;
         }
-        let Some(epoch) = self.failover_epoch(n) else {
+        let Some((epoch, backed)) = self.candidacy(n) else {
             return;
         };
+        self.nodes[n].backed = backed;
+        if !backed {
+            return;
+        }
         let leader = *self.checks.leaders.entry(epoch).or_insert(n);
         if leader != n {
             let text = format!("sentinels {leader} and {n} both lead in epoch {epoch}");
@@ -113,9 +118,22 @@ impl Fleet {
         self.note_vote(&own, epoch, &own);
     }
 
-    fn failover_epoch(&self, n: usize) -> Option<u64> {
+    /// The election of a sentinel's failover, and whether a majority voted for it. Where none can be reached, SENTINEL
+    /// FAILOVER goes on without, as in Redis.
+    fn candidacy(&self, n: usize) -> Option<(u64, bool)> {
         let group = self.nodes[n].machine.as_ref()?.group(&group_name())?;
-        group.failover.as_ref().map(|failover| failover.epoch.0)
+        let failover = group.failover.as_ref()?;
+        let own = &self.nodes[n].id;
+        let vote = Some((own.clone(), failover.epoch));
+        let given = group
+            .peers
+            .values()
+            .filter(|peer| peer.vote == vote)
+            .count();
+        let kept =
+            usize::from(group.leader.as_ref() == Some(own) && group.leader_epoch == failover.epoch);
+        let backed = !failover.forced || given + kept > group.voters() / 2;
+        Some((failover.epoch.0, backed))
     }
 
     fn note_vote(&mut self, voter: &str, epoch: u64, leader: &str) {
@@ -173,7 +191,8 @@ impl Fleet {
         if let Some(failover) = group.and_then(|group| group.failover.as_ref())
             && failover.chosen.as_ref() == Some(&server_endpoint(s))
         {
-            argv.push(format!("{n} {}", failover.epoch).into_bytes());
+            let backed = u8::from(self.nodes[n].backed);
+            argv.push(format!("{n} {} {backed}", failover.epoch).into_bytes());
         }
         argv
     }
@@ -184,7 +203,12 @@ impl Fleet {
         let node = usize::try_from(parts.next().unwrap_or(0)).unwrap_or(0);
         let epoch = parts.next().unwrap_or(0);
         self.say(|| format!("server {s} is promoted by sentinel {node} in epoch {epoch}"));
-        let first = *self.checks.promoted.entry(epoch).or_insert(s);
+        let backed = parts.next() == Some(1);
+        let first = if backed {
+            *self.checks.promoted.entry(epoch).or_insert(s)
+        } else {
+            s
+        };
         if first != s {
             let text = format!("servers {first} and {s} were promoted in epoch {epoch}");
             self.broken("two-promotions", text);

@@ -89,20 +89,41 @@ impl Fleet {
             let Some(group) = node.machine.as_ref().and_then(|m| m.group(&group_name())) else {
                 continue;
             };
-            println!("sentinel {n}: primary {} in {}, down {:?}, failover {:?}, retry {:?}", group.primary.at,
-                group.config_epoch, group.primary.down, group.failover, group.retry_at.map(|at| self.us(at)));
+            println!(
+                "sentinel {n}: primary {} in {}, down {:?}, failover {:?}, retry {:?}",
+                group.primary.at,
+                group.config_epoch,
+                group.primary.down,
+                group.failover,
+                group.retry_at.map(|at| self.us(at))
+            );
             for (at, replica) in &group.replicas {
-                println!("  {at}: {:?}, follows {:?}, link up {}, down {:?}", replica.observed.role,
-                    replica.follows, replica.link_up, replica.down.subjective.map(|at| self.us(at)));
+                println!(
+                    "  {at}: {:?}, follows {:?}, link up {}, down {:?}",
+                    replica.observed.role,
+                    replica.follows,
+                    replica.link_up,
+                    replica.down.subjective.map(|at| self.us(at))
+                );
             }
             for peer in group.peers.values() {
-                println!("  peer {}: {:?}, says down {}, down {}", peer.at, peer.kind, peer.primary_down,
-                    peer.down.subjective.is_some());
+                println!(
+                    "  peer {}: {:?}, says down {}, down {}",
+                    peer.at,
+                    peer.kind,
+                    peer.primary_down,
+                    peer.down.subjective.is_some()
+                );
             }
         }
         for (s, srv) in self.servers.iter().enumerate() {
             let proc = srv.redis.proc.as_ref();
-            println!("server {s}: follows {:?}, up {:?}, keys {:?}", srv.of, proc.map(|p| p.link_up()), proc.map(|p| p.data.len()));
+            println!(
+                "server {s}: follows {:?}, up {:?}, keys {:?}",
+                srv.of,
+                proc.map(|p| p.link_up()),
+                proc.map(|p| p.data.len())
+            );
         }
     }
 

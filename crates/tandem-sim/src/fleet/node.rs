@@ -6,7 +6,7 @@ use tandem_core::sentinel::io::SaveVersion;
 use tandem_core::sentinel::saved::{SavedGroup, SavedState};
 use tandem_core::sentinel::settings::{Globals, GroupSettings};
 use tandem_core::sentinel::{
-    ConfigEpoch, ElectionEpoch, Endpoint, Input, Question, Sentinel, SentinelId, io::Output,
+    ConfigEpoch, ElectionEpoch, Endpoint, Input, Sentinel, SentinelId, io::Output,
 };
 
 use super::plan::Plan;
@@ -48,8 +48,8 @@ pub(super) struct Node {
     pub(super) disk_full: bool,
     pub(super) disk_slow: Us,
     wake_at: Us,
-    /// The failover under way was asked for by an operator.
-    pub(super) forced: bool,
+    /// A majority voted for the failover under way.
+    pub(super) backed: bool,
 }
 
 fn id_of(n: usize, lost: usize) -> SentinelId {
@@ -94,7 +94,7 @@ impl Node {
             disk_full: false,
             disk_slow: 0,
             wake_at: 0,
-            forced: false,
+            backed: false,
         }
     }
 
@@ -131,7 +131,7 @@ impl Fleet {
         node.frozen_since = None;
         node.mailbox.clear();
         node.wake_at = Us::MAX;
-        node.forced = false;
+        node.backed = false;
         let (machine, outputs) = Sentinel::new(state, periods, seed, instant);
         node.machine = Some(machine);
         self.say(|| {
@@ -235,21 +235,12 @@ impl Fleet {
 
     pub(super) fn handle(&mut self, n: usize, input: Input) {
         let instant = self.instant();
-        let by_operator = matches!(
-            &input,
-            Input::Asked { question: Question::Sentinel(words), .. }
-                if words.first().is_some_and(|word| word.eq_ignore_ascii_case(b"failover"))
-        );
         let Some(machine) = &mut self.nodes[n].machine else {
             return;
         };
         let outputs = machine.handle(input, instant);
         if outputs.len() > OUTPUTS_MAX {
             self.broken("bounds", format!("{} outputs at once", outputs.len()));
-        }
-        let tries = |output: &Output| matches!(output, Output::Tell(event) if event.name == "+try-failover");
-        if outputs.iter().any(tries) {
-            self.nodes[n].forced = by_operator;
         }
         self.carry_out(n, outputs);
         self.check_node(n);
