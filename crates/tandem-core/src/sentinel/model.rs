@@ -229,8 +229,8 @@ pub struct Observed {
     pub keys: u64,
     /// It reads its data from disk.
     pub loading: bool,
-    /// A replica with a link to somebody, or receiving a sync.
-    pub attached: bool,
+    /// A sync from its primary is being received.
+    pub receiving: bool,
 }
 
 impl Observed {
@@ -247,7 +247,7 @@ impl Observed {
             lineage: None,
             keys: 0,
             loading: false,
-            attached: false,
+            receiving: false,
         }
     }
 }

@@ -1,36 +1,34 @@
-//! The way out when nobody is primary any more and no replica may be promoted.
+//! The way out when the configured primary is alive as a replica and nobody may be promoted.
 //!
 //! Servers whose files say the wrong role (a file that CONFIG REWRITE could not write, a restored image) come back
-//! following each other in a circle, or all following one that follows somebody else. Each is then a replica that never
-//! synced, of which none can prove whose data it has, and Redis' conditions leave the group without a primary until a
-//! person comes. No write is taken meanwhile, so nothing is lost by choosing, if everything can be seen: the server with the
+//! following each other in a circle, or one that lost its data. None can prove whose data it has then, and the ordinary
+//! conditions leave the group without a primary until a person comes. Clients are sent to a server that takes no writes
+//! meanwhile, so choosing loses nothing that waiting would save, if everything can be seen: the server with the
 //! most keys becomes primary, and among equals the one that the configuration names.
 //!
-//! It is done only when every known server of the group answers, none is a primary, none has a link, loads or syncs.
+//! It is done only when every known server of the group answers and none loads or receives a sync.
 
 use crate::sentinel::ids::Endpoint;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Group, Link, LinkId, Observed, ReportedRole};
 
 impl Sentinel {
-    /// Who should be primary where nobody is and nobody can be by the ordinary rules.
+    /// Who should be primary where the configured one is none and nobody can be by the ordinary rules.
     pub(super) fn stranded(&self, group: &Group) -> Option<Endpoint> {
         let primary = &group.primary;
         let seen = |link: LinkId, observed: &Observed| {
             let fresh = observed.info_at.is_some_and(|read| {
                 self.now.saturating_duration_since(read) <= self.periods.ping * 5
             });
-            self.links.get(&link).is_some_and(Link::is_up)
-                && fresh
-                && observed.role == ReportedRole::Replica
-                && !observed.attached
-                && !observed.loading
+            let up = self.links.get(&link).is_some_and(Link::is_up);
+            up && fresh && !observed.receiving && !observed.loading
         };
-        let all = seen(primary.link, &primary.observed)
+        let all = primary.observed.role == ReportedRole::Replica
+            && seen(primary.link, &primary.observed)
             && group
                 .replicas
                 .values()
-                .all(|replica| seen(replica.link, &replica.observed) && !replica.syncing);
+                .all(|replica| seen(replica.link, &replica.observed));
         if !all {
             return None;
         }
