@@ -390,10 +390,7 @@ impl Fleet {
     pub(super) fn read_waiting(&mut self, s: usize) {
         let ids: Vec<u64> = self.wires_to(Target::Server(s)).collect();
         for id in ids {
-            loop {
-                let Some(wire) = self.wires.get_mut(&id) else {
-                    break;
-                };
+            while let Some(wire) = self.wires.get_mut(&id) {
                 if wire.held || self.servers[s].frozen {
                     break;
                 }
