@@ -7,6 +7,18 @@ use crate::chance::{MS, SEC, Us};
 /// The sentinel that may lose its file. Were it a majority, no votes could be kept by any rule.
 const FORGETFUL: usize = 1;
 
+/// Events with which a sentinel is in the middle of something.
+const DECISIVE: &[&str] = &[
+    "+try-failover",
+    "+vote-for-leader",
+    "+elected-leader",
+    "+selected-slave",
+    "+failover-state-send-slaveof-noone",
+    "+failover-state-wait-promotion",
+    "+promoted-slave",
+    "+slave-reconf-sent",
+];
+
 /// The end of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Undo {
@@ -135,6 +147,32 @@ impl Fleet {
             }
             Fault::Set => self.set(),
         }
+    }
+
+    /// Some sentinels die in the moment in which it matters most: between a vote and its file, between an order and
+    /// its answer.
+    pub(super) fn lie_in_wait(&mut self, n: usize, event: &str) {
+        if self.ambushes == 0 || self.healed_at.is_some() || !DECISIVE.contains(&event) {
+            return;
+        }
+        if self.ambush.percent(self.ambushes) {
+            let wait = self.ambush.within(0, 4 * MS);
+            let inc = self.nodes[n].inc;
+            self.after(wait, Ev::Ambush { node: n, inc });
+        }
+    }
+
+    pub(super) fn strike(&mut self, n: usize, inc: u32) {
+        if self.healed_at.is_some() || self.nodes[n].inc != inc || self.nodes[n].machine.is_none() {
+            return;
+        }
+        self.node_kill(n);
+        let wait = if self.ambush.percent(70) {
+            self.ambush.within(MS, 60 * MS)
+        } else {
+            self.ambush.within(60 * MS, 3 * SEC)
+        };
+        self.after(wait, Ev::NodeStart(n));
     }
 
     fn split(&mut self, side: &[usize]) {

@@ -286,6 +286,7 @@ impl Fleet {
                 Output::Tell(event) => {
                     self.say(|| format!("sentinel {n}: {} {}", event.name, event.payload));
                     self.check_event(n, &event);
+                    self.lie_in_wait(n, event.name);
                 }
                 Output::Log { text, .. } => self.say(|| format!("sentinel {n}: {text}")),
                 Output::Save { version, state } => self.save(n, version, state),

@@ -48,6 +48,10 @@ pub(super) enum Ev {
         state: Box<SavedState>,
     },
     NodeStart(usize),
+    Ambush {
+        node: usize,
+        inc: u32,
+    },
     Link(usize),
     Ping(usize),
     Upkeep,
@@ -107,6 +111,10 @@ pub struct Fleet {
     pub(super) now: Us,
     pub(super) base: Instant,
     pub(super) chance: Chance,
+    /// Chance of the ambushes, apart so that they move nothing else.
+    pub(super) ambush: Chance,
+    /// Percent of the decisive moments at which a sentinel is killed.
+    pub(super) ambushes: u64,
     pub(super) plan: Plan,
     queue: BinaryHeap<Scheduled>,
     seq: u64,
@@ -135,6 +143,12 @@ impl Fleet {
         let sentinels = size.sentinels();
         let mut chance = Chance::new(seed);
         let plan = Plan::draw(&mut chance, sentinels);
+        let mut ambush = Chance::new(!seed);
+        let ambushes = if !plan.calm && ambush.percent(30) {
+            ambush.within(5, 30)
+        } else {
+            0
+        };
         let nodes = (0..sentinels).map(|n| Node::new(n, &plan)).collect();
         let servers = (0..SERVERS).map(|s| Srv::new(s, &plan)).collect();
         let mut fleet = Self {
@@ -142,6 +156,8 @@ impl Fleet {
             // Only differences of it are ever used.
             base: Instant::now(),
             chance,
+            ambush,
+            ambushes,
             plan,
             queue: BinaryHeap::new(),
             seq: 0,
@@ -271,6 +287,7 @@ impl Fleet {
                 state,
             } => self.written(node, inc, version, *state),
             Ev::NodeStart(node) => self.node_start(node),
+            Ev::Ambush { node, inc } => self.strike(node, inc),
             Ev::Link(s) => self.link(s),
             Ev::Ping(s) => self.replica_ping(s),
             Ev::Upkeep => self.upkeep(),
