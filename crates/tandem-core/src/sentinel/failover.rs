@@ -174,7 +174,8 @@ impl Sentinel {
 
     /// Enough sentinels can be reached for a majority, and a replica is good enough.
     fn could_succeed(&self, group: &Group) -> bool {
-        reachable(&self.links, group) >= needed(group) && self.choose(group).is_some()
+        reachable(&self.links, group) >= needed(group)
+            && (self.choose(group).is_some() || self.stranded(group).is_some())
     }
 
     /// Begins a failover in an election of its own.

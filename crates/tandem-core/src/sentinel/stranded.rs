@@ -16,10 +16,11 @@ impl Sentinel {
     /// Who should be primary where the configured one is none and nobody can be by the ordinary rules.
     pub(super) fn stranded(&self, group: &Group) -> Option<Endpoint> {
         let primary = &group.primary;
+        let lately = (self.periods.ping * 5).max(self.periods.info + self.periods.ping);
         let seen = |link: LinkId, observed: &Observed| {
-            let fresh = observed.info_at.is_some_and(|read| {
-                self.now.saturating_duration_since(read) <= self.periods.ping * 5
-            });
+            let fresh = observed
+                .info_at
+                .is_some_and(|read| self.now.saturating_duration_since(read) <= lately);
             let up = self.links.get(&link).is_some_and(Link::is_up);
             up && fresh && !observed.receiving && !observed.loading
         };
