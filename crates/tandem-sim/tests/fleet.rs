@@ -51,6 +51,16 @@ const FIXED: &[(Size, u64, &str)] = &[
         1801,
         "the configured primary followed an empty one, and nobody dared to choose",
     ),
+    (
+        Size::Three,
+        9038,
+        "two failovers on request without votes shared a number, and the fleet stayed divided",
+    ),
+    (
+        Size::Three,
+        9784,
+        "after a fruitless attempt nobody tried the last resort",
+    ),
 ];
 
 #[test]

@@ -142,8 +142,16 @@ impl Fleet {
                 self.operate(n, "failover orders");
             }
             Fault::Reset => {
+                // As operators are told to: when all is well, so that what is forgotten is found again.
                 let n = self.any_node();
-                self.operate(n, "reset orders");
+                let well = (0..SERVERS).any(|s| {
+                    self.servers[s].is_primary()
+                        && self.replicas_of(s).len() == SERVERS - 1
+                        && self.names(n, s)
+                });
+                if well {
+                    self.operate(n, "reset orders");
+                }
             }
             Fault::Set => self.set(),
         }

@@ -71,6 +71,15 @@ impl Fleet {
         Ok(primary)
     }
 
+    /// A sentinel sends clients to this server.
+    pub(super) fn names(&self, n: usize, s: usize) -> bool {
+        self.nodes[n]
+            .machine
+            .as_ref()
+            .and_then(|machine| machine.group(&group_name()))
+            .is_some_and(|group| *group.current_address() == server_endpoint(s))
+    }
+
     /// Some sentinel has it as a replica. One that followed another replica when all were RESET is known to none, in
     /// Redis as here: a primary does not list it.
     fn is_known(&self, s: usize) -> bool {

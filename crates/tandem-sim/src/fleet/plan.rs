@@ -2,7 +2,8 @@
 //!
 //! One thing is never drawn: quorums below a majority together with sentinels that forget the others (RESET, or a lost
 //! file). One that knows nobody is a majority of one, in Redis as here, and the quorum is then all that keeps
-//! it from leading; operators who use RESET with a quorum of 1 get two leaders by design.
+//! it from leading; operators who use RESET with a quorum of 1 get two leaders by design. RESET comes only when all is well,
+//! and one sentinel at most loses its file: a fleet whose members have nobody in common cannot find together by any rule.
 
 use std::time::Duration;
 
