@@ -25,6 +25,7 @@ use crate::sentinel::io::{Level, Output};
 use crate::sentinel::links::server_links;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Failover, Group, GroupId, Link, LinkId, Stage};
+use crate::sentinel::reasons::explain;
 use crate::sentinel::steps::Purpose;
 
 /// Steps of one group within one input; more would be a loop.
@@ -595,24 +596,4 @@ pub(super) fn superseded(group: &Group, failover: &Failover) -> bool {
             .is_some_and(|(_, epoch)| *epoch > failover.epoch)
     });
     voted || won || seen
-}
-
-/// Why no replica was good enough, for the log.
-fn explain(sentinel: &Sentinel, id: GroupId) -> String {
-    let Some(group) = sentinel.groups.get(&id) else {
-        return String::new();
-    };
-    let reasons: Vec<String> = group
-        .replicas
-        .values()
-        .map(|replica| match sentinel.eligible(group, replica) {
-            Ok(()) => format!("{}: eligible", replica.at),
-            Err(reason) => format!("{}: {reason}", replica.at),
-        })
-        .collect();
-    if reasons.is_empty() {
-        "No replica is known".to_owned()
-    } else {
-        format!("No replica can be promoted: {}", reasons.join("; "))
-    }
 }
