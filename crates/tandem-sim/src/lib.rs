@@ -16,6 +16,7 @@ mod clients;
 mod course;
 pub mod data;
 mod faults;
+pub mod fleet;
 pub mod plan;
 mod reading;
 pub mod redis;

@@ -198,7 +198,11 @@ impl Sentinel {
 fn primary_down_at(group: &Group, link: &Link, info: Duration) -> Option<Instant> {
     let settings = &group.settings;
     let primary = &group.primary;
-    let silent = link.silent_since().map(|since| since + settings.down_after);
+    // Links outlive a change of primaries, a silence does not: else two sentinels that each cannot reach the other's choice
+    // would depose one primary after the other as fast as elections go.
+    let silent = link
+        .silent_since()
+        .map(|since| since.max(primary.since) + settings.down_after);
     let demoted = (primary.observed.role == ReportedRole::Replica)
         .then(|| primary.observed.role_since + settings.down_after + info * 2);
     let rebooted = primary

@@ -162,15 +162,15 @@ impl Sentinel {
     }
 }
 
-/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more: then promoting
-/// somebody else would save nothing.
+/// What a primary that restarted lost, if a replica still holds it. `None` also when nobody holds more who may be
+/// promoted: then a failover would save nothing.
 fn data_lost(group: &Group, reachable: impl Fn(&Replica) -> bool) -> Option<String> {
     let before = group.primary.before_reboot.as_ref()?;
     let after = group.primary.observed.lineage.as_ref()?;
     let holder = group
         .replicas
         .values()
-        .filter(|replica| reachable(replica) && !replica.syncing)
+        .filter(|replica| reachable(replica) && !replica.syncing && replica.priority > 0)
         .filter(|replica| {
             replica
                 .observed

@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 
 use crate::sentinel::due::{Key, earlier};
 use crate::sentinel::events::Kind;
+use crate::sentinel::forced::Forced;
 use crate::sentinel::ids::{ConfigEpoch, Endpoint};
 use crate::sentinel::io::{Level, Output};
 use crate::sentinel::links::server_links;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Failover, Group, GroupId, Link, LinkId, Stage};
+use crate::sentinel::reasons::explain;
 use crate::sentinel::steps::Purpose;
 
 /// Steps of one group within one input; more would be a loop.
@@ -172,7 +174,8 @@ impl Sentinel {
 
     /// Enough sentinels can be reached for a majority, and a replica is good enough.
     fn could_succeed(&self, group: &Group) -> bool {
-        reachable(&self.links, group) >= needed(group) && self.choose(group).is_some()
+        reachable(&self.links, group) >= needed(group)
+            && (self.choose(group).is_some() || self.stranded(group).is_some())
     }
 
     /// Begins a failover in an election of its own.
@@ -183,6 +186,10 @@ impl Sentinel {
             return;
         };
         let delay = self.random.between(Duration::ZERO, DESYNC_MAX);
+        let Some(group) = self.groups.get(&id) else {
+            return;
+        };
+        let act_at = forced.then(|| self.forced_deadline(group));
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -197,7 +204,7 @@ impl Sentinel {
             chosen: None,
             old: None,
             handover: None,
-            act_at: None,
+            act_at,
             asked_at: now,
         });
         self.adopt_epoch(id, epoch);
@@ -235,6 +242,7 @@ impl Sentinel {
         {
             failover.stage = stage;
             failover.stage_since = now;
+            failover.act_at = None;
         }
     }
 
@@ -243,7 +251,20 @@ impl Sentinel {
         let Some((group, failover)) = self.with_failover(id) else {
             return Next::Wait(None);
         };
-        if failover.forced || self.count(group, failover).won {
+        let elected = if failover.forced {
+            match self.forced_election(id) {
+                Forced::Elected => true,
+                Forced::Again => return Next::Again,
+                Forced::Wait(until) => return Next::Wait(Some(until)),
+                Forced::Lost => {
+                    self.abort(id, Abort::NotElected);
+                    return Next::Wait(None);
+                }
+            }
+        } else {
+            self.count(group, failover, needed(group)).won
+        };
+        if elected {
             self.tell_primary(id, Kind::PlusElectedLeader);
             if self.simulate.after_election {
                 self.out.push(Output::Exit {
@@ -254,15 +275,19 @@ impl Sentinel {
             self.enter(id, Stage::Selecting);
             self.tell_primary(id, Kind::PlusFailoverStateSelectSlave);
             self.ask_replicas(id);
+            self.ask_primary(id);
             return Next::Again;
         }
+        let Some((group, failover)) = self.with_failover(id) else {
+            return Next::Wait(None);
+        };
         let limit = self
             .periods
             .election_timeout
             .min(group.settings.failover_timeout);
         let end = failover.stage_since + limit;
-        let lost =
-            superseded(group, failover) || group.all_ours() && self.count(group, failover).lost;
+        let lost = superseded(group, failover)
+            || group.all_ours() && self.count(group, failover, needed(group)).lost;
         if lost || now >= end {
             self.abort(id, Abort::NotElected);
             return Next::Wait(None);
@@ -296,10 +321,23 @@ impl Sentinel {
         if waits {
             return Next::Wait(Some(until));
         }
-        let Some(chosen) = self.choose(group) else {
+        let chosen = self.choose(group);
+        // What nobody can be by the ordinary rules, the one with the most data is in the end.
+        let Some(chosen) = chosen.or_else(|| self.stranded(group)) else {
             self.abort(id, Abort::NoGoodReplica);
             return Next::Wait(None);
         };
+        if chosen == group.primary.at {
+            self.log(
+                Level::Warning,
+                format!(
+                    "Nobody is primary, and {chosen} has the most data: it becomes primary again"
+                ),
+            );
+            self.change_role(id, &chosen, Purpose::Restore);
+            self.abort(id, Abort::NoGoodReplica);
+            return Next::Wait(None);
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return Next::Wait(None);
         };
@@ -498,7 +536,7 @@ impl Sentinel {
     }
 
     /// How our election stands.
-    fn count(&self, group: &Group, failover: &Failover) -> Count {
+    pub(super) fn count(&self, group: &Group, failover: &Failover, needed: usize) -> Count {
         let epoch = failover.epoch;
         let own = group.leader.as_ref() == Some(&self.id)
             && group.leader_epoch == epoch
@@ -522,7 +560,6 @@ impl Sentinel {
                 }
             }
         }
-        let needed = needed(group);
         Count {
             won: votes >= needed,
             lost: votes + open < needed,
@@ -531,9 +568,9 @@ impl Sentinel {
 }
 
 /// See [`Sentinel::count`].
-struct Count {
-    won: bool,
-    lost: bool,
+pub(super) struct Count {
+    pub(super) won: bool,
+    pub(super) lost: bool,
 }
 
 /// Sentinels of a group that can be reached, ourselves included.
@@ -545,12 +582,12 @@ fn reachable(links: &BTreeMap<LinkId, Link>, group: &Group) -> usize {
 }
 
 /// Votes that make a leader: a majority of all known sentinels, and the quorum.
-fn needed(group: &Group) -> usize {
+pub(super) fn needed(group: &Group) -> usize {
     (group.voters() / 2 + 1).max(group.settings.quorum as usize)
 }
 
 /// A newer election of this group, or its outcome, is known.
-fn superseded(group: &Group, failover: &Failover) -> bool {
+pub(super) fn superseded(group: &Group, failover: &Failover) -> bool {
     let voted = group.leader_epoch > failover.epoch;
     let won = group.config_epoch >= ConfigEpoch::won(failover.epoch);
     let seen = group.peers.values().any(|peer| {
@@ -559,24 +596,4 @@ fn superseded(group: &Group, failover: &Failover) -> bool {
             .is_some_and(|(_, epoch)| *epoch > failover.epoch)
     });
     voted || won || seen
-}
-
-/// Why no replica was good enough, for the log.
-fn explain(sentinel: &Sentinel, id: GroupId) -> String {
-    let Some(group) = sentinel.groups.get(&id) else {
-        return String::new();
-    };
-    let reasons: Vec<String> = group
-        .replicas
-        .values()
-        .map(|replica| match sentinel.eligible(group, replica) {
-            Ok(()) => format!("{}: eligible", replica.at),
-            Err(reason) => format!("{}: {reason}", replica.at),
-        })
-        .collect();
-    if reasons.is_empty() {
-        "No replica is known".to_owned()
-    } else {
-        format!("No replica can be promoted: {}", reasons.join("; "))
-    }
 }

@@ -394,11 +394,24 @@ impl Sentinel {
         let Some(group) = self.groups.get(&id) else {
             return;
         };
-        if hello.config_epoch <= group.config_epoch {
+        if hello.config_epoch < group.config_epoch {
             return;
         }
         let target = self.member_at(group, &hello.primary);
         let same = self.is_at(&group.primary.at, &hello.primary);
+        if hello.config_epoch == group.config_epoch {
+            // Only failovers on request without a majority within reach can share a number. Redis stays divided; here the
+            // higher address wins everywhere.
+            let tie =
+                hello.config_epoch > ConfigEpoch(0) && !same && known && group.failover.is_none();
+            if !tie
+                || target
+                    .as_ref()
+                    .is_none_or(|target| *target < group.primary.at)
+            {
+                return;
+            }
+        }
         if !same && (!self.takes_host(&hello.primary.host) || target.is_none() && !known) {
             return;
         }

@@ -229,6 +229,8 @@ pub struct Observed {
     pub keys: u64,
     /// It reads its data from disk.
     pub loading: bool,
+    /// A sync from its primary is being received.
+    pub receiving: bool,
 }
 
 impl Observed {
@@ -245,6 +247,7 @@ impl Observed {
             lineage: None,
             keys: 0,
             loading: false,
+            receiving: false,
         }
     }
 }
@@ -267,6 +270,8 @@ pub struct Lineage {
 pub struct Primary {
     /// Its address as configured.
     pub at: Endpoint,
+    /// Since when the configuration says so here.
+    pub since: Instant,
     /// The link to it.
     pub link: LinkId,
     /// What INFO says.
@@ -293,6 +298,7 @@ impl Primary {
     pub fn new(at: Endpoint, link: LinkId, now: Instant) -> Self {
         Self {
             at,
+            since: now,
             link,
             observed: Observed::new(ReportedRole::Primary, now),
             down: Down::default(),
@@ -358,6 +364,8 @@ pub struct Replica {
     pub last_seen: Instant,
     /// It refused to be promoted, then.
     pub refused: Option<Instant>,
+    /// A standing repair was last tried then.
+    pub repaired_at: Option<Instant>,
     /// The lineage and offset for which the loss was told already.
     pub told_loss: Option<(String, u64)>,
 }
@@ -386,6 +394,7 @@ impl Replica {
             never_linked: false,
             last_seen: now,
             refused: None,
+            repaired_at: None,
             told_loss: None,
         }
     }

@@ -191,6 +191,7 @@ fn take(observed: &mut Observed, info: &ServerInfo, text: &str, now: std::time::
     let keys_before = std::mem::replace(&mut observed.keys, info.keys);
     observed.lineage = lineage(info);
     observed.loading = info.loading || info.async_loading;
+    observed.receiving = info.master_sync_in_progress;
     observed.info = Some(text.to_owned());
     observed.info_at = Some(now);
     News {

@@ -252,6 +252,13 @@ impl Sentinel {
         }
     }
 
+    /// Asks a group's primary for its state at once, if it can be asked.
+    pub(super) fn ask_primary(&mut self, id: GroupId) {
+        if let Some(link) = self.groups.get(&id).map(|group| group.primary.link) {
+            self.ask_info_now(link);
+        }
+    }
+
     /// Asks all replicas of a group for their state at once.
     pub(super) fn ask_replicas(&mut self, id: GroupId) {
         let links: Vec<LinkId> = self.groups.get(&id).map_or_else(Vec::new, |group| {

@@ -2,7 +2,7 @@
 
 use crate::sentinel::commands::status::{Reason, Reasons};
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Group, ReportedRole};
+use crate::sentinel::model::{Group, GroupId, ReportedRole};
 
 impl Sentinel {
     /// What keeps a group from a failover, and replicas from being promoted.
@@ -77,5 +77,25 @@ impl Sentinel {
             return Some(Reason::new("no-good-replica", "no replica may be promoted"));
         }
         Some(Reason::new("standing", "about to stand for election"))
+    }
+}
+
+/// Why no replica was good enough, for the log.
+pub(super) fn explain(sentinel: &Sentinel, id: GroupId) -> String {
+    let Some(group) = sentinel.groups.get(&id) else {
+        return String::new();
+    };
+    let reasons: Vec<String> = group
+        .replicas
+        .values()
+        .map(|replica| match sentinel.eligible(group, replica) {
+            Ok(()) => format!("{}: eligible", replica.at),
+            Err(reason) => format!("{}: {reason}", replica.at),
+        })
+        .collect();
+    if reasons.is_empty() {
+        "No replica is known".to_owned()
+    } else {
+        format!("No replica can be promoted: {}", reasons.join("; "))
     }
 }

@@ -63,6 +63,13 @@ impl Sentinel {
         if !self.is_sane(group) || replica.down.subjective.is_some() || self.has_step(id, at) {
             return;
         }
+        // A loading server refuses; and what was refused is tried again at the pace of a PING, not of the replies.
+        let tried_lately = replica
+            .repaired_at
+            .is_some_and(|tried| now.saturating_duration_since(tried) < self.periods.ping);
+        if replica.observed.loading || tried_lately {
+            return;
+        }
         let for_long = |since: std::time::Instant, time: Duration| {
             now.saturating_duration_since(since) >= time
         };
@@ -76,6 +83,7 @@ impl Sentinel {
                 if ours || ripe {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
+                        self.repair_tried(id, at);
                         self.tell_replica(id, at, Kind::PlusConvertToSlave);
                     }
                 }
@@ -91,10 +99,22 @@ impl Sentinel {
                 if !right && ripe && replica.reconf.is_none() {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
+                        self.repair_tried(id, at);
                         self.tell_replica(id, at, Kind::PlusFixSlaveConfig);
                     }
                 }
             }
+        }
+    }
+
+    fn repair_tried(&mut self, id: GroupId, at: &Endpoint) {
+        let now = self.now;
+        if let Some(replica) = self
+            .groups
+            .get_mut(&id)
+            .and_then(|group| group.replicas.get_mut(at))
+        {
+            replica.repaired_at = Some(now);
         }
     }
 

@@ -45,7 +45,7 @@ pub struct Failover {
     pub stage: Stage,
     /// Since when it is there.
     pub stage_since: Instant,
-    /// An operator asked for it: no election (flag `force_failover`).
+    /// An operator asked for it (flag `force_failover`; forced.rs says what that changes).
     pub forced: bool,
     /// The replica to promote.
     pub chosen: Option<Endpoint>,
@@ -53,7 +53,8 @@ pub struct Failover {
     pub old: Option<Endpoint>,
     /// How far a planned change of primaries is.
     pub handover: Option<Handover>,
-    /// When it is to be acted on again while nothing else happens.
+    /// When it is to be acted on again while nothing else happens; while votes are asked for on an operator's request, when
+    /// they are not waited for any more.
     pub act_at: Option<Instant>,
     /// An election is not lost before each peer had this much time to answer.
     pub asked_at: Instant,

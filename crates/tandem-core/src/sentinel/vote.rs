@@ -52,7 +52,16 @@ impl Sentinel {
         let now = self.now;
         let ask = self.periods.ask;
         let group = self.groups.get(&id)?;
-        let down_since = group.primary.down.subjective?;
+        // A failover on request asks for votes, whatever we think of the primary.
+        let electing = group
+            .failover
+            .as_ref()
+            .is_some_and(|failover| failover.forced && failover.stage == Stage::Electing);
+        let down_since = match group.primary.down.subjective {
+            Some(since) => since,
+            None if electing => now,
+            None => return None,
+        };
         let candidate = match &group.failover {
             Some(_) => self.id.as_str(),
             None => "*",

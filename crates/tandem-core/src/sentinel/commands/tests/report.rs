@@ -29,6 +29,7 @@ fn a_report_says_who_believes_what_and_why() {
             .keys()
             .map(|at| (at.clone(), Reason::new("lag", "12 bytes behind")))
             .collect(),
+        would_promote: None,
     };
     let report = read(&world.reply("tandem status"));
     assert_eq!((report.id.as_str(), report.epoch), (OURS, 9));
