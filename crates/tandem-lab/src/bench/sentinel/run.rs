@@ -12,8 +12,9 @@ use crate::fleet::{Fleet, OTHER_SIDE, Observer, Plan, Program, Recorder};
 /// For the fleet to know itself, to fail over, and to be in order again; a real Sentinel takes a returned primary back
 /// after 8 to 18 s.
 const BOUND: Duration = Duration::from_secs(90);
-/// Before the fault, writes flow for this long.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Before the fault, writes flow for this long. A deployment has been at work for a while when something breaks; ours
+/// stands for election only when it has reached a majority for two ping periods.
+const WARM_UP: Duration = Duration::from_secs(3);
 /// After the fault, the gap is over when writes have flown for this long.
 const STEADY: Duration = Duration::from_millis(1000);
 /// How long a cut lasts, and how long a planned failover is looked at: longer than the 11 s for which a real
