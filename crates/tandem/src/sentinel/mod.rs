@@ -153,8 +153,11 @@ fn start(args: &SentinelArgs) -> Result<ExitCode, Refused> {
     match &ended {
         // Without a terminal the log is the only place where this is read.
         Err(refused) if daemonize => log.line(Level::Warning, &refused.to_string()),
-        Err(_) => {}
-        Ok(_) => log.line(Level::Warning, "Sentinel is now ready to exit, bye bye..."),
+        // A crash has no last words.
+        Err(_) | Ok(shell::End::Simulated(_)) => {}
+        Ok(shell::End::Asked) => {
+            log.line(Level::Warning, "Sentinel is now ready to exit, bye bye...");
+        }
     }
     log.flush();
     Ok(match ended? {

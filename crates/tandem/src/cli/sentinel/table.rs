@@ -267,12 +267,12 @@ fn eligible(best: &View<'_>, replica: &ReplicaReport) -> String {
     }
 }
 
-/// What is asked of each, and how its answer is found in its report.
-type Question = (&'static str, fn(&GroupReport) -> String);
+/// What one sentinel answers to a question, as text to be compared.
+type Answer = fn(&GroupReport) -> String;
 
 /// What the sentinels do not agree on, one line for each question.
 fn differences(views: &[View<'_>]) -> Vec<String> {
-    let questions: [Question; 5] = [
+    let questions: [(&str, Answer); 5] = [
         ("who is primary", |group| group.address.clone()),
         ("the configuration epoch", |group| {
             group.config_epoch.to_string()
@@ -393,8 +393,10 @@ fn prospect(views: &[View<'_>]) -> String {
         .map(|(whom, by)| {
             if all {
                 format!("whichever leads {whom}")
+            } else if let [one] = by[..] {
+                format!("{one} {whom}")
             } else {
-                format!("{} {whom}", by.join(", "))
+                format!("each of {} {whom}", by.join(", "))
             }
         })
         .collect();

@@ -29,7 +29,7 @@ fn a_report_says_who_believes_what_and_why() {
             .keys()
             .map(|at| (at.clone(), Reason::new("lag", "12 bytes behind")))
             .collect(),
-        would_promote: None,
+        would_promote: group.replicas.keys().next().cloned(),
     };
     let report = read(&world.reply("tandem status"));
     assert_eq!((report.id.as_str(), report.epoch), (OURS, 9));
@@ -49,6 +49,8 @@ fn a_report_says_who_believes_what_and_why() {
         m.replicas[0].excluded,
         Some(Reason::new("lag", "12 bytes behind"))
     );
+    assert_eq!(m.would_promote, Some(m.replicas[0].instance.at.clone()));
+    assert_eq!(n.would_promote, None);
     assert_eq!(m.peers[0].kind, "foreign");
     assert_eq!(m.peers[0].hello_ms, Some(700));
     assert_eq!(
