@@ -206,7 +206,7 @@ impl Sentinel {
                     Purpose::Promote | Purpose::Follow(_) | Purpose::Fence(_) | Purpose::Restore,
                     true,
                 ) => {
-                    self.tell_server_with(step.group, &step.target, Kind::MinusStepRefused, detail)
+                    self.tell_server_with(step.group, &step.target, Kind::MinusStepRefused, detail);
                 }
                 // The role changed. A server without a configuration file cannot keep that over a restart.
                 (
