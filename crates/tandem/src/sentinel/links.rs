@@ -285,10 +285,9 @@ impl Wire {
                 value,
             }),
             ConnKind::PubSub => {
-                let parts = match value {
-                    Value::Array(parts) | Value::Push(parts) => parts,
-                    // Replies to AUTH and CLIENT SETNAME.
-                    _ => return None,
+                // Anything else answers AUTH and CLIENT SETNAME.
+                let (Value::Array(parts) | Value::Push(parts)) = value else {
+                    return None;
                 };
                 let [kind, channel, message] = <[Value; 3]>::try_from(parts).ok()?;
                 if kind.as_bytes() != Some(b"message") {

@@ -229,10 +229,11 @@ fn one_who_does_not_read_is_held_up_and_nobody_else() {
                 Err(_) => stalled += 1,
             }
         }
-        let mut hub = server.shared.hub.borrow_mut();
-        let waiting = hub.client_mut(1).unwrap().outbox().waiting();
+        let waiting = {
+            let mut hub = server.shared.hub.borrow_mut();
+            hub.client_mut(1).unwrap().outbox().waiting()
+        };
         assert!(waiting < 2 * super::outbox::FULL_BYTES, "{waiting}");
-        drop(hub);
         let mut other = connect(port).await;
         other.write_all(b"PING\r\n").await.unwrap();
         expect(&mut other, "+PONG\r\n").await;
