@@ -1,6 +1,6 @@
 //! What only several keys together can show to be wrong.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Group, Resync, Settings, Vip, VrrpVersion};
@@ -45,7 +45,7 @@ pub(super) fn across(settings: &Settings, places: &Places, report: &mut Report) 
         times(group, at, report);
         adverts(group, at, report);
         if let (Some(vip), Some(vip_at)) = (&group.vip, at.vip) {
-            addresses(settings, group, vip, vip_at, report);
+            addresses(settings, group.server, vip, vip_at, report);
         }
     }
 }
@@ -218,9 +218,10 @@ fn server(settings: &Settings, group: &Group, at: &GroupPlaces, report: &mut Rep
     }
 }
 
+/// A tenth of it is the time between two PINGs; below this a loaded host accuses healthy servers.
+pub(super) const DOWN_AFTER_MIN: Duration = Duration::from_millis(50);
+
 fn times(group: &Group, at: &GroupPlaces, report: &mut Report) {
-    /// A tenth of it is the time between two PINGs; below this a loaded host accuses healthy servers.
-    const DOWN_AFTER_MIN: Duration = Duration::from_millis(50);
     if group.down_after < DOWN_AFTER_MIN {
         report.push(
             Diagnostic::error("out-of-range", "`down_after` is too short").at(
@@ -303,9 +304,9 @@ fn adverts(group: &Group, at: &GroupPlaces, report: &mut Report) {
     }
 }
 
-fn addresses(
+pub(super) fn addresses(
     settings: &Settings,
-    group: &Group,
+    server: SocketAddr,
     vip: &Vip,
     (header, addresses, lifetime): (Span, Span, Span),
     report: &mut Report,
@@ -329,7 +330,7 @@ fn addresses(
     for (index, address) in vip.addresses.iter().enumerate() {
         let taken = if address.addr == settings.host.address {
             Some("this host's own address".to_owned())
-        } else if address.addr == group.server.ip() {
+        } else if address.addr == server.ip() {
             Some("the address of this group's server".to_owned())
         } else {
             settings

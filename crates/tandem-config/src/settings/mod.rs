@@ -6,6 +6,7 @@
 //! address); what only the host can show (ports, rights, a running server's settings) is left to `tandem check`.
 
 mod check;
+mod follow;
 mod kinds;
 mod read;
 mod reference;
@@ -34,8 +35,18 @@ pub struct Settings {
     pub host: Host,
     /// The other hosts. Exactly one as soon as a group is elected by VRRP.
     pub peers: Vec<Peer>,
-    /// The groups that this host looks after; at least one, with distinct names.
+    /// The groups that this host looks after, with distinct names.
     pub groups: Vec<Group>,
+    /// The groups whose primary an existing Sentinel fleet decides. There is at least one group of either kind.
+    pub follows: Vec<Follow>,
+}
+
+impl Settings {
+    /// The names of all groups: those that are led, then those that are followed.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let led = self.groups.iter().map(|group| group.name.as_str());
+        led.chain(self.follows.iter().map(|group| group.name.as_str()))
+    }
 }
 
 /// `[host]`: this machine, as the others see it.
@@ -129,6 +140,40 @@ pub struct Group {
     pub vip: Option<Vip>,
     /// Who decides which host is primary.
     pub vrrp: Vrrp,
+}
+
+/// `[[group]]` with `[group.sentinel]`: a group that an existing Sentinel fleet looks after, and that is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Follow {
+    /// Name of the group on this host.
+    pub name: String,
+    /// The group's server on this host, as the fleet names it.
+    pub server: SocketAddr,
+    /// ACL user to log in as at the servers; none means the default user.
+    pub username: Option<String>,
+    /// File with the password for the servers of the group.
+    pub password_file: Option<PathBuf>,
+    /// A server that is silent for this long does not hold the address any more.
+    pub down_after: Duration,
+    /// Run after the VIP appeared on this host.
+    pub on_vip: Vec<Hook>,
+    /// Addresses that follow the primary.
+    pub vip: Option<Vip>,
+    /// The fleet.
+    pub fleet: Fleet,
+}
+
+/// `[group.sentinel]`: an existing fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fleet {
+    /// The group's name in the fleet (Sentinel's "master name").
+    pub master: String,
+    /// Its sentinels; at least one, distinct.
+    pub sentinels: Vec<SocketAddr>,
+    /// ACL user to log in as at the sentinels; none means the default user.
+    pub username: Option<String>,
+    /// File with the password for the sentinels.
+    pub password_file: Option<PathBuf>,
 }
 
 /// `manage`: who starts and stops the server.

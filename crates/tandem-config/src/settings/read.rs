@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::check::{self, GroupPlaces, Places};
+use super::follow;
 use super::kinds::{Command, Commands, Interface, ManageWord, Name, Port, Size, Text};
 use super::section::Section;
 use super::{
@@ -60,6 +61,8 @@ fn whole_file(root: &Section<'_, '_>, report: &mut Report) -> Option<Settings> {
     };
     let mut peers = Vec::new();
     let mut groups = Vec::new();
+    let mut follows = Vec::new();
+    let mut follow_places = Vec::new();
     let mut places = Places {
         host: host.as_ref().map_or(root.header, |(_, at)| *at),
         peers: Vec::new(),
@@ -83,7 +86,12 @@ fn whole_file(root: &Section<'_, '_>, report: &mut Report) -> Option<Settings> {
     }
     let groups_given = group_sections.len();
     for section in group_sections {
-        if let Some((group, at)) = read_group(&section, report) {
+        if section.has("sentinel") {
+            if let Some((follow, at)) = follow::read_follow(&section, report) {
+                follows.push(follow);
+                follow_places.push(at);
+            }
+        } else if let Some((group, at)) = read_group(&section, report) {
             places.groups.push(at);
             groups.push(group);
         }
@@ -92,10 +100,12 @@ fn whole_file(root: &Section<'_, '_>, report: &mut Report) -> Option<Settings> {
         host: host?.0,
         peers,
         groups,
+        follows,
     };
     check::across(&settings, &places, report);
-    (settings.peers.len() == peers_given && settings.groups.len() == groups_given)
-        .then_some(settings)
+    follow::check(&settings, &follow_places, report);
+    let groups_read = settings.groups.len() + settings.follows.len();
+    (settings.peers.len() == peers_given && groups_read == groups_given).then_some(settings)
 }
 
 fn read_host(section: &Section<'_, '_>, report: &mut Report) -> Option<Host> {
@@ -165,7 +175,7 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
         report.push(
             Diagnostic::error("no-elector", "[[group]] says nothing about who is primary")
                 .at(section.header, "this group has no elector")
-                .help("add [group.vrrp] with router_id and priority"),
+                .help("add [group.vrrp] with router_id and priority, or [group.sentinel] to follow a fleet"),
         );
     }
     let vrrp = vrrp_section
@@ -225,21 +235,18 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
     Some((group, places))
 }
 
-fn read_server(section: &Section<'_, '_>, report: &mut Report) -> Option<SocketAddr> {
+pub(super) fn read_server(section: &Section<'_, '_>, report: &mut Report) -> Option<SocketAddr> {
     let servers = section.get::<Vec<SocketAddr>>(report, "servers")?;
     match servers.as_slice() {
         [server] => Some(*server),
         [] | [_, _, ..] => {
             report.push(
-                Diagnostic::error(
-                    "one-server",
-                    "a group under [group.vrrp] has exactly one server on this host",
-                )
-                .at(
-                    section.place("servers"),
-                    format!("{} are given", servers.len()),
-                )
-                .help("name the server of this host; the other host's file names its own"),
+                Diagnostic::error("one-server", "a group has exactly one server on this host")
+                    .at(
+                        section.place("servers"),
+                        format!("{} are given", servers.len()),
+                    )
+                    .help("name the server of this host; the other host's file names its own"),
             );
             None
         }
@@ -298,13 +305,17 @@ fn read_manage(section: &Section<'_, '_>, report: &mut Report) -> Option<Manage>
     }
 }
 
-fn read_hooks(section: &Section<'_, '_>, report: &mut Report, name: &str) -> Vec<super::Hook> {
+pub(super) fn read_hooks(
+    section: &Section<'_, '_>,
+    report: &mut Report,
+    name: &str,
+) -> Vec<super::Hook> {
     section
         .get::<Commands>(report, name)
         .map_or_else(Vec::new, |commands| commands.0)
 }
 
-fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option<Vip> {
+pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option<Vip> {
     section.report_unknown(report);
     let one = section.get::<IpPrefix>(report, "address");
     let several = section.get::<Vec<IpPrefix>>(report, "addresses");

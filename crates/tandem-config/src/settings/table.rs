@@ -111,6 +111,11 @@ pub const SECTIONS: &[SectionInfo] = &[
         repeats: true,
         doc: "An extra check that counts in the election.",
     },
+    SectionInfo {
+        path: "group.sentinel",
+        repeats: false,
+        doc: "In place of `[group.vrrp]`: an existing Sentinel fleet decides who is primary, and this host follows it.",
+    },
 ];
 
 const fn required(
@@ -168,7 +173,8 @@ const fn later(path: &'static str, instead: &'static str) -> Key {
     }
 }
 
-const USE_VRRP: &str = "this version elects a pair with [group.vrrp]";
+const USE_VRRP: &str =
+    "this version elects a pair with [group.vrrp], or follows a fleet with [group.sentinel]";
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -244,7 +250,6 @@ pub const KEYS: &[Key] = &[
         "Run after this host became unable to hold the group."),
     later("group.tls", "connect to the servers without TLS, on this host or a private network"),
     later("group.votes", USE_VRRP),
-    later("group.sentinel", USE_VRRP),
     later("group.local", USE_VRRP),
     later("group.with", USE_VRRP),
 
@@ -284,6 +289,15 @@ pub const KEYS: &[Key] = &[
         "Failures in a row that make it bad."),
     default("group.vrrp.track_script.weight", "number", "0",
         "0: a bad check is a fault of the host; positive: added to the priority while good; negative: taken off while bad."),
+
+    required("group.sentinel.master", "name", "\"mymaster\"",
+        "Name of the group in the fleet: the word after `sentinel monitor`."),
+    required("group.sentinel.sentinels", "list of address:port", "[\"10.0.0.1:26379\", \"10.0.0.2:26379\", \"10.0.0.3:26379\"]",
+        "The fleet's sentinels, as many of them as possible: a majority of these has to be heard at the start."),
+    optional("group.sentinel.username", "text", "\"tandem\"",
+        "ACL user to log in as at the sentinels; without it, the default user."),
+    optional("group.sentinel.password_file", "path", "\"/etc/tandem/sentinel.password\"",
+        "File with the password for the sentinels."),
 
     later("proxy", "clients use the VIP; the sharding proxy is a coming version's"),
 ];

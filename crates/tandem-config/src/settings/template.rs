@@ -43,7 +43,9 @@ pub fn init_template(facts: &InitFacts) -> String {
          # `tandem check -c FILE` says whether the host is ready for it.\n",
     );
     for section in SECTIONS {
+        // A pair's file: further checks and the other elector are for those who look for them.
         if section.path == "group.vrrp.track_script"
+            || section.path == "group.sentinel"
             || (section.path == "group.vip" && facts.vip.is_none())
         {
             continue;

@@ -165,6 +165,12 @@ impl Follower {
         if candidate.configuration.primary != *server {
             return;
         }
+        if let Ok(role) = answer
+            && *server == self.settings.server
+        {
+            // As good as the watch's word, and newer.
+            self.local = Some((role, now));
+        }
         let why = match answer {
             Ok(Role::Primary) => {
                 let configuration = candidate.configuration.clone();

@@ -44,9 +44,9 @@ impl NoAnswer {
 pub(crate) fn ask(at: &Where, verb: Verb) -> Result<Answers, NoAnswer> {
     let settings = load(&at.config).map_err(NoAnswer::Configuration)?;
     if let Some(group) = &at.group
-        && !settings.groups.iter().any(|g| g.name == *group)
+        && !settings.names().any(|name| name == group)
     {
-        let names: Vec<&str> = settings.groups.iter().map(|g| g.name.as_str()).collect();
+        let names: Vec<&str> = settings.names().collect();
         let text = format!(
             "there is no group {group}; the file has: {}\n",
             names.join(", ")

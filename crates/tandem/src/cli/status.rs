@@ -43,8 +43,55 @@ fn number(value: &Value, key: &str) -> Option<u64> {
     value.get(key).and_then(Value::as_u64)
 }
 
+/// A group that is followed: who is, and what each sentinel of the fleet believes.
+fn follow_table(status: &Value) -> String {
+    let mut out = format!(
+        "{}   follows {} of a Sentinel fleet   primary {}   configuration epoch {}{}\n",
+        text(status, "group"),
+        text(status, "master"),
+        text(status, "primary"),
+        number(status, "epoch").map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
+        if status.get("vip_here").and_then(Value::as_bool) == Some(true) {
+            "   on this host"
+        } else {
+            ""
+        }
+    );
+    let mut table = Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["SENTINEL", "NAMES", "EPOCH", "SEEN", "VERDICT"]);
+    let empty = Vec::new();
+    let rows = status.get("sentinels").and_then(Value::as_array);
+    for row in rows.unwrap_or(&empty) {
+        let shown = |key: &str, unit: &str| {
+            number(row, key).map_or_else(|| "-".to_owned(), |number| format!("{number}{unit}"))
+        };
+        table.add_row([
+            text(row, "address").to_owned(),
+            text(row, "primary").to_owned(),
+            shown("epoch", ""),
+            shown("seen_ms", " ms"),
+            text(row, "verdict").to_owned(),
+        ]);
+    }
+    out.push_str(&format!("{}\n", table.trim_fmt()));
+    for alarm in status
+        .get("alarms")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty)
+    {
+        out.push_str(&format!(" ALARM: {}\n", alarm.as_str().unwrap_or_default()));
+    }
+    out
+}
+
 /// One group as people see it.
 fn table(status: &Value) -> String {
+    if status.get("sentinels").is_some() {
+        return follow_table(status);
+    }
     let mut out = String::new();
     let epoch = status
         .get("epoch")

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tandem_core::follow::FollowStatus;
 use tandem_core::ids::HostId;
 use tandem_core::keeper::view::GroupStatus;
 use tandem_core::keeper::{Command, Reply};
@@ -79,6 +80,8 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// How it is.
     Status(Box<GroupStatus>),
+    /// How a group is that is followed.
+    Follow(Box<FollowStatus>),
     /// Why.
     Explain(Vec<Ruling>),
     /// What became of a command.
@@ -133,6 +136,7 @@ impl Answer {
     fn json(&self) -> serde_json::Value {
         let value = match self {
             Self::Status(status) => serde_json::to_value(status),
+            Self::Follow(status) => serde_json::to_value(status),
             Self::Explain(rulings) => serde_json::to_value(rulings),
             Self::Reply(line) => serde_json::to_value(line),
         };

@@ -6,7 +6,7 @@
 //! kept, and a change of primary is told to subscribers in the same turn.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -65,26 +65,23 @@ impl Told {
     }
 
     /// Says this of a group from now on.
-    pub(crate) fn say(&self, group: &config::Group, topology: Topology) {
-        let word = Word {
-            topology,
-            address: self.address(group),
-        };
+    pub(crate) fn say(&self, group: &str, address: Option<IpAddr>, topology: Topology) {
+        let word = Word { topology, address };
         self.words.send_if_modified(|words| {
-            if words.get(&group.name) == Some(&word) {
+            if words.get(group) == Some(&word) {
                 return false;
             }
-            words.insert(group.name.clone(), word);
+            words.insert(group.to_owned(), word);
             true
         });
     }
 
     /// The VIP that clients are told: one of the family in which the server listens, if there is one.
-    fn address(&self, group: &config::Group) -> Option<IpAddr> {
-        let vip = group.vip.as_ref().filter(|_| self.vip)?;
+    pub(crate) fn address(&self, vip: Option<&config::Vip>, server: SocketAddr) -> Option<IpAddr> {
+        let vip = vip.filter(|_| self.vip)?;
         let addresses = || vip.addresses.iter().map(|address| address.addr);
         addresses()
-            .find(|address| address.is_ipv4() == group.server.is_ipv4())
+            .find(|address| address.is_ipv4() == server.is_ipv4())
             .or_else(|| addresses().next())
     }
 }
@@ -114,12 +111,19 @@ impl Port {
             host: peer.id.clone(),
             at: peer.socket_addr(),
         });
-        let groups = settings.groups.iter().map(|group| Shown {
+        let led = settings.groups.iter().map(|group| Shown {
             name: group.name.clone(),
-            address: told.address(group),
+            address: told.address(group.vip.as_ref(), group.server),
             server: group.server,
             down_after: group.down_after,
         });
+        let followed = settings.follows.iter().map(|group| Shown {
+            name: group.name.clone(),
+            address: told.address(group.vip.as_ref(), group.server),
+            server: group.server,
+            down_after: group.down_after,
+        });
+        let groups = led.chain(followed);
         let directory = Directory::new(&own, others.collect(), groups.collect(), Instant::now());
         let max_clients = clients_max();
         let (server, asks) = Server::new(serve::Settings {

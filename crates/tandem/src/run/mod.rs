@@ -12,6 +12,7 @@ pub(crate) mod control;
 mod directory;
 pub(crate) mod duplicate;
 pub(crate) mod events;
+mod follow;
 mod front;
 mod group;
 mod hooks;
@@ -34,6 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use control::{Answer, ReplyLine};
+use follow::Followed;
 pub(crate) use group::credentials;
 use group::{Event, Group};
 
@@ -87,6 +89,13 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
         .with_context(|| format!("group {}", group.name))?;
         running.spawn(shell.run());
         groups.push((group.name.clone(), sender));
+    }
+    for follow in &settings.follows {
+        let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
+        let shell = Followed::open(&settings, follow, told.clone(), sender.clone(), receiver)
+            .with_context(|| format!("group {}", follow.name))?;
+        running.spawn_local(shell.run());
+        groups.push((follow.name.clone(), sender));
     }
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
@@ -157,7 +166,9 @@ fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups)
     let plan = reload::plan(settings, &request.new);
     let refused = !plan.moves.is_empty() && !request.accept;
     let mut answers = reload::Answers::new();
-    for (name, sender) in groups {
+    // What changed of a group that is followed waits for a restart, as the plan says.
+    let follows = |name: &String| settings.follows.iter().any(|it| it.name == *name);
+    for (name, sender) in groups.iter().filter(|(name, _)| !follows(name)) {
         let (answer, answered) = oneshot::channel();
         answers.push((name.clone(), answered));
         let group = plan.settings.groups.iter().find(|g| g.name == *name);
@@ -190,8 +201,8 @@ fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups)
 
 fn prepare_state(settings: &Settings) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    for group in &settings.groups {
-        let dir = group_dir(settings, &group.name);
+    for name in settings.names() {
+        let dir = group_dir(settings, name);
         std::fs::create_dir_all(dir.join("archive"))
             .with_context(|| format!("state folder {}", dir.display()))?;
         // The archive holds data, and the journal decides who is primary: nobody else's business.

@@ -44,6 +44,9 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
     if old.peers != new.peers {
         plan.restart.push("[[peer]]".to_owned());
     }
+    if old.follows != new.follows {
+        plan.restart.push("groups with [group.sentinel]".to_owned());
+    }
     for group in &mut plan.settings.groups {
         let Some(wanted) = new.groups.iter().find(|other| other.name == group.name) else {
             plan.restart
@@ -248,9 +251,8 @@ impl Reloader {
         for (group, answer) in answers {
             let line = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
                 Ok(Ok(Answer::Reply(line))) => line,
-                Ok(Ok(Answer::Status(_) | Answer::Explain(_)) | Err(_)) | Err(_) => {
-                    ReplyLine::failed("the group's loop gave no answer".to_owned())
-                }
+                Ok(Ok(Answer::Status(_) | Answer::Follow(_) | Answer::Explain(_)) | Err(_))
+                | Err(_) => ReplyLine::failed("the group's loop gave no answer".to_owned()),
             };
             out.push((group, line));
         }

@@ -37,7 +37,7 @@ thread_local! {
 }
 
 /// All connections.
-pub(super) struct Links {
+pub(crate) struct Links {
     open: BTreeMap<ConnId, Line>,
     /// Connections that got something to send in this turn.
     dirty: Vec<ConnId>,
@@ -47,11 +47,11 @@ pub(super) struct Links {
 
 /// How connections are made.
 #[derive(Clone, Default)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// `bind-source-addr`.
-    pub(super) source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     /// For `tls-replication yes`.
-    pub(super) tls: Option<TlsConnector>,
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 /// Our end of one connection's task.
@@ -81,7 +81,7 @@ struct Wire {
 
 impl Links {
     /// No connection yet. What happens on connections goes to `inputs`; a full queue holds up reading, nothing else.
-    pub(super) fn new(inputs: mpsc::Sender<Input>, options: Options) -> Self {
+    pub(crate) fn new(inputs: mpsc::Sender<Input>, options: Options) -> Self {
         Self {
             open: BTreeMap::new(),
             dirty: Vec::new(),
@@ -91,7 +91,7 @@ impl Links {
     }
 
     /// Begins a connection; [`Input::Connected`] or [`Input::Lost`] follows within `bound`.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         &mut self,
         conn: ConnId,
         to: Endpoint,
@@ -114,19 +114,19 @@ impl Links {
     }
 
     /// Ends a connection; nothing more is heard of it.
-    pub(super) fn close(&mut self, conn: ConnId) {
+    pub(crate) fn close(&mut self, conn: ConnId) {
         if let Some(line) = self.open.remove(&conn) {
             line.task.abort();
         }
     }
 
     /// Forgets a connection that ended by itself.
-    pub(super) fn ended(&mut self, conn: ConnId) {
+    pub(crate) fn ended(&mut self, conn: ConnId) {
         self.open.remove(&conn);
     }
 
     /// Puts a command behind those that wait.
-    pub(super) fn send(&mut self, conn: ConnId, argv: &[Vec<u8>]) {
+    pub(crate) fn send(&mut self, conn: ConnId, argv: &[Vec<u8>]) {
         let Some(line) = self.open.get(&conn) else {
             // It ended in this very turn; the machine is about to hear of it.
             return;
@@ -142,7 +142,7 @@ impl Links {
     }
 
     /// Ends the turn: what was put in line leaves.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for conn in self.dirty.drain(..) {
             if let Some(line) = self.open.get(&conn) {
                 line.outbox.bell.notify_one();
@@ -285,7 +285,7 @@ impl Wire {
                 value,
             }),
             ConnKind::PubSub => {
-                // Anything else are replies to AUTH and CLIENT SETNAME.
+                // Anything else answers AUTH and CLIENT SETNAME.
                 let (Value::Array(parts) | Value::Push(parts)) = value else {
                     return None;
                 };

@@ -12,7 +12,7 @@
 mod boot;
 mod daemonize;
 mod file;
-mod links;
+pub(crate) mod links;
 mod log;
 mod names;
 mod scripts;

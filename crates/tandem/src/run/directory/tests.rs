@@ -73,7 +73,9 @@ impl Rig {
     }
 
     fn say(&self, primary: &str) {
-        self.told.say(&self.settings.groups[0], topology(primary));
+        let group = &self.settings.groups[0];
+        let address = self.told.address(group.vip.as_ref(), group.server);
+        self.told.say(&group.name, address, topology(primary));
     }
 
     /// A client that has said this already when it is taken over.

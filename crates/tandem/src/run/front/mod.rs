@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tandem_config::settings::Group as GroupSettings;
+use tandem_config::settings::Vip as VipSettings;
 use tandem_vrrp::garp::{Announcements, Round};
 
 use crate::linux::addr::{Addresses, Change, Entry, Lifetime, Vip};
@@ -44,6 +44,16 @@ pub(crate) struct Front {
     closed: Vec<Closure>,
 }
 
+/// What a front is before.
+pub(crate) struct Place<'a> {
+    /// The group's name.
+    pub(crate) group: &'a str,
+    /// Its server on this host.
+    pub(crate) server: SocketAddr,
+    /// Its addresses.
+    pub(crate) vip: Option<&'a VipSettings>,
+}
+
 #[derive(Debug)]
 struct Interface {
     name: String,
@@ -56,13 +66,13 @@ impl Front {
     /// Opens what is needed and removes what an earlier daemon of this group left of the gate. Addresses of
     /// ours that are on stay on: whether they belong here is decided first (rule 15).
     pub(crate) fn open(
-        group: &GroupSettings,
+        place: &Place<'_>,
         friends: Vec<IpAddr>,
         announcements: &Announcements,
     ) -> Result<Self> {
         let mut addresses = Addresses::open().context("netlink")?;
         let mut interface = None;
-        if let Some(vip) = &group.vip {
+        if let Some(vip) = place.vip {
             let link = addresses
                 .link(&vip.interface)
                 .context("netlink: listing interfaces")?
@@ -84,14 +94,14 @@ impl Front {
         let mut exempt = Vec::new();
         for source in friends
             .iter()
-            .filter(|s| s.is_ipv4() == group.server.is_ipv4())
+            .filter(|s| s.is_ipv4() == place.server.is_ipv4())
         {
             exempt.push(Exemption {
                 source: *source,
-                server: group.server,
+                server: place.server,
             });
         }
-        let gate = match Gate::install(&group.name, &[], &exempt) {
+        let gate = match Gate::install(place.group, &[], &exempt) {
             Ok(gate) => Some(gate),
             Err(error) => {
                 tracing::warn!(
@@ -105,18 +115,15 @@ impl Front {
             addresses,
             diag: SocketDiag::open().context("socket diagnosis")?,
             gate,
-            server: group.server,
+            server: place.server,
             friends,
             interface,
-            vips: group
+            vips: place
                 .vip
                 .iter()
                 .flat_map(|v| v.addresses.iter().map(|p| p.addr))
                 .collect(),
-            lifetime: group
-                .vip
-                .as_ref()
-                .map_or(Duration::from_secs(3), |v| v.lifetime),
+            lifetime: place.vip.map_or(Duration::from_secs(3), |v| v.lifetime),
             up: false,
             renew_at: None,
             waiting: Vec::new(),

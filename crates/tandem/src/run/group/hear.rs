@@ -127,7 +127,7 @@ impl Group {
 }
 
 /// Passes the kernel's news on. A broken monitor is opened anew and counts as an overrun.
-pub(super) async fn monitor(events: mpsc::Sender<Event>) {
+pub(crate) async fn monitor(events: mpsc::Sender<Event>) {
     loop {
         let mut monitor = match Monitor::open() {
             Ok(monitor) => monitor,

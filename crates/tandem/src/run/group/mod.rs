@@ -24,14 +24,14 @@ use tandem_core::session::Secret;
 use tandem_vrrp::machine::Machine;
 use tokio::sync::{mpsc, oneshot};
 
-use self::hear::monitor;
-pub(crate) use self::settings::credentials;
+pub(crate) use self::hear::monitor;
 use self::settings::{core_settings, minute_of_day};
+pub(crate) use self::settings::{credentials, password};
 use super::archive::Archive;
 use super::control::{Answer, Request};
 use super::directory::Told;
 use super::events::Events;
-use super::front::Front;
+use super::front::{Front, Place};
 use super::hooks::Hooks;
 use super::journal_file::JournalFile;
 use super::peer::Peers;
@@ -142,7 +142,12 @@ impl Group {
         friends.push(IpAddr::from([127, 0, 0, 1]));
         friends.sort();
         friends.dedup();
-        let front = Front::open(group, friends, &announcements)?;
+        let place = Place {
+            group: &group.name,
+            server: group.server,
+            vip: group.vip.as_ref(),
+        };
+        let front = Front::open(&place, friends, &announcements)?;
         let vrrp = VrrpIo::open(
             machine_settings,
             &interface,
@@ -231,8 +236,11 @@ impl Group {
                 }
             }
             self.close_when_said(now).await;
-            self.told
-                .say(&self.settings, self.pair.keeper().topology(now));
+            let topology = self.pair.keeper().topology(now);
+            let address = self
+                .told
+                .address(self.settings.vip.as_ref(), self.settings.server);
+            self.told.say(&self.name, address, topology);
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());

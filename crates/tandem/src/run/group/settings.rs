@@ -1,6 +1,7 @@
 //! What the keeper is told of a group's file: its settings at the start, and the part that a reload replaces.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -32,14 +33,20 @@ pub(crate) fn credentials(group: &config::Group) -> Result<Option<Credentials>> 
     let Some(path) = &group.password_file else {
         return Ok(None);
     };
-    let bytes = std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
+    let password = password(path)?;
     Ok(Some(Credentials {
         user: group
             .username
             .as_ref()
             .map(|user| user.clone().into_bytes()),
-        password: bytes.trim_ascii_end().to_vec(),
+        password,
     }))
+}
+
+/// The password in a file, without the line end.
+pub(crate) fn password(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("password_file {}", path.display()))?;
+    Ok(bytes.trim_ascii_end().to_vec())
 }
 
 /// The keeper's settings with what a group's file says of policies and bounds.

@@ -1,0 +1,195 @@
+//! `[group.sentinel]`: daemons that follow a fleet of Sentinels with the VIP, and answer discovery for it.
+
+#![allow(clippy::unwrap_used, reason = "a helper fails as its test does")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use tandem_lab::fleet::{Fleet, Plan, Program};
+use tandem_lab::process::Process;
+use tandem_lab::{can_run, poll, skip, tandem_binary};
+
+const BOUND: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_millis(10);
+const VIP: &str = "10.0.0.100";
+/// The daemons' port: the usual one is the fleet's.
+const PORT: u16 = 26380;
+
+/// Hosts with a server each, watched by three Sentinels, and a daemon that follows on the first two.
+struct Rig {
+    fleet: Fleet,
+    daemons: Vec<Process>,
+}
+
+impl Rig {
+    fn start(test: &str, program: Program) -> Option<Self> {
+        if !can_run(test) {
+            return None;
+        }
+        if let Err(reason) = program.available() {
+            skip(test, &format!("{reason:#}"));
+            return None;
+        }
+        let mut fleet = Fleet::build(Plan::of(2, &[program; 3]).hurried()).unwrap();
+        fleet.start(BOUND).unwrap();
+        let daemons = (0..2).map(|host| daemon(&fleet, host)).collect();
+        let rig = Self { fleet, daemons };
+        rig.vip_moves_to(0);
+        Some(rig)
+    }
+
+    fn holders(&self) -> Vec<usize> {
+        let vip: IpAddr = VIP.parse().unwrap();
+        let has = |host: &usize| self.fleet.members()[*host].host().has_address(vip).unwrap();
+        (0..2).filter(has).collect()
+    }
+
+    fn vip_moves_to(&self, host: usize) {
+        let moved = poll::until("the VIP to be there and only there", BOUND, EVERY, || {
+            let holders = self.holders();
+            Ok(if holders == [host] {
+                Ok(())
+            } else {
+                Err(format!("it is on {holders:?}"))
+            })
+        });
+        if let Err(error) = moved {
+            for daemon in &self.daemons {
+                eprintln!(
+                    "{}",
+                    std::fs::read_to_string(daemon.log()).unwrap_or_default()
+                );
+            }
+            panic!("{error:#}");
+        }
+    }
+
+    /// What a daemon tells clients.
+    fn told(&self, host: usize) -> String {
+        let at = self.fleet.members()[host].host().address().to_string();
+        let port = PORT.to_string();
+        let ask = [
+            "-h",
+            &at,
+            "-p",
+            &port,
+            "SENTINEL",
+            "get-master-addr-by-name",
+            "cache",
+        ];
+        let said = self.fleet.client_host().run("redis-cli", &ask).unwrap();
+        said.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn status(&self, host: usize) -> serde_json::Value {
+        let host = self.fleet.members()[host].host();
+        let file = host.dir().join("tandem.toml");
+        let program = tandem_binary().unwrap();
+        let args = ["status", "-c", file.to_str().unwrap(), "--json"];
+        let text = host.run(program.to_str().unwrap(), &args).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        status["groups"][0].clone()
+    }
+}
+
+fn daemon(fleet: &Fleet, place: usize) -> Process {
+    let host = fleet.members()[place].host();
+    let sentinels: Vec<String> = fleet
+        .members()
+        .iter()
+        .map(|member| format!("\"{}\"", member.address()))
+        .collect();
+    let text = format!(
+        r#"[host]
+id = "h{place}"
+address = "{address}"
+port = {PORT}
+state_dir = "{dir}/state"
+directory = "servers"
+
+[[group]]
+name = "cache"
+servers = ["{server}"]
+
+[group.vip]
+address = "{VIP}/24"
+interface = "eth0"
+
+[group.sentinel]
+master = "{group}"
+sentinels = [{sentinels}]
+"#,
+        address = host.address(),
+        dir = host.dir().display(),
+        server = fleet.servers()[place].address(),
+        group = fleet.group(),
+        sentinels = sentinels.join(", "),
+    );
+    let file = host.dir().join("tandem.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(tandem_binary().unwrap());
+    command.arg("run").arg("-c").arg(file);
+    host.spawn("tandem", &mut command).unwrap()
+}
+
+fn shown(address: SocketAddr) -> String {
+    format!("{} {}", address.ip(), address.port())
+}
+
+fn the_vip_follows(test: &str, program: Program) {
+    let Some(rig) = Rig::start(test, program) else {
+        return;
+    };
+    let [a, b] = [0, 1].map(|place| rig.fleet.servers()[place].address());
+    for host in 0..2 {
+        assert_eq!(rig.told(host), shown(a));
+    }
+    let status = rig.status(0);
+    assert_eq!(status["primary"], a.to_string());
+    assert_eq!(status["vip_here"], true);
+    assert_eq!(status["sentinels"].as_array().unwrap().len(), 3);
+
+    rig.fleet.servers()[0].process().kill();
+    rig.vip_moves_to(1);
+    let told = |host: usize| rig.told(host) == shown(b);
+    poll::until("both to tell the new primary", BOUND, EVERY, || {
+        Ok(if told(0) && told(1) {
+            Ok(())
+        } else {
+            Err(String::new())
+        })
+    })
+    .unwrap();
+    let status = rig.status(1);
+    assert_eq!(status["vip_here"], true);
+    assert_eq!(status["primary"], b.to_string());
+}
+
+#[test]
+fn the_vip_follows_a_fleet_of_real_sentinels() {
+    the_vip_follows("the_vip_follows_a_fleet_of_real_sentinels", Program::Real);
+}
+
+#[test]
+fn the_vip_follows_a_fleet_of_tandem() {
+    the_vip_follows("the_vip_follows_a_fleet_of_tandem", Program::Tandem);
+}
+
+#[test]
+fn a_primary_that_returns_gets_no_address_and_a_failover_by_hand_moves_it() {
+    let test = "a_primary_that_returns_gets_no_address_and_a_failover_by_hand_moves_it";
+    let Some(mut rig) = Rig::start(test, Program::Real) else {
+        return;
+    };
+    rig.fleet.servers()[0].process().kill();
+    rig.vip_moves_to(1);
+    // It comes back as the primary that it was; the fleet makes it a replica.
+    rig.fleet.restart_server(0).unwrap();
+    rig.fleet.settle(BOUND).unwrap();
+    assert_eq!(rig.holders(), [1]);
+    let group = rig.fleet.group().to_owned();
+    let reply = rig.fleet.members()[0].demand(&["SENTINEL", "FAILOVER", &group]);
+    reply.unwrap();
+    rig.vip_moves_to(0);
+}
