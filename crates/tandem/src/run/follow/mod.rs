@@ -252,8 +252,11 @@ impl Followed {
         self.local = match news {
             ServerEvent::View(view) if view.is_writable() => Some(Role::Primary),
             ServerEvent::View(_) => Some(Role::Other),
-            // Alive, and nothing says that its role changed.
+            // Alive, and nothing says that its role changed; before the first reading that says nothing at all.
             ServerEvent::Answer(AnswerKind::Fine | AnswerKind::Busy | AnswerKind::Misconf) => {
+                if self.local.is_none() {
+                    return;
+                }
                 self.local
             }
             ServerEvent::Answer(AnswerKind::Loading | AnswerKind::Auth) => Some(Role::Other),
