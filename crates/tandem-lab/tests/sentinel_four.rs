@@ -39,8 +39,15 @@ fn replication_is_as_described(fleet: &Fleet) {
     let mut primary = fleet.servers()[0].connect().unwrap();
     assert_eq!(primary.info("connected_slaves").unwrap(), "3");
     for replica in ["slave0", "slave1", "slave2"] {
-        let line = primary.info(replica).unwrap();
-        assert!(line.contains("state=online"), "{line}");
+        poll::until("a replica to be online", BOUND, EVERY, || {
+            let line = primary.info(replica)?;
+            Ok(if line.contains("state=online") {
+                Ok(())
+            } else {
+                Err(line)
+            })
+        })
+        .unwrap();
     }
     for server in &fleet.servers()[1..] {
         let mut replica = server.connect().unwrap();
