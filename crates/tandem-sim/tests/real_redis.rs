@@ -376,9 +376,11 @@ impl Real {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+fn free_ports() -> [u16; 2] {
+    // Both at once: asked for one after the other, they may be the same.
+    let listeners =
+        [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 fn script(seed: u64) {
@@ -390,7 +392,7 @@ fn script(seed: u64) {
     };
     let persistence = [kind(&mut chance), kind(&mut chance)];
     let mut real = Real {
-        ports: [free_port(), free_port()],
+        ports: free_ports(),
         dirs: [0, 1].map(|_| tempfile::tempdir().expect("a temporary directory")),
         persistence,
         children: [None, None],

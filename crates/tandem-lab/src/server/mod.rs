@@ -307,9 +307,11 @@ impl Server {
             match connection.call(&["PING"]) {
                 Ok(crate::resp::Reply::Error(text)) if text.starts_with("NOAUTH") => Ok(Ok(())),
                 Ok(crate::resp::Reply::Error(text)) => Ok(Err(text)),
-                Ok(_) => match connection.info("process_id")?.parse::<u32>()? {
-                    pid if pid == self.process.pid() => Ok(Ok(())),
-                    other => Err(anyhow!(
+                // A daemon that fences the server at once also closes the connections it finds: ask again then.
+                Ok(_) => match connection.info("process_id") {
+                    Err(error) => Ok(Err(error.to_string())),
+                    Ok(pid) if pid.parse::<u32>()? == self.process.pid() => Ok(Ok(())),
+                    Ok(other) => Err(anyhow!(
                         "process {other} answers in place of {}",
                         self.process.pid()
                     )),
