@@ -1,0 +1,1 @@
+//! What the proxy must know of a command before it forwards it.

@@ -1,0 +1,13 @@
+//! The proxy's data plane: where keys live, what a command touches, whose reply is whose, and the loop that carries bytes.
+//!
+//! | module | decides | leaves to others |
+//! |---|---|---|
+//! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
+//! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
+//! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
+//!
+//! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
+
+pub mod command;
+pub mod placement;
+pub mod settings;

@@ -1,0 +1,1 @@
+//! Which server of a pool holds a key.

@@ -1,0 +1,146 @@
+//! A pool of servers and how it is served: everything that `nutcracker.yml` or a `[[proxy]]` block can say.
+//!
+//! Readers of files fill these in; nothing here is checked twice. Each default has its one home here, with where it
+//! comes from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a key becomes a number, named as twemproxy names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hash {
+    /// Jenkins' one-at-a-time.
+    OneAtATime,
+    /// The first four bytes of MD5.
+    Md5,
+    /// CRC-16 in a register that is never masked.
+    Crc16,
+    /// Fifteen bits of CRC-32.
+    Crc32,
+    /// CRC-32 as zlib has it.
+    Crc32a,
+    /// FNV-1, the low half of 64 bits.
+    Fnv1_64,
+    /// twemproxy's default: 32 bits of state under a 64-bit name.
+    #[default]
+    Fnv1a64,
+    /// FNV-1 of 32 bits.
+    Fnv1_32,
+    /// FNV-1a of 32 bits.
+    Fnv1a32,
+    /// Hsieh's SuperFastHash.
+    Hsieh,
+    /// MurmurHash2, seeded by the length.
+    Murmur,
+    /// Jenkins' lookup3.
+    Jenkins,
+    /// XXH3 of 64 bits: for new pools only, with [`Distribution::Rendezvous`].
+    Xxh3,
+}
+
+/// How the number chooses a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Distribution {
+    /// A ring of MD5 points, as libketama.
+    #[default]
+    Ketama,
+    /// Remainder by the number of servers, weights as repetitions.
+    Modula,
+    /// Any server, for each key anew.
+    Random,
+    /// Highest random weight: for new pools, moves the fewest keys when servers come and go.
+    Rendezvous,
+}
+
+/// Where a socket is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A name or literal address, resolved when a connection is made, and a port.
+    Tcp {
+        /// As written.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Permission bits to set on a listening socket; as the umask leaves it without.
+        mode: Option<u32>,
+    },
+}
+
+/// One server of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// What placement, sorting and statistics know it by.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// At least 1.
+    pub weight: u32,
+}
+
+/// When a server that fails is left out of the placement, as twemproxy's `auto_eject_hosts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Closed connections in a row before it is left out.
+    pub failure_limit: u32,
+    /// How long, until live traffic tries it again.
+    pub retry_after: Duration,
+}
+
+/// How strictly a pool behaves as twemproxy does where that differs from what its users would want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compat {
+    /// A pool of `nutcracker.yml`: commands over several keys that twemproxy does not split go by their first key.
+    Twemproxy,
+    /// A pool of `tandem.toml`: keys on different shards are an error that says so.
+    #[default]
+    Strict,
+}
+
+/// One pool: an address that clients know, and the servers behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Names it in statistics and logs.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: Address,
+    /// In the order of placement: by name, shorter names first (twemproxy's `string_compare`).
+    pub servers: Vec<Server>,
+    /// Hash of keys.
+    pub hash: Hash,
+    /// Choice of the server.
+    pub distribution: Distribution,
+    /// Two bytes around the part of a key that is hashed.
+    pub hash_tag: Option<[u8; 2]>,
+    /// Bound of one request from its entry into a server's queue to its reply; none waits for ever.
+    pub timeout: Option<Duration>,
+    /// Queue of `listen(2)`.
+    pub backlog: u32,
+    /// Asked of clients and given to servers.
+    pub password: Option<String>,
+    /// The database selected on each connection to a server.
+    pub database: u32,
+    /// SO_KEEPALIVE on client connections.
+    pub keepalive: bool,
+    /// Connect at the start instead of at the first request.
+    pub preconnect: bool,
+    /// Connections to each server, over all threads.
+    pub server_connections: u32,
+    /// None: a server that fails stays in the placement and its requests get errors.
+    pub ejection: Option<Ejection>,
+    /// See there.
+    pub compat: Compat,
+}
+
+impl Pool {
+    /// nutcracker's default of `backlog`.
+    pub const BACKLOG: u32 = 512;
+    /// nutcracker's default of `server_retry_timeout`.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+    /// nutcracker's default of `server_failure_limit`.
+    pub const FAILURE_LIMIT: u32 = 2;
+}
