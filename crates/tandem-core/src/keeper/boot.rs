@@ -461,8 +461,11 @@ fn is_ordinary(rule: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ReplId;
+    use crate::keeper::io::{Step, StepId};
+    use crate::keeper::phase::{TakeOver, TakeOverStage};
     use crate::keeper::testing::{keeper, settings};
-    use crate::keeper::{Hook, Input, Output};
+    use crate::keeper::{Hook, Input, Output, ServerEvent};
 
     /// Severity and hook of the `waiting` events of one tick.
     fn told(keeper: &mut Keeper, now: Instant) -> Vec<(Severity, Option<Hook>)> {
@@ -498,7 +501,7 @@ mod tests {
         let start = crate::testing::origin();
         let mut keeper = keeper(start);
         let refused = crate::health::AnswerKind::Auth;
-        let event = crate::keeper::ServerEvent::Answer(refused);
+        let event = ServerEvent::Answer(refused);
         let out = keeper.handle(Input::Server(event), start);
         let alarm = out.iter().any(|out| {
             matches!(out, Output::Event(event)
@@ -506,5 +509,61 @@ mod tests {
         });
         assert!(alarm, "{out:?}");
         assert!(!keeper.status(start).alarms.is_empty());
+    }
+
+    /// Power lost within the first second as primary, before the first mark of that role. Seen in the lab: the host came
+    /// back with an RDB whose lineage no record named, and the older host won.
+    #[test]
+    fn a_primary_of_a_moment_knows_its_own_data_after_a_power_loss() {
+        let start = crate::testing::origin();
+        let mut before = keeper(start);
+        let replica = crate::testing::replica_view("run1", "lineage-of-a", 100);
+        before.handle(
+            Input::Server(ServerEvent::View(Box::new(replica.clone()))),
+            start,
+        );
+        before.set_phase(Phase::Replica { since: start }, start);
+        assert!(before.take_mark(start), "a mark as replica");
+        let promoted = ServerView {
+            replid2: replica.replid.clone(),
+            second_offset: Offset(101),
+            ..crate::testing::primary_view("run1", "lineage-of-b", 120)
+        };
+        let epoch = Epoch::zero().after(&Epoch::zero(), &settings().host);
+        let state = TakeOver {
+            cause: Cause::Statement,
+            epoch: epoch.clone(),
+            since: start,
+            stage: TakeOverStage::Promoting(StepId(1)),
+            fork: None,
+            exact: None,
+        };
+        assert!(before.finish_takeover(state, promoted, start));
+        let record = before
+            .out
+            .drain(..)
+            .filter_map(|out| match out {
+                Output::Do {
+                    step: Step::Journal(record),
+                    ..
+                } => Some(*record),
+                _ => None,
+            })
+            .next_back()
+            .expect("the promotion is recorded");
+
+        // A restarted primary gives its RDB's lineage as the second one, and has a new one.
+        let restarted = ServerView {
+            replid2: ReplId("lineage-of-b".to_owned()),
+            second_offset: Offset(131),
+            ..crate::testing::primary_view("run2", "lineage-of-nobody", 131)
+        };
+        let mut after = Keeper::new(settings(), record, start);
+        after.handle(Input::Server(ServerEvent::View(Box::new(restarted))), start);
+        let position = after.position().expect("the server answered");
+        assert_eq!(position.epoch, epoch);
+        assert!(position.was_primary);
+        assert_eq!(position.lineage, ReplId("lineage-of-b".to_owned()));
+        assert_eq!(position.offset, Offset(130));
     }
 }

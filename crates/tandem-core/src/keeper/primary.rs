@@ -119,6 +119,7 @@ impl Keeper {
             fork.lineage = replid.clone();
         }
         self.journal.primary_lineage = Some(replid);
+        self.take_mark(now);
         self.save(now);
     }
 

@@ -153,20 +153,30 @@ impl Keeper {
     }
 
     pub(super) fn mark_if_due(&mut self, now: Instant) {
-        if self
+        let due = self
             .marked_at
-            .is_some_and(|at| now.saturating_duration_since(at) < MARK_EVERY)
-        {
-            return;
+            .is_none_or(|at| now.saturating_duration_since(at) >= MARK_EVERY);
+        if due && self.take_mark(now) {
+            let record = Box::new(self.journal.clone());
+            self.out.push(Output::Mark(record));
         }
+    }
+
+    /// Puts where the local server stands into the record, which the caller has to write. False:
+    /// nothing may be said of it now.
+    ///
+    /// A promotion does so in the record that makes it known: a host that is lost within its first
+    /// second as primary would otherwise come back with an RDB of a lineage that no record names,
+    /// and would be taken for the older one.
+    pub(super) fn take_mark(&mut self, now: Instant) -> bool {
         // Only a server that this host's role belongs to may leave a mark; a restarted one has to
         // be compared with the old mark first.
         let settled = matches!(self.phase, Phase::Primary { .. } | Phase::Replica { .. });
         let Some(view) = self.server() else {
-            return;
+            return false;
         };
         if !settled || view.loading {
-            return;
+            return false;
         }
         let previous = self
             .journal
@@ -198,8 +208,7 @@ impl Keeper {
         if self.journal.run_id.is_none() {
             self.journal.run_id = self.server().map(|v| v.run_id.clone());
         }
-        let record = Box::new(self.journal.clone());
-        self.out.push(Output::Mark(record));
+        true
     }
 }
 

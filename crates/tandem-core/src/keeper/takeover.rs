@@ -234,7 +234,12 @@ impl Keeper {
         false
     }
 
-    fn finish_takeover(&mut self, state: TakeOver, view: ServerView, now: Instant) -> bool {
+    pub(super) fn finish_takeover(
+        &mut self,
+        state: TakeOver,
+        view: ServerView,
+        now: Instant,
+    ) -> bool {
         let parent = view.replid2.clone();
         if let (false, Some(offset)) = (parent.is_none(), view.fork_offset()) {
             self.journal.add_fork(Fork {
@@ -257,6 +262,7 @@ impl Keeper {
             self.last_failover = Some(now);
         }
         self.set_phase(Phase::Primary { since: now }, now);
+        self.take_mark(now);
         self.claim_vrrp(now);
         self.publish(now);
         self.save(now);
