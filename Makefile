@@ -14,7 +14,8 @@ test: install
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --exclude tandem-lab
+	CARGO=$(CARGO) scripts/test-lab
 
 install:
 	scripts/install-packages
