@@ -255,7 +255,10 @@ impl Pair {
                     self.claim = Some(claim);
                     todo.push_back(Input::Vrrp(VrrpEvent::WantMaster));
                 }
-                VrrpOutput::SendAdvert(advert) => out.push(PairOutput::Advert(advert)),
+                VrrpOutput::SendAdvert(advert) => {
+                    out.push(PairOutput::Advert(advert));
+                    todo.push_back(Input::Vrrp(VrrpEvent::AdvertSent));
+                }
                 VrrpOutput::Yield { .. } => {
                     let event = if self.claim.take().is_some() {
                         VrrpEvent::WishWithdrawn

@@ -60,7 +60,7 @@ impl World {
             drain_deadline: Duration::from_millis(300),
             switchover_deadline: Duration::from_secs(1),
             priority: plan.priority[h],
-            has_vip: true,
+            vip_lifetime: Some(Duration::from_micros(VIP_LIFETIME)),
             boot_id: format!("{}-{}", HOSTS[h], self.hosts[h].boot),
             incarnation: self.chance.name(),
         }

@@ -55,7 +55,7 @@ impl Keeper {
         };
         let without = !self.front.vip && self.front.changing.is_none() && !self.front.vrrp_master;
         // A wish to be master is the beginning of a takeover: the group is not quiet.
-        if !self.settings.has_vip || !standby || !without || self.vrrp_want {
+        if self.settings.vip_lifetime.is_none() || !standby || !without || self.vrrp_want {
             return;
         }
         let known = matches!(self.duplicates.found, Some((Finding::Duplicate(_), _)));
@@ -230,7 +230,7 @@ mod tests {
         assert!(!asks(|keeper| keeper.vrrp_want = true), "a takeover begins");
         assert!(!asks(|keeper| keeper.front.vip = true), "it is here");
         assert!(!asks(|keeper| keeper.front.vrrp_master = true), "it comes");
-        assert!(!asks(|keeper| keeper.settings.has_vip = false));
+        assert!(!asks(|keeper| keeper.settings.vip_lifetime = None));
         assert!(!asks(|keeper| {
             let since = crate::testing::origin();
             keeper.phase = Phase::Primary { since };

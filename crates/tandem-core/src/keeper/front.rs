@@ -100,7 +100,7 @@ impl Keeper {
 
     /// The addresses follow VRRP while the phase allows them, and are tried again when that fails.
     pub(super) fn keep_vip_in_step(&mut self, now: Instant) {
-        if !self.settings.has_vip {
+        if self.settings.vip_lifetime.is_none() {
             return;
         }
         if let Some((adding, id)) = self.front.changing {

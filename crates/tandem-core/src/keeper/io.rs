@@ -93,6 +93,8 @@ pub enum VrrpEvent {
     GiveUpAddresses,
     /// An advert of the peer was accepted.
     PeerAdvert,
+    /// An advert of this host leaves.
+    AdvertSent,
     /// Adverts of this virtual router arrive from somebody who is not the peer.
     Stranger(String),
 }

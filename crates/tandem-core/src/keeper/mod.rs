@@ -239,6 +239,13 @@ impl Keeper {
         {
             next = next.min(quiet);
         }
+        // The adverts were silent first: the peer link is silent for as long at this moment.
+        if self.vrrp_want
+            && let Some(silent) = self.peer.heard_at.map(|at| at + self.settings.master_down)
+            && silent > now
+        {
+            next = next.min(silent);
+        }
         next
     }
 
@@ -264,7 +271,7 @@ impl Keeper {
             input,
             Input::Tick
                 | Input::Server(ServerEvent::Answer(_))
-                | Input::Vrrp(VrrpEvent::PeerAdvert)
+                | Input::Vrrp(VrrpEvent::PeerAdvert | VrrpEvent::AdvertSent)
         );
         match input {
             Input::Tick => {}
@@ -431,6 +438,7 @@ impl Keeper {
                 self.front.given_up_at = Some(now);
             }
             VrrpEvent::PeerAdvert => self.peer.advert_at = Some(now),
+            VrrpEvent::AdvertSent => self.publish_beside_advert(now),
             VrrpEvent::Stranger(text) => {
                 self.tell(
                     "vrrp-stranger",

@@ -130,6 +130,19 @@ impl Keeper {
         self.out.push(Output::Publish(Box::new(statement)));
     }
 
+    /// A statement leaves beside an advert where one is due soon, and so keeps step with them: a standby waits until
+    /// both have been silent for Master_Down, and would wait longer by the distance between the two.
+    pub(super) fn publish_beside_advert(&mut self, now: Instant) {
+        let half = self.settings.advert_interval.min(REPEAT_AT_MOST) / 2;
+        let due = self
+            .published
+            .as_ref()
+            .is_some_and(|(_, at)| now.saturating_duration_since(*at) >= half);
+        if due {
+            self.publish(now);
+        }
+    }
+
     /// Publishes after any change that the peer acts on, and as a sign of life.
     pub(super) fn publish_if_due(&mut self, now: Instant) {
         let news = std::mem::take(&mut self.news);
@@ -238,4 +251,34 @@ fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
         && a.paused == b.paused
         && a.wants_switchover == b.wants_switchover
         && server(a) == server(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::testing::{keeper, settings};
+    use crate::keeper::{Input, VrrpEvent};
+
+    fn statements(keeper: &mut Keeper, input: Input, now: Instant) -> usize {
+        let out = keeper.handle(input, now);
+        out.iter()
+            .filter(|out| matches!(out, Output::Publish(_)))
+            .count()
+    }
+
+    #[test]
+    fn statements_fall_into_step_with_adverts() {
+        let pace = settings().advert_interval.min(REPEAT_AT_MOST);
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        assert_eq!(statements(&mut keeper, Input::Tick, start), 1);
+        let advert = || Input::Vrrp(VrrpEvent::AdvertSent);
+        // Soon after a statement there is no second one; later it comes early, and the next one a whole pace after it.
+        let soon = start + pace / 4;
+        assert_eq!(statements(&mut keeper, advert(), soon), 0);
+        let later = start + pace * 3 / 4;
+        assert_eq!(statements(&mut keeper, advert(), later), 1);
+        assert_eq!(statements(&mut keeper, Input::Tick, start + pace), 0);
+        assert_eq!(statements(&mut keeper, advert(), later + pace), 1);
+    }
 }

@@ -251,13 +251,21 @@ impl Keeper {
                 let blocked = self
                     .last_failover
                     .map(|at| now.saturating_duration_since(at));
+                // The daemon that would renew the address is gone: from here on the living server may be one that no
+                // client reaches, and holding back would be an outage.
+                let served = self
+                    .settings
+                    .vip_lifetime
+                    .is_none_or(|lifetime| self.peer_silence(now) < lifetime * 2 / 3);
                 if let Some(since) = blocked
                     && since < self.settings.flap_block
+                    && served
                 {
                     out.push(
                         Ruling::no(
                             "takeover.flapping",
-                            "a failover happened within flap_block and the other server lives",
+                            "a failover happened within flap_block, the other server lives and its clients may \
+                             still reach it",
                         )
                         .aged(since),
                     );
@@ -419,5 +427,38 @@ impl Keeper {
             }
             (Some(_), true) | (None, false) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::testing::{keeper, settings};
+
+    /// Three daemons frozen in turn: the third takeover was held back for `flap_block`, and nobody had the address.
+    #[test]
+    fn flapping_holds_back_only_while_the_other_side_may_have_clients() {
+        let start = crate::testing::origin();
+        let lifetime = settings().vip_lifetime.expect("this group has an address");
+        let mut keeper = keeper(start);
+        keeper.last_failover = Some(start);
+        keeper.peer.advert_at = Some(start);
+        keeper.peer.heard_at = Some(start);
+        let cause_and_flapping = |keeper: &mut Keeper, now: Instant| {
+            keeper.probe.last = Some((ProbeResult::Answers { writable: true }, now));
+            let (cause, rulings) = keeper.silence_rulings(now);
+            let held = rulings
+                .iter()
+                .any(|ruling| ruling.rule == "takeover.flapping");
+            (cause, held)
+        };
+        let silent = start + settings().master_down;
+        let fence = Some(Cause::RemoteFenced);
+        assert_eq!(cause_and_flapping(&mut keeper, silent), (fence, true));
+        let gone = start + lifetime;
+        assert_eq!(cause_and_flapping(&mut keeper, gone), (fence, false));
+        // Clients at the server's own address lose nothing when an address they do not use runs out.
+        keeper.settings.vip_lifetime = None;
+        assert_eq!(cause_and_flapping(&mut keeper, gone), (fence, true));
     }
 }

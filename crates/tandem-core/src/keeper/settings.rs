@@ -70,8 +70,8 @@ pub struct Settings {
     pub switchover_deadline: Duration,
     /// VRRP priority, shown to the peer.
     pub priority: u8,
-    /// The group has addresses.
-    pub has_vip: bool,
+    /// How long the group's VIP outlives a daemon that was killed or frozen, the same on both hosts; none: there is no VIP.
+    pub vip_lifetime: Option<Duration>,
     /// Which boot of the host this is.
     pub boot_id: String,
     /// Random for each start of the daemon.

@@ -28,7 +28,7 @@ pub(super) fn settings() -> Settings {
         drain_deadline: Duration::from_secs(1),
         switchover_deadline: Duration::from_secs(2),
         priority: 100,
-        has_vip: true,
+        vip_lifetime: Some(Duration::from_secs(3)),
         boot_id: String::new(),
         incarnation: 1,
     }

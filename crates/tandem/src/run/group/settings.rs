@@ -106,7 +106,7 @@ pub(super) fn core_settings(
         drain_deadline: group.drain_deadline,
         switchover_deadline: group.switchover_deadline,
         priority: group.vrrp.priority,
-        has_vip: group.vip.is_some(),
+        vip_lifetime: group.vip.as_ref().map(|vip| vip.lifetime),
         boot_id: boot_id(),
         incarnation: random_u64()?,
     };
