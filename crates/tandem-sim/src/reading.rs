@@ -7,7 +7,7 @@ use crate::chance::{SEC, Us};
 use crate::redis::{Link, Persistence, Proc, Target};
 use crate::world::{ADDRESSES, World, other};
 
-fn hex(id: u64) -> String {
+pub(crate) fn hex(id: u64) -> String {
     format!("{id:040x}")
 }
 

@@ -1,10 +1,12 @@
 //! The steps of the keeper carried out against the simulated world, as `keeper::io::Step` words them.
 
+use tandem_core::ids::ReplId;
 use tandem_core::keeper::io::{ProbeResult, Step, StepError, StepErrorKind};
 use tandem_core::keeper::{Input, Outcome, ServerEvent};
 use tandem_core::pair::PairInput;
 
 use crate::chance::{MS, SEC, Us};
+use crate::reading::hex;
 use crate::redis::{Kind, Target, WRITE_BYTES};
 use crate::shell::error;
 use crate::world::{Admin, Cmd, Ev, Mishap, Run, World, other};
@@ -71,7 +73,7 @@ impl World {
 
     /// What a step that was given up leaves behind is cleaned as far as that is possible.
     fn given_up(&mut self, run: &Run) {
-        if run.step == Step::RemoteFence && run.begun && self.redis_path() {
+        if matches!(run.step, Step::RemoteFence { .. }) && run.begun && self.redis_path() {
             let p = other(run.h);
             if !self.hosts[p].server_frozen {
                 self.execute_admin(p, Admin::Unpause);
@@ -155,7 +157,7 @@ impl World {
                 done
             }
             Step::Probe => self.probe_turn(h),
-            Step::RemoteFence => self.remote_fence_turn(h, run),
+            Step::RemoteFence { lineage } => self.remote_fence_turn(h, run, &lineage),
             Step::MeasureTail { from } => self.measure_turn(h, from.0),
             Step::ArchiveTail { from, .. } => self.archive_tail_turn(h, from.0),
             Step::ArchiveRdb { .. } => self.archive_rdb_turn(h),
@@ -266,7 +268,7 @@ impl World {
         Turn::Ended(Ok(Outcome::Probed(found)))
     }
 
-    fn remote_fence_turn(&mut self, h: usize, run: &mut Run) -> Turn {
+    fn remote_fence_turn(&mut self, h: usize, run: &mut Run, lineage: &ReplId) -> Turn {
         let p = other(h);
         if !self.redis_path() || self.hosts[p].server_frozen {
             return if run.begun { Turn::Again } else { Turn::Hangs };
@@ -279,6 +281,9 @@ impl World {
             return Turn::Ended(Err(error(StepErrorKind::Refused, "LOADING")));
         }
         if !run.begun {
+            if ReplId(hex(theirs.replid)) != *lineage {
+                return Turn::Ended(Err(error(StepErrorKind::Refused, "another lineage")));
+            }
             run.begun = true;
             let length = run.deadline.saturating_sub(now);
             self.execute_admin(p, Admin::Pause(length));

@@ -115,6 +115,14 @@ const FIXED: &[(u64, &str)] = &[
         87,
         "a replica was detached by an old reading while bytes waited in its socket",
     ),
+    (
+        1_215,
+        "a primary that came back empty was fenced from afar, and waiting for equal offsets wiped the replica",
+    ),
+    (
+        7_459,
+        "an AOF server that lost its last second was taken for the primary that it had just become",
+    ),
 ];
 
 #[test]

@@ -377,6 +377,15 @@ impl Keeper {
             if view.keys == 0 {
                 position.offset = Offset(0);
             }
+            // What surely came back ends before the last promotion: it is the older history, not the newer one.
+            let fork = journal.forks.last();
+            if let Some(fork) = fork.filter(|fork| fork.lineage == mark.lineage)
+                && position.offset < fork.offset
+            {
+                position.lineage = fork.parent.clone();
+                position.parent = None;
+                position.was_primary = false;
+            }
         }
         Some(position)
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::keeper::Keeper;
 use crate::keeper::io::{Outcome, Step};
-use crate::keeper::phase::{Phase, RejoinStage};
+use crate::keeper::phase::{Phase, RejoinStage, TakeOverStage};
 use crate::server::{ServerRole, ServerView};
 
 /// Bound on the command.
@@ -33,8 +33,9 @@ impl Keeper {
         let ours_to_do = match &self.phase {
             Phase::Booting { .. } | Phase::Waiting { .. } | Phase::Replica { .. } => true,
             Phase::Rejoining(state) => state.stage == RejoinStage::Syncing,
+            // It waits for the rest of the stream of a server that may restart meanwhile. Later stages have drained it.
+            Phase::TakingOver(state) => matches!(state.stage, TakeOverStage::RemoteFencing(_)),
             Phase::Primary { .. }
-            | Phase::TakingOver(_)
             | Phase::HandingOver(_)
             | Phase::Released { .. }
             | Phase::Split(_) => false,

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::health::{AnswerKind, DeathProof};
-use crate::ids::{Epoch, HostId, Offset};
+use crate::ids::{Epoch, HostId, Offset, ReplId};
 use crate::journal::Journal;
 use crate::keeper::settings::Settings;
 use crate::rules::duplicate::Answers;
@@ -174,7 +174,11 @@ pub enum Step {
     Probe,
     /// Fence the peer's server over the network because its daemon is gone: pause, wait until the
     /// local server is equal, `REPLICAOF 127.0.0.1 1`, kill its clients (rule 2).
-    RemoteFence,
+    RemoteFence {
+        /// The lineage of the local data. A server of another one has restarted, perhaps without its data:
+        /// becoming equal to it would be the loss of ours.
+        lineage: ReplId,
+    },
     /// Count the bytes of client commands after `from` in the local stream (rule 19).
     MeasureTail {
         /// The last shared offset.
@@ -216,7 +220,7 @@ impl Step {
             Self::AddVip => "add-vip",
             Self::DropVip => "drop-vip",
             Self::Probe => "probe",
-            Self::RemoteFence => "remote-fence",
+            Self::RemoteFence { .. } => "remote-fence",
             Self::MeasureTail { .. } => "measure-tail",
             Self::ArchiveTail { .. } => "archive-tail",
             Self::ArchiveRdb { .. } => "archive-rdb",

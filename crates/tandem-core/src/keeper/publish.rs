@@ -191,12 +191,20 @@ impl Keeper {
         if !settled || view.loading {
             return false;
         }
+        // A promotion continues the history under a new name. A mark that comes early leaves what is surely in the AOF
+        // as it was: nothing has been synced for a second since.
+        let continued = |m: &&Mark| m.lineage == view.replid || m.lineage == view.replid2;
+        let early = self
+            .marked_at
+            .is_some_and(|at| now.saturating_duration_since(at) < MARK_EVERY);
         let previous = self
             .journal
             .mark
             .as_ref()
-            .filter(|m| m.lineage == view.replid)
-            .map_or(view.offset, |m| m.offset);
+            .filter(continued)
+            .map_or(view.offset, |m| {
+                if early { m.previous_offset } else { m.offset }
+            });
         let peer_offset = self
             .peer
             .statement

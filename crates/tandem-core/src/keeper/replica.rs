@@ -9,6 +9,7 @@ use crate::keeper::phase::Cause;
 use crate::keeper::{Keeper, VrrpCommand};
 use crate::rules::eligible::{LastPrimary, SyncProof, eligible};
 use crate::rules::{Ruling, Says, obstacle, together};
+use crate::server::ServerView;
 use crate::statement::{PhaseName, Statement};
 
 /// Bound on writing an intent; without it a takeover writes first.
@@ -93,7 +94,7 @@ impl Keeper {
     }
 
     /// The peer is primary: our server must follow it and nobody else.
-    fn follow(&mut self, view: &crate::server::ServerView, peer: &Statement, now: Instant) -> bool {
+    fn follow(&mut self, view: &ServerView, peer: &Statement, now: Instant) -> bool {
         if !view.follows(&peer.server_address) {
             self.start_rejoin(false, now);
             return true;
@@ -157,6 +158,13 @@ impl Keeper {
         }
         let (cause, rulings) = self.silence_rulings(now);
         let mut all = rulings;
+        if cause == Some(Cause::RemoteFenced) && !self.server().is_some_and(ServerView::in_sync) {
+            all.push(Ruling::no(
+                "takeover.rest",
+                "the other server answers but the replication link to it is down: it may have restarted without its \
+                 data, and what it wrote last cannot be read; start the daemon there",
+            ));
+        }
         all.extend(self.eligibility());
         let says = together(&all);
         let words = obstacle(&all).map(|r| format!("{}: {}", r.rule, r.evidence));
@@ -298,7 +306,7 @@ impl Keeper {
         self.last_primary = Some(last);
     }
 
-    fn remember_sync(&mut self, view: &crate::server::ServerView, now: Instant) {
+    fn remember_sync(&mut self, view: &ServerView, now: Instant) {
         let Some(peer) = self.live_peer(now) else {
             return;
         };

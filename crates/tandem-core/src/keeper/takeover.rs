@@ -44,8 +44,10 @@ impl Keeper {
         }
         // Used up whether or not it comes to a promotion: no later record goes behind the intent.
         self.journal.epoch = epoch.clone();
-        let stage = if cause == Cause::RemoteFenced {
-            TakeOverStage::RemoteFencing(self.start(Step::RemoteFence, REMOTE_FENCE_WITHIN, now))
+        let lineage = self.server().map(|view| view.replid.clone());
+        let stage = if let (Cause::RemoteFenced, Some(lineage)) = (cause, lineage) {
+            let step = Step::RemoteFence { lineage };
+            TakeOverStage::RemoteFencing(self.start(step, REMOTE_FENCE_WITHIN, now))
         } else {
             self.prepare(cause, &epoch, exact, now)
         };

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use tandem_core::ids::ReplId;
 use tandem_core::info::{Role, ServerInfo};
 use tandem_resp::Command;
 
@@ -43,12 +44,16 @@ pub(crate) enum RemoteFenceError {
     Unconfirmed(OpError),
 }
 
-/// Fences the server at `target`, whose replica is at `local`.
+/// Fences the server at `target`, whose replica is at `local` and holds the history `lineage`.
+///
+/// A server of another lineage is left alone before anything is awaited of it: a replica that reconnects to one that
+/// restarted without its data becomes equal to it by losing its own.
 ///
 /// Half of the time until `deadline` is for the offsets to become equal; the pause lasts the whole of it.
 pub(crate) async fn remote_fence(
     target: &Target,
     local: &Link,
+    lineage: &ReplId,
     deadline: Instant,
 ) -> Result<RemoteFence, RemoteFenceError> {
     let before = |step| move |error: OpError| RemoteFenceError::Before { step, error };
@@ -67,7 +72,7 @@ pub(crate) async fn remote_fence(
         .await
         .map_err(|error| before("pause")(error.into()))?;
     ops::expect_ok("CLIENT PAUSE", values.first()).map_err(before("pause"))?;
-    let caught_up = catch_up(&values, local, now + remaining / 2).await;
+    let caught_up = catch_up(&values, local, lineage, now + remaining / 2).await;
     if let Err(error) = caught_up {
         // If this fails too, the pause ends by itself at the deadline.
         let _ = ops::unpause(&remote, deadline).await;
@@ -110,6 +115,7 @@ pub(crate) async fn remote_fence(
 async fn catch_up(
     values: &[tandem_resp::Value],
     local: &Link,
+    lineage: &ReplId,
     deadline: Instant,
 ) -> Result<(), RemoteFenceError> {
     let before = |step| move |error: OpError| RemoteFenceError::Before { step, error };
@@ -118,6 +124,11 @@ async fn catch_up(
         ops::Offsets::of(&info).ok_or(RemoteFenceError::Unrelated("its INFO has no offsets"))?;
     if remote.role != Role::Primary {
         return Err(RemoteFenceError::Unrelated("it is no primary"));
+    }
+    if remote.replid != lineage.0 {
+        return Err(RemoteFenceError::Unrelated(
+            "it is not of the lineage that the local server holds: it has restarted",
+        ));
     }
     let reached = ops::wait_equal_offset(local, remote.offset, deadline)
         .await

@@ -111,12 +111,12 @@ async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<O
         }
         Step::Drain { offset, exact } => drain(workshop, offset, exact, deadline).await,
         Step::Probe => Ok(Outcome::Probed(probe(workshop, deadline).await)),
-        Step::RemoteFence => {
+        Step::RemoteFence { lineage } => {
             let address = workshop
                 .peer_server
                 .ok_or_else(|| refused("no peer server known"))?;
             let local = workshop.link()?;
-            match remote_fence(&workshop.remote(address), &local, deadline).await {
+            match remote_fence(&workshop.remote(address), &local, &lineage, deadline).await {
                 Ok(fence) => Ok(Outcome::RemoteFenced(Offset(fence.offset))),
                 Err(error) => {
                     let kind = match &error {

@@ -4,16 +4,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tandem_core::answer::AnswerClass;
+use tandem_core::ids::ReplId;
 use tandem_core::info::{Role, Version};
 use tandem_resp::Value;
 
+use super::super::client::Link;
 use super::super::error::LinkError;
 use super::super::fence::{RemoteFenceError, remote_fence};
 use super::super::ops::{self, OpError, Unfit};
 use super::super::raw::Credentials;
 use super::server::{Pair, Server, ok, run, soon, stat, until};
 
-async fn write_class(link: &super::super::client::Link) -> AnswerClass {
+async fn write_class(link: &Link) -> AnswerClass {
     match run(link, "SET probe 1").await {
         Value::Error(text) => AnswerClass::of_error(&text),
         _ => AnswerClass::Fine,
@@ -117,7 +119,8 @@ async fn a_remote_fence_loses_nothing_and_throws_clients_out() {
         }
     });
     until(&pair.to_a, "some writes", |info| info.keys == 1).await;
-    let fence = remote_fence(&pair.a.target(), &pair.to_b, soon())
+    let lineage = lineage(&pair.to_b).await;
+    let fence = remote_fence(&pair.a.target(), &pair.to_b, &lineage, soon())
         .await
         .unwrap();
     assert!(ops::is_fenced(&fence.info));
@@ -148,7 +151,8 @@ async fn a_remote_fence_that_cannot_be_finished_leaves_the_server_as_it_was() {
     // It is no replica and stands at offset 0: it never reaches the other's.
     ok(&pair.to_a, "SET k v").await;
     let deadline = Instant::now() + Duration::from_millis(400);
-    let error = remote_fence(&pair.a.target(), &to_stranger, deadline)
+    let shared = lineage(&pair.to_a).await;
+    let error = remote_fence(&pair.a.target(), &to_stranger, &shared, deadline)
         .await
         .unwrap_err();
     assert!(
@@ -163,10 +167,23 @@ async fn a_remote_fence_that_cannot_be_finished_leaves_the_server_as_it_was() {
     );
     ok(&pair.to_a, "SET still writable").await;
     // And a server that is no primary is not ours to fence.
-    let error = remote_fence(&pair.b.target(), &pair.to_a, soon())
+    let error = remote_fence(&pair.b.target(), &pair.to_a, &shared, soon())
         .await
         .unwrap_err();
     assert_eq!(error, RemoteFenceError::Unrelated("it is no primary"));
+    // One that restarted without its data: a replica that waited for it would lose its own.
+    let own = lineage(&to_stranger).await;
+    let error = remote_fence(&pair.a.target(), &to_stranger, &own, soon())
+        .await
+        .unwrap_err();
+    let unrelated = matches!(error, RemoteFenceError::Unrelated(why) if why.contains("restarted"));
+    assert!(unrelated, "{error}");
+    ok(&pair.to_a, "SET and still writable").await;
+}
+
+async fn lineage(link: &Link) -> ReplId {
+    let info = ops::info(link, soon()).await.unwrap();
+    ReplId(info.master_replid.expect("INFO names it"))
 }
 
 #[tokio::test]
