@@ -5,9 +5,11 @@
 //! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
 //! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
 //! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
+//! | [`users`] | what a user of the proxy's own may do | passwords, and the servers' users |
 //!
 //! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
 
 pub mod command;
 pub mod placement;
 pub mod settings;
+pub mod users;
