@@ -5,7 +5,7 @@
 //! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
 //! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
 //! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
-//!
+//! | [`users`] | what a user of the proxy's own may do | passwords, and the servers' users |
 //! | [`frame`] | where requests and replies end | what they mean |
 //! | [`core`] | whose reply is whose, in which order, within which bounds | sockets and time |
 //! | [`ejection`] | which servers take part, once for the process | who failed |
@@ -22,3 +22,4 @@ pub mod placement;
 pub mod server;
 pub mod settings;
 pub mod statistics;
+pub mod users;

@@ -98,9 +98,13 @@ fn hash(name: &str) -> Hash {
 /// `%XX` for a byte outside the printable ones, and for `%` itself.
 fn decoded(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    let mut bytes = parts
+        .next()
+        .expect("split gives one part at least")
+        .as_bytes()
+        .to_vec();
     for part in parts {
-        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.push(u8::from_str_radix(&part[..2], 16).expect("two digits after %"));
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     bytes
@@ -109,7 +113,7 @@ fn decoded(text: &str) -> Vec<u8> {
 fn holder<'a>(pool: &'a Pool, placement: &Placement, key: &[u8]) -> &'a str {
     let server = placement
         .server_of(key, || panic!("only `random` draws"))
-        .unwrap();
+        .expect("all servers live");
     &pool.servers[server].name
 }
 

@@ -228,7 +228,7 @@ mod tests {
         #[test]
         fn more_weight_only_takes(weights in prop::collection::vec(1_u32..100, 2..20), more in 1_u32..1000, number in any::<u64>()) {
             let before = draw_of(&weights).owner(number).unwrap();
-            let mut heavier = weights.clone();
+            let mut heavier = weights;
             heavier[0] += more;
             let after = draw_of(&heavier).owner(number).unwrap();
             prop_assert!(after == before || after == 0);
