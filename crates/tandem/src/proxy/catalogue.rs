@@ -1,7 +1,7 @@
 //! Every number that the proxy tells, once: its name on twemproxy's statistics port, its name for Prometheus, what it
 //! means, and where it is found. The port, `-D` and `/metrics` are made from these two tables, so they cannot differ.
 
-use super::engine::statistics::{PoolStatistics, ServerStatistics};
+use tandem_proxy::statistics::{PoolStatistics, ServerStatistics};
 
 /// How a number behaves, which Prometheus wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -98,7 +98,7 @@ fn lines(loaded: &Loaded, wanted: impl Fn(&Entry) -> bool) -> Vec<String> {
 /// What twemproxy asks of a host to listen on while it reads.
 fn resolve(host: &str, port: u16) -> Result<(), String> {
     match (host, port).to_socket_addrs() {
-        Ok(mut addresses) if addresses.next().is_some() => Ok(()),
+        Ok(addresses) if addresses.len() > 0 => Ok(()),
         Ok(_) => Err("the name has no address".to_owned()),
         Err(error) => Err(error.to_string()),
     }

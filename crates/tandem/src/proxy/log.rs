@@ -18,7 +18,6 @@ pub(super) enum Level {
     Error = 3,
     Warning = 4,
     Notice = 5,
-    Info = 6,
 }
 
 /// twemproxy's highest level; a higher wish counts as this.
@@ -57,11 +56,6 @@ impl Log {
     #[track_caller]
     pub(super) fn notice(&self, text: &str) {
         self.line(Level::Notice, text);
-    }
-
-    #[track_caller]
-    pub(super) fn info(&self, text: &str) {
-        self.line(Level::Info, text);
     }
 
     #[track_caller]
@@ -136,11 +130,11 @@ mod tests {
 
     #[test]
     fn levels_go_up_and_down_within_their_bounds() {
-        let lines = written(5, |log| {
-            log.info("no");
-            assert_eq!(log.up(), 6);
-            log.info("yes");
-            assert_eq!([log.down(), log.down(), log.down()], [5, 4, 3]);
+        let lines = written(4, |log| {
+            log.notice("no");
+            assert_eq!(log.up(), 5);
+            log.notice("yes");
+            assert_eq!([log.down(), log.down()], [4, 3]);
             log.warning("no");
             log.error("grave");
         });

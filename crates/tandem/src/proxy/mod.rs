@@ -20,7 +20,6 @@
 
 mod catalogue;
 mod change;
-mod engine;
 mod load;
 mod log;
 mod options;
@@ -33,9 +32,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use engine::{Options, Running};
 use rustix::fs::Mode;
 use rustix::process::{Resource, getrlimit};
+use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::Pool;
 use tokio::task::LocalSet;
 
@@ -202,7 +201,7 @@ fn run(options: &RunOptions) -> u8 {
 
 /// Binds everything and serves until a signal ends it. The error is a sentence for the log.
 fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, String> {
-    let max_clients = clients_allowed(&pools, log)?;
+    let client_limit = clients_allowed(&pools, log)?;
     if options.mbuf_given {
         log.notice(
             "option -m is accepted and not needed: there are no chunks that a key has to fit into",
@@ -221,8 +220,7 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
         let signals = shell::Signals::new().map_err(|error| format!("signals: {error}"))?;
         let engine = Options {
             threads: options.threads,
-            max_clients,
-            ..Options::default()
+            client_limit: Some(client_limit),
         };
         let running = Running::start(pools.clone(), engine).map_err(|error| error.to_string())?;
         // Only now: all ports are ours, so the pid file of another process is not overwritten.
@@ -234,8 +232,8 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
         if let Err(error) = service::ready() {
             log.warning(&format!("telling the service manager: {error}"));
         }
-        let shell = shell::Shell::new(options.clone(), log.clone(), pools, running, stats, metrics);
-        let code = shell.live(signals).await;
+        let shell = shell::Shell::new(options.clone(), log.clone(), pools, stats, metrics);
+        let code = shell.live(running, signals).await;
         drop(pid_file);
         Ok(code)
     })

@@ -4,12 +4,12 @@
 
 use std::future::pending;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::Running;
 use jiff::Timestamp;
+use tandem_proxy::server::Running;
 use tandem_proxy::settings::Pool;
+use tandem_proxy::statistics::PoolStatistics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -48,13 +48,60 @@ impl Signals {
     }
 }
 
+/// What carries requests.
+enum Engine {
+    Serving(Running),
+    /// It lets requests finish, on a thread that waits for it. The numbers are those of the moment before.
+    Draining {
+        last: Vec<PoolStatistics>,
+        ended: oneshot::Receiver<()>,
+    },
+}
+
+impl Engine {
+    fn statistics(&self) -> Vec<PoolStatistics> {
+        match self {
+            Self::Serving(running) => running.statistics(),
+            Self::Draining { last, .. } => last.clone(),
+        }
+    }
+
+    /// The end of the drain, if one has begun.
+    async fn ended(&mut self) {
+        match self {
+            Self::Serving(_) => pending().await,
+            // An error is the end of the waiting thread too.
+            Self::Draining { ended, .. } => drop(ended.await),
+        }
+    }
+
+    /// Begins to drain. The waiting is done on a thread of its own: a second signal must find us awake.
+    fn drain(self) -> Self {
+        let running = match self {
+            Self::Serving(running) => running,
+            draining @ Self::Draining { .. } => return draining,
+        };
+        let last = running.statistics();
+        let (done, ended) = oneshot::channel();
+        running.drain(DRAIN_WITHIN);
+        // Without a thread the sender is dropped with the closure, which ends the loop at once.
+        let _ = std::thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                running.join();
+                // The loop may have ended meanwhile.
+                let _ = done.send(());
+            });
+        Self::Draining { last, ended }
+    }
+}
+
 /// The process while it serves.
 pub(super) struct Shell {
     options: RunOptions,
     log: Log,
     /// What is served now.
     pools: Vec<Pool>,
-    running: Arc<Running>,
     stats: Port,
     metrics: Option<Port>,
     source: String,
@@ -66,7 +113,6 @@ impl Shell {
         options: RunOptions,
         log: Log,
         pools: Vec<Pool>,
-        running: Running,
         stats: Port,
         metrics: Option<Port>,
     ) -> Self {
@@ -74,7 +120,6 @@ impl Shell {
             options,
             log,
             pools,
-            running: Arc::new(running),
             stats,
             metrics,
             source: host_name(),
@@ -83,8 +128,8 @@ impl Shell {
     }
 
     /// Serves until a signal ends it; the exit code. Needs a [`tokio::task::LocalSet`].
-    pub(super) async fn live(mut self, mut signals: Signals) -> u8 {
-        let mut drained: Option<oneshot::Receiver<()>> = None;
+    pub(super) async fn live(mut self, running: Running, mut signals: Signals) -> u8 {
+        let mut engine = Engine::Serving(running);
         loop {
             tokio::select! {
                 biased;
@@ -93,14 +138,14 @@ impl Shell {
                     return FAILED;
                 }
                 _ = signals.terminate.recv() => {
-                    if drained.is_some() {
+                    if matches!(engine, Engine::Draining { .. }) {
                         self.log.notice("signal 15 (SIGTERM) received again, ending at once");
                         return FAILED;
                     }
                     self.log.notice("signal 15 (SIGTERM) received, letting requests finish");
-                    drained = Some(self.drain());
+                    engine = engine.drain();
                 }
-                () = until(&mut drained) => return DONE,
+                () = engine.ended() => return DONE,
                 _ = signals.hang_up.recv() => {
                     self.log.notice("signal 1 (SIGHUP) received, reopening log file");
                     self.log.reopen();
@@ -113,18 +158,17 @@ impl Shell {
                     let level = self.log.down();
                     self.log.error(&format!("signal 22 (SIGTTOU) received, down log level to {level}"));
                 }
-                _ = signals.user1.recv() => {
-                    if drained.is_none() {
-                        self.read_again();
-                    }
-                }
+                _ = signals.user1.recv() => match &engine {
+                    Engine::Serving(running) => self.read_again(running),
+                    Engine::Draining { .. } => self.log.notice("signal 10 (SIGUSR1) received, and the end is near"),
+                },
                 _ = signals.user2.recv() => self.log.notice("signal 12 (SIGUSR2) received"),
                 talk = self.stats.next() => {
-                    let text = stats::object(&self.moment(), &self.running.statistics());
+                    let text = stats::object(&self.moment(), &engine.statistics());
                     tokio::task::spawn_local(talk.tell(text));
                 }
                 talk = next(self.metrics.as_ref()) => {
-                    let text = stats::metrics(&self.moment(), &self.running.statistics());
+                    let text = stats::metrics(&self.moment(), &engine.statistics());
                     tokio::task::spawn_local(talk.answer(text));
                 }
             }
@@ -140,7 +184,7 @@ impl Shell {
     }
 
     /// SIGUSR1. Whatever is wrong, what is served stays as it is.
-    fn read_again(&mut self) {
+    fn read_again(&mut self, running: &Running) {
         let conf = self.options.conf.display();
         self.log.notice(&format!(
             "signal 10 (SIGUSR1) received, reading {conf} again"
@@ -171,7 +215,7 @@ impl Shell {
             self.log.error(&format!("{conf} is refused because it moves keys; nothing was changed. Without --accept-move a restart is what applies it"));
             return;
         }
-        match self.running.reload(pools.clone()) {
+        match running.reload(pools.clone()) {
             Ok(()) => {
                 self.pools = pools;
                 self.log.notice(&format!("{conf} is applied"));
@@ -180,35 +224,6 @@ impl Shell {
                 "{conf} is not applied: {error}; nothing was changed"
             )),
         }
-    }
-
-    /// On a thread of its own: a second signal must find us awake.
-    fn drain(&self) -> oneshot::Receiver<()> {
-        let (done, drained) = oneshot::channel();
-        let running = Arc::clone(&self.running);
-        let spawned = std::thread::Builder::new()
-            .name("drain".to_owned())
-            .spawn(move || {
-                running.drain(DRAIN_WITHIN);
-                // The loop may have ended meanwhile.
-                let _ = done.send(());
-            });
-        if let Err(error) = spawned {
-            // The sender is dropped with the closure, which ends the loop.
-            self.log.error(&format!("requests cannot finish: {error}"));
-        }
-        drained
-    }
-}
-
-/// The end of the drain, if one has begun.
-async fn until(drained: &mut Option<oneshot::Receiver<()>>) {
-    match drained {
-        Some(drained) => {
-            // An error is the end of the draining thread too.
-            let _ = drained.await;
-        }
-        None => pending().await,
     }
 }
 

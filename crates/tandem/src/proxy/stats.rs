@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::engine::statistics::PoolStatistics;
 use serde_json::Value;
+use tandem_proxy::statistics::PoolStatistics;
 
 use super::catalogue::{Field, Kind, POOL, SERVER};
 
@@ -144,7 +144,7 @@ fn label(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::engine::statistics::ServerStatistics;
+    use tandem_proxy::statistics::ServerStatistics;
 
     use super::*;
 
