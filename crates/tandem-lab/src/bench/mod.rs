@@ -4,11 +4,14 @@
 //! on where it stopped. tandem runs on: the next fault hits the pair that the last one left. The peers start afresh
 //! for every run, because by hand-made set-ups only the first failover is promised.
 //!
-//! [`sentinel`] is the other benchmark, of Sentinels alone.
+//! [`sentinel`] is the benchmark of Sentinels alone, [`proxy`] and
+//! [`proxy_failover`] those of proxies.
 
 mod lines;
 mod measure;
 mod outcome;
+pub mod proxy;
+pub mod proxy_failover;
 mod scenario;
 pub mod sentinel;
 mod stall;

@@ -142,7 +142,7 @@ fn troubles(cell: &[&Outcome]) -> String {
     text
 }
 
-fn align(grid: &[Vec<String>]) -> String {
+pub(super) fn align(grid: &[Vec<String>]) -> String {
     let width = |column: usize| {
         grid.iter()
             .map(|row| row[column].chars().count())
