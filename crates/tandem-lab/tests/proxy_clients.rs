@@ -1,10 +1,5 @@
 //! Clients that behave badly: the others behind the same proxy do not notice, and nothing of them stays.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "in a test a panic is the report, also in its helpers"
-)]
-
 mod proxy_common;
 
 use std::io::{Read, Write};

@@ -131,7 +131,7 @@ pub fn render(outcomes: &[Outcome]) -> String {
     let failed = outcomes.iter().filter(|o| o.failure.is_some()).count();
     let mut text = align(&grid);
     text.push_str(&format!(
-        "\nEach cell: median (least-most) over the rounds; quotients and differences are taken within a round.\n{failed} of \
+        "\nEach cell: median (least..most) over the rounds; quotients and differences are taken within a round.\n{failed} of \
          {} measurements failed.\n",
         outcomes.len()
     ));
@@ -176,7 +176,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
 fn cell(sorted: &[f64]) -> String {
     match (sorted.first(), median(sorted), sorted.last()) {
         (Some(least), Some(median), Some(most)) => {
-            format!("{} ({}-{})", short(median), short(*least), short(*most))
+            format!("{} ({}..{})", short(median), short(*least), short(*most))
         }
         _ => "-".to_owned(),
     }
@@ -240,7 +240,7 @@ mod tests {
         outcomes.push(load(Contestant::Tandem, 3, 9.0));
         let text = render(&outcomes);
         let line = line_of(&text, "get-16, processor / direct");
-        assert!(line.contains("0.40 (0.30-0.45)"), "{line}");
+        assert!(line.contains("0.40 (0.30..0.45)"), "{line}");
         assert!(line.ends_with("<= 0.40 (0.35) met"), "{line}");
         assert!(!text.contains("one thread"), "{text}");
     }
@@ -257,7 +257,7 @@ mod tests {
         ];
         let text = render(&outcomes);
         let line = line_of(&text, "get-16, processor / direct");
-        assert!(line.contains("1.50 (1.50-1.50)"), "{line}");
+        assert!(line.contains("1.50 (1.50..1.50)"), "{line}");
         assert!(line.ends_with("not measured"), "{line}");
         assert!(text.contains("1 of 3 measurements failed"), "{text}");
     }
@@ -273,7 +273,7 @@ mod tests {
             outcome(Contestant::Tandem, 350.0),
         ];
         let line = line_of(&render(&outcomes), "latency, us p99 - direct");
-        assert!(line.contains("250 (250-250)"), "{line}");
+        assert!(line.contains("250 (250..250)"), "{line}");
         assert!(line.ends_with("<= 200 MISSED"), "{line}");
     }
 }
