@@ -39,6 +39,26 @@ fn every_answer_is_exact_and_in_order() {
     });
 }
 
+#[test]
+fn clients_that_leave_and_rest_take_no_answer_astray() {
+    each_proxy(
+        "clients_that_leave_and_rest_take_no_answer_astray",
+        |program| {
+            let mut rig = Rig::start(program, &[]);
+            rig.bystanders_do_not_notice("stays", |rig, _| {
+                let workload = rig.workload(&Settings {
+                    leaves_percent: 20,
+                    rests_percent: 20,
+                    name: "leaves".to_owned(),
+                    ..Settings::default()
+                });
+                workload.wait_for_each(SOME, BOUND).unwrap();
+                without_failures(&workload.stop().unwrap());
+            });
+        },
+    );
+}
+
 /// The workload under something that hurts it: failures are allowed, wrong answers and silence are not, and when it is
 /// over everybody is served again.
 fn hurt(rig: &mut Rig, what: impl FnOnce(&mut Rig, &Workload)) -> Report {

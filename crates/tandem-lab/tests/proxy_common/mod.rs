@@ -33,6 +33,9 @@ pub(crate) const PLACEMENT: [&str; 2] = ["hash: fnv1a_64", "distribution: ketama
 /// Exact answers to each client that a part of a test waits for.
 pub(crate) const SOME: u64 = 150;
 
+/// What an allocator may keep after a peak.
+const KEPT_MIB: u64 = 16;
+
 /// Nobody met an error or lost a connection.
 pub(crate) fn without_failures(report: &Report) {
     assert_eq!(report.failure_count(), 0, "{:?}", report.failures);
@@ -68,6 +71,8 @@ pub(crate) struct Rig {
     pub(crate) proxy: Proxy,
     pub(crate) servers: Vec<Server>,
     pub(crate) lab: Lab,
+    /// Descriptors beyond those of before that a test allows.
+    pub(crate) leaks: usize,
 }
 
 impl Rig {
@@ -105,6 +110,7 @@ impl Rig {
             proxy,
             servers,
             lab,
+            leaks: 0,
         }
     }
 
@@ -145,7 +151,7 @@ impl Rig {
     pub(crate) fn descriptors_return(&self, before: usize) {
         poll::until("the proxy's descriptors to return", BOUND, EVERY, || {
             let now = self.descriptors();
-            Ok(if now <= before {
+            Ok(if now <= before + self.leaks {
                 Ok(())
             } else {
                 Err(format!("{now} in place of {before}"))
@@ -179,7 +185,7 @@ impl Rig {
     }
 
     /// Something goes wrong beside a workload that has no part in it and must not notice: no failure, and the proxy's
-    /// descriptors return.
+    /// descriptors return; tandem's memory too.
     pub(crate) fn bystanders_do_not_notice(
         &mut self,
         name: &str,
@@ -194,6 +200,7 @@ impl Rig {
         warm.wait_for_each(SOME, BOUND).unwrap();
         without_failures(&warm.stop().unwrap());
         let before = self.descriptors_at_rest();
+        let memory = self.resident_mib();
         let workload = self.workload(&settings("b"));
         workload.wait_for_each(SOME, BOUND).unwrap();
         what(self, &workload);
@@ -201,6 +208,23 @@ impl Rig {
         without_failures(&workload.stop().unwrap());
         self.all_alive();
         self.descriptors_return(before);
+        self.memory_returns(memory);
+    }
+
+    /// Waits until tandem's memory is what it was before, but for what an allocator keeps. nutcracker keeps what it had.
+    fn memory_returns(&self, before: u64) {
+        if self.proxy.program() != Program::Tandem {
+            return;
+        }
+        poll::until("the proxy's memory to return", BOUND, EVERY, || {
+            let now = self.resident_mib();
+            Ok(if now <= before + KEPT_MIB {
+                Ok(())
+            } else {
+                Err(format!("{now} MiB in place of {before}"))
+            })
+        })
+        .unwrap();
     }
 
     /// A hash tag whose keys the proxy places on the real server of a place, found by asking the server.

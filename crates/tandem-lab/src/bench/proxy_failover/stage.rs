@@ -85,6 +85,7 @@ impl Stage {
             seed: u64::from(outcome.run),
             // Data stays from one run to the next.
             name: format!("{fault}-{}-", outcome.run),
+            ..Load::default()
         };
         let workload = Workload::start(lab.host(CLIENT), to, &load)?;
         workload.wait_for_each(STEADY, BOUND)?;

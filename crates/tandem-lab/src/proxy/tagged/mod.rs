@@ -3,8 +3,8 @@
 //!
 //! Each client is a thread with one connection. It sends commands in batches, up to two of them unanswered at a time,
 //! now and then cut into pieces in the middle of a command, and judges each answer in its order by its `Model`. A
-//! client that loses its connection comes back with new keys. The first answer that cannot be stops the workload and
-//! is its result.
+//! client that loses its connection, or leaves it, comes back with new keys. The first answer that cannot be stops the
+//! workload and is its result.
 
 mod model;
 
@@ -27,7 +27,7 @@ use crate::resp::{Connection, Reply};
 
 /// For a connection, and for each answer: longer than any fault of the lab.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Before a client connects again.
+/// Before a client connects again, and while it rests.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Batches of one client that wait for answers at the same time.
 const BATCHES: usize = 2;
@@ -43,6 +43,11 @@ pub struct Settings {
     pub depth: usize,
     /// The longest value.
     pub value_bytes_max: usize,
+    /// Of a hundred batches, how many a client leaves behind unanswered: it closes its connection, in the middle of a
+    /// batch or while answers are on their way, and comes back.
+    pub leaves_percent: usize,
+    /// Of a hundred batches, before how many it rests for some milliseconds without reading.
+    pub rests_percent: usize,
     /// Chance begins here.
     pub seed: u64,
     /// Tells the keys of workloads that run beside or after each other apart.
@@ -55,6 +60,8 @@ impl Default for Settings {
             clients: 20,
             depth: 32,
             value_bytes_max: 20_000,
+            leaves_percent: 0,
+            rests_percent: 0,
             seed: 1,
             name: "t".to_owned(),
         }
@@ -238,6 +245,12 @@ impl Worker {
             if !ends && unanswered.len() < most {
                 let batch = self.send(&mut connection, &mut model)?;
                 unanswered.push_back(batch);
+                if self.chance.below(100) < self.settings.leaves_percent {
+                    return Ok(());
+                }
+            }
+            if self.chance.below(100) < self.settings.rests_percent {
+                std::thread::sleep(PAUSE);
             }
             if ends || unanswered.len() == most || self.chance.below(2) == 0 {
                 let Some(batch) = unanswered.pop_front() else {
