@@ -28,6 +28,7 @@ pub mod fake;
 pub mod fleet;
 pub mod golden;
 pub mod interop;
+mod named;
 pub mod ns;
 pub mod poll;
 pub mod process;

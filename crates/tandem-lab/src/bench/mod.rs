@@ -113,16 +113,7 @@ impl std::str::FromStr for Contestant {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|contestant| contestant.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL
-                    .iter()
-                    .map(|contestant| contestant.name())
-                    .collect();
-                format!("no arrangement `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("arrangement", &Self::ALL, Self::name, name)
     }
 }
 

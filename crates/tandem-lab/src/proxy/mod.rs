@@ -97,13 +97,7 @@ impl FromStr for Program {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|program| program.name() == name)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Self::name);
-                format!("no proxy `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("proxy", &Self::ALL, Self::name, name)
     }
 }
 

@@ -122,12 +122,7 @@ impl FromStr for Row {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = Self::all();
-        let found = all.iter().find(|row| row.to_string() == name);
-        found.copied().ok_or_else(|| {
-            let names: Vec<String> = all.iter().map(ToString::to_string).collect();
-            format!("no row `{name}`; there are {}", names.join(", "))
-        })
+        crate::named::parse("row", &Self::all(), |one| one, name)
     }
 }
 
@@ -197,13 +192,7 @@ impl FromStr for Contestant {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|contestant| contestant.name() == name)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Self::name);
-                format!("no contestant `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("contestant", &Self::ALL, Self::name, name)
     }
 }
 

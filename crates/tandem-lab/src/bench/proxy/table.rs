@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Command, Contestant, Outcome, PIPELINES, Row};
-use crate::bench::table::align;
+use crate::bench::table::{align, median};
 
 /// What a figure is seen against, always of the same round.
 #[derive(Debug, Clone, Copy)]
@@ -166,11 +166,6 @@ fn by_round(outcomes: &[Outcome], line: &Line, contestant: Contestant) -> BTreeM
         .filter(|outcome| outcome.is_of(line.row, contestant) && outcome.failure.is_none())
         .map(|outcome| (outcome.round, (line.figure)(outcome)))
         .collect()
-}
-
-/// Of an even number the lower middle: a value that was seen.
-fn median(sorted: &[f64]) -> Option<f64> {
-    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
 fn cell(sorted: &[f64]) -> String {

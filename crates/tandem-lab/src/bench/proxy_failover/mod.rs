@@ -65,13 +65,7 @@ impl FromStr for Contestant {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|contestant| contestant.name() == name)
-            .ok_or_else(|| {
-                let names = Self::ALL.map(Self::name);
-                format!("no contestant `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("contestant", &Self::ALL, Self::name, name)
     }
 }
 

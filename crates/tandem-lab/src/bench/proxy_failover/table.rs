@@ -2,7 +2,7 @@
 
 use super::{Contestant, FAULTS, Outcome};
 use crate::arrangement::Fault;
-use crate::bench::table::align;
+use crate::bench::table::{align, median};
 
 /// At the most for the median of the longest answers, in milliseconds.
 fn goal_ms(fault: Fault) -> f64 {
@@ -73,24 +73,18 @@ pub fn render(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// Sorted by size; of an even number of runs the lower middle is the median.
 fn sorted(runs: &[&Outcome], of: fn(&Outcome) -> f64) -> Vec<f64> {
     let mut values: Vec<f64> = runs.iter().map(|run| of(run)).collect();
     values.sort_by(f64::total_cmp);
     values
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    sorted
-        .get(sorted.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(f64::NAN)
-}
-
 fn spread(runs: &[&Outcome], of: fn(&Outcome) -> f64) -> String {
     let values = sorted(runs, of);
-    let most = values.last().copied().unwrap_or(f64::NAN);
-    format!("{:.1} / {most:.1}", median(&values))
+    match (median(&values), values.last()) {
+        (Some(median), Some(most)) => format!("{median:.1} / {most:.1}"),
+        _ => "-".to_owned(),
+    }
 }
 
 fn verdict(fault: Fault, runs: &[&Outcome]) -> &'static str {
@@ -101,7 +95,7 @@ fn verdict(fault: Fault, runs: &[&Outcome]) -> &'static str {
     });
     if fails {
         "FAILS CLIENTS"
-    } else if median(&sorted(runs, |run| run.longest_ms)) > goal_ms(fault) {
+    } else if median(&sorted(runs, |run| run.longest_ms)).is_some_and(|ms| ms > goal_ms(fault)) {
         "TOO SLOW"
     } else {
         "met"
