@@ -196,7 +196,19 @@ fn a_dead_primary_is_ejected_and_its_keys_look_empty(
     a.primary.restart().unwrap();
     let one = Reply::Bulk(Some(b"one".to_vec()));
     comes_to_answer(client, &["GET", "{a}1"], &one);
-    // nutcracker sums up every 30 s, so that its count may not be there yet.
-    let told = proxy.statistics().unwrap();
-    assert!(told["redis"]["10.75.201.26:6379"].is_object(), "{told}");
+    poll::until("the ejection in the statistics", BOUND, LOOK, || {
+        let told = proxy.statistics()?;
+        let pool = &told["redis"];
+        let ejected = pool["server_ejects"].as_u64().unwrap_or(0) > 0
+            && pool["10.75.201.26:6379"]["server_ejected_at"]
+                .as_u64()
+                .unwrap_or(0)
+                > 0;
+        Ok(if ejected {
+            Ok(())
+        } else {
+            Err(pool.to_string())
+        })
+    })
+    .unwrap();
 }

@@ -9,10 +9,11 @@
 mod proxy_common;
 
 use tandem_lab::poll;
+use tandem_lab::proxy::Program;
 use tandem_lab::proxy::tagged::{Report, Settings, Workload};
 use tandem_lab::server::Server;
 
-use proxy_common::{BOUND, EVERY, Rig, SOME, each_proxy, without_failures};
+use proxy_common::{BOUND, EVERY, Rig, SERVERS, SOME, each_proxy, without_failures};
 
 #[test]
 fn every_answer_is_exact_and_in_order() {
@@ -36,6 +37,26 @@ fn every_answer_is_exact_and_in_order() {
                 "both have a share"
             );
         }
+    });
+}
+
+#[test]
+fn two_threads_share_the_servers_and_mix_nothing_up() {
+    let test = "two_threads_share_the_servers_and_mix_nothing_up";
+    each_proxy(test, |program| {
+        if program != Program::Tandem {
+            return;
+        }
+        let mut rig = Rig::threaded(program, &["server_connections: 2"], &[], &SERVERS, 2);
+        rig.bystanders_do_not_notice("stays", |rig, _| {
+            let workload = rig.workload(&Settings {
+                leaves_percent: 20,
+                name: "leaves".to_owned(),
+                ..Settings::default()
+            });
+            workload.wait_for_each(SOME, BOUND).unwrap();
+            without_failures(&workload.stop().unwrap());
+        });
     });
 }
 

@@ -222,6 +222,8 @@ impl Proxy {
                 // not the lab's.
                 let log = host.dir().join(format!("{program}-{port}.out"));
                 command.args(["-v", "4", "-a", "127.0.0.1"]);
+                // How old nutcracker's statistics may be: its default of 30 s is longer than any test.
+                command.args(["-i", "500"]);
                 command.args(["-s", &statistics_port(port).to_string()]);
                 command.arg("-o").arg(log);
             }

@@ -83,6 +83,17 @@ impl Rig {
 
     /// As [`Rig::start`] with real servers on some ports, and endpoints of the test's own on others.
     pub(crate) fn with(program: Program, lines: &[&str], others: &[u16], real: &[u16]) -> Self {
+        Self::threaded(program, lines, others, real, 1)
+    }
+
+    /// As [`Rig::with`], with so many threads, which only tandem can have more than one of.
+    pub(crate) fn threaded(
+        program: Program,
+        lines: &[&str],
+        others: &[u16],
+        real: &[u16],
+        threads: usize,
+    ) -> Self {
         let lab = Lab::builder().host("one", "10.0.0.1/24").build().unwrap();
         let host = lab.host("one");
         let servers = real
@@ -105,6 +116,7 @@ impl Rig {
         for line in PLACEMENT.iter().chain(lines) {
             pool = pool.line(line);
         }
+        pool.threads = threads;
         let proxy = Proxy::start(program, host, &pool).unwrap();
         Self {
             proxy,
