@@ -1,7 +1,10 @@
-//! Chores of the repository that need logic: `cargo run -p xtask -- tidy`.
+//! Chores of the repository that need logic: `cargo run -p xtask -- tidy`, `cargo run -p xtask -- commands`.
 //!
+//! `commands` makes the proxy's table of commands.
 //! `tidy` is house style as a check: file sizes, words that this project does not use, unfinished marks, links of the
 //! documents that lead nowhere. The same check runs as a test.
+
+mod commands;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +18,15 @@ const UNFINISHED: [&str; 4] = ["todo!(", "unimplemented!(", "FIXME", "XXX"];
 const BANNED: [&str; 3] = ["heartbeat", "floating ip", "slave node"];
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("commands") => match commands::run(&root(), &words[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                eprintln!("xtask: {problem}");
+                ExitCode::FAILURE
+            }
+        },
         Some("tidy") => {
             let findings = tidy(&root());
             for finding in &findings {
@@ -28,7 +39,7 @@ fn main() -> ExitCode {
             }
         }
         other => {
-            eprintln!("xtask: {other:?} is no chore; there is: tidy");
+            eprintln!("xtask: {other:?} is no chore; there are: tidy, commands");
             ExitCode::from(2)
         }
     }

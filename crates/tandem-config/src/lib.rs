@@ -4,6 +4,7 @@
 //! - [`keepalived`] reads `keepalived.conf` as keepalived itself understands it, into its effective configuration.
 //! - [`import`] turns that configuration into a `tandem.toml`.
 //! - [`sentinel`] reads `sentinel.conf` as redis-sentinel does, and writes it back as redis-sentinel would.
+//! - [`nutcracker`] reads `nutcracker.yml` as twemproxy does, into the pools of `tandem_proxy`.
 //! - [`diagnostic`] is how every reader reports: severity, code, message, places in files, help; collected, so that one run
 //!   shows everything that is wrong with a file, and rendered as text or serialised for machines.
 //!
@@ -13,6 +14,7 @@
 pub mod diagnostic;
 pub mod import;
 pub mod keepalived;
+pub mod nutcracker;
 pub mod sentinel;
 pub mod settings;
 pub mod value;

@@ -5,9 +5,21 @@
 //! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
 //! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
 //! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
+//! | [`users`] | what a user of the proxy's own may do | passwords, and the servers' users |
+//! | [`frame`] | where requests and replies end | what they mean |
+//! | [`core`] | whose reply is whose, in which order, within which bounds | sockets and time |
+//! | [`ejection`] | which servers take part, once for the process | who failed |
+//! | [`server`] | when to read and write | everything else |
+//! | [`statistics`] | what is counted, by twemproxy's names | how it is shown |
 //!
 //! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
 
 pub mod command;
+pub mod core;
+pub mod ejection;
+pub mod frame;
 pub mod placement;
+pub mod server;
 pub mod settings;
+pub mod statistics;
+pub mod users;

@@ -1,14 +1,17 @@
 //! Keeps Redis and Valkey behind one address that stays up.
 //!
 //! The binary is the shell around cores that do no IO: [`run`] for the daemon of a pair, [`vrrp`] in place of
-//! keepalived, [`sentinel`] in place of redis-sentinel, [`cli`] for people, [`linux`] and [`redis`] for the outside world. Where to begin reading:
+//! keepalived, [`sentinel`] in place of redis-sentinel, [`proxy`] in place of nutcracker, [`cli`] for people, [`linux`] and [`redis`] for the outside world. Where to begin reading:
 //! `tandem_core::keeper`.
 
 mod cli;
+mod daemonize;
 mod demo;
 mod files;
+mod lines;
 #[allow(dead_code, unused_imports)]
 mod linux;
+mod proxy;
 #[allow(dead_code)]
 mod redis;
 mod run;

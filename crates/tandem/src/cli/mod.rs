@@ -69,6 +69,8 @@ enum Verb {
     Vrrp(crate::vrrp::VrrpArgs),
     /// In place of redis-sentinel: the same file, port, commands and messages.
     Sentinel(crate::sentinel::SentinelArgs),
+    /// In place of nutcracker (twemproxy): the same file, key placement, options and statistics.
+    Proxy(crate::proxy::ProxyArgs),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -166,11 +168,21 @@ pub(crate) fn main() -> ExitCode {
     if let Some(args) = crate::sentinel::SentinelArgs::of_alias(std::env::args_os()) {
         return crate::sentinel::run(&args);
     }
+    if let Some(code) = crate::proxy::called() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors of a kind to clap; they are no failure.
-            let code = if error.use_stderr() { USAGE } else { DONE };
+            let code = match (
+                error.use_stderr(),
+                crate::proxy::is_called_by(std::env::args_os()),
+            ) {
+                (false, _) => DONE,
+                (true, false) => USAGE,
+                (true, true) => crate::proxy::FAILED,
+            };
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -182,6 +194,7 @@ pub(crate) fn main() -> ExitCode {
             Some(verb) => sentinel::sentinel(verb),
             None => return crate::sentinel::run(&args),
         },
+        Verb::Proxy(args) => return crate::proxy::main(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),

@@ -10,7 +10,6 @@
 //! of the file, the writer of the log and the system's resolver.
 
 mod boot;
-mod daemonize;
 mod file;
 pub(crate) mod links;
 mod log;
@@ -36,6 +35,7 @@ use tandem_core::sentinel::{Sentinel, SentinelId};
 use tokio_rustls::TlsConnector;
 
 use crate::cli::SentinelVerb;
+use crate::daemonize;
 use crate::files::HostFiles;
 use crate::linux::sys;
 use crate::service;

@@ -12,7 +12,7 @@ use tandem_core::sentinel::io::{ScriptEnd, ScriptId};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::daemonize;
+use crate::daemonize;
 use crate::service;
 
 /// The scripts that run now. The machine bounds their number and their time.

@@ -1,0 +1,364 @@
+//! The bytes of a `nutcracker.yml` as a tree of words with their places.
+//!
+//! twemproxy reads with libyaml and then forbids most of YAML: one document, no markers, no flow style, no anchors, aliases,
+//! tags or directives. Here each forbidden thing is reported where it stands and reading goes on, so that one run shows all;
+//! only what is no YAML at all ends it.
+//!
+//! libyaml knows YAML 1.1 and the parser used here 1.2. What differs in files that people write is levelled here: the
+//! encodings and characters that may occur ([`decode`]), and the characters that end a line.
+
+use std::borrow::Cow;
+
+use saphyr_parser::{Event, Marker, Parser};
+
+use crate::diagnostic::{Diagnostic, FileId, Report, Span};
+
+/// Deeper nesting is an error anyway; reading ends there, so that a hostile file costs no memory.
+const DEPTH_MAX: usize = 8;
+/// Findings about the form of one file. A file with more is not meant for twemproxy.
+const FINDINGS_MAX: usize = 50;
+
+/// A scalar and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) text: String,
+    pub(super) at: Span,
+}
+
+/// A part of the document.
+#[derive(Debug, Clone)]
+pub(super) enum Node {
+    Scalar(Word),
+    Mapping {
+        at: Span,
+        entries: Vec<(Self, Self)>,
+    },
+    Sequence {
+        at: Span,
+        items: Vec<Self>,
+    },
+    /// An alias; reported already.
+    Alias(Span),
+}
+
+impl Node {
+    pub(super) fn at(&self) -> Span {
+        match self {
+            Self::Scalar(word) => word.at,
+            Self::Mapping { at, .. } | Self::Sequence { at, .. } | Self::Alias(at) => *at,
+        }
+    }
+}
+
+/// The text, if libyaml would read these bytes: UTF-8, or UTF-16 with its mark, without control characters.
+///
+/// The text of a refused file is given to `report` too, as far as it is one.
+pub(super) fn decode(name: &str, bytes: &[u8], report: &mut Report) -> (FileId, Option<String>) {
+    let text = match bytes {
+        [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [0xEF, 0xBB, 0xBF, rest @ ..] => utf8(rest),
+        all => utf8(all),
+    };
+    let (text, bad) = match text {
+        Ok(text) => {
+            let bad = text.char_indices().find(|(_, c)| !may_occur(*c));
+            let bad = bad.map(|(at, c)| {
+                (
+                    at,
+                    format!("the character U+{:04X} may not occur", u32::from(c)),
+                )
+            });
+            (text, bad)
+        }
+        Err((text, at)) => (text, Some((at, "this is not UTF-8".to_owned()))),
+    };
+    let file = report.sources.add(name, text.clone());
+    match bad {
+        None => (file, Some(text)),
+        Some((at, message)) => {
+            report.push(
+                Diagnostic::error("not-text", message)
+                    .at(Span::new(file, at, at + 1), "")
+                    .help("save the file as UTF-8, without control characters"),
+            );
+            (file, None)
+        }
+    }
+}
+
+type Decoded = Result<String, (String, usize)>;
+
+fn utf8(bytes: &[u8]) -> Decoded {
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|error| {
+            (
+                String::from_utf8_lossy(bytes).into_owned(),
+                error.valid_up_to(),
+            )
+        })
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Decoded {
+    let (pairs, odd) = bytes.as_chunks();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    match String::from_utf16(&units) {
+        Ok(text) if odd.is_empty() => Ok(text),
+        Ok(text) => {
+            let end = text.len();
+            Err((text, end))
+        }
+        Err(_) => Err((String::from_utf16_lossy(&units), 0)),
+    }
+}
+
+/// What libyaml's reader lets through.
+fn may_occur(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{A0}'..='\u{FFFD}' | '\u{10000}'..)
+        && c != '\u{FEFF}'
+}
+
+/// The one document of the file; nothing where there is none that could be looked at further.
+pub(super) fn parse(file: FileId, text: &str, report: &mut Report) -> Option<Node> {
+    let mut reader = Reader {
+        text,
+        file,
+        offsets: (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect()),
+        found: Vec::new(),
+    };
+    let tree = reader.read();
+    reader.found.truncate(FINDINGS_MAX);
+    for found in reader.found {
+        report.push(found);
+    }
+    tree
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    file: FileId,
+    /// Byte of each character, where the two differ.
+    offsets: Option<Vec<usize>>,
+    found: Vec<Diagnostic>,
+}
+
+/// A collection that is not closed yet.
+enum Open {
+    Mapping {
+        at: Span,
+        key: Option<Node>,
+        entries: Vec<(Node, Node)>,
+    },
+    Sequence {
+        at: Span,
+        items: Vec<Node>,
+    },
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> Option<Node> {
+        let text = one_line_break(self.text);
+        let mut parser = Parser::new_from_str(&text);
+        let mut open: Vec<Open> = Vec::new();
+        let mut root = None;
+        let mut documents = 0;
+        while let Some(event) = parser.next_event() {
+            let (event, span) = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    let at = self.place(*error.marker());
+                    self.refuse(
+                        "yaml",
+                        format!("this is not YAML: {}", error.info()),
+                        Span::new(self.file, at, at + 1),
+                        "libyaml does not read it either",
+                    );
+                    return None;
+                }
+            };
+            let at = self.span(span);
+            let closed = match event {
+                Event::Nothing | Event::StreamStart | Event::StreamEnd => None,
+                Event::DocumentStart(explicit) => {
+                    documents += 1;
+                    if documents > 1 {
+                        self.refuse(
+                            "documents",
+                            "a second document begins here",
+                            at,
+                            "one file holds one document; put all pools into it",
+                        );
+                        return None;
+                    }
+                    if explicit {
+                        self.refuse(
+                            "document-marker",
+                            "twemproxy allows no document marker and no directive",
+                            at,
+                            "take the line with `---` out, and `%` lines before it",
+                        );
+                    }
+                    None
+                }
+                Event::DocumentEnd => {
+                    if self.text[at.start..].starts_with("...") {
+                        self.refuse(
+                            "document-marker",
+                            "twemproxy allows no end marker",
+                            at,
+                            "take the line with `...` out",
+                        );
+                    }
+                    None
+                }
+                Event::Alias(_) => {
+                    self.refuse(
+                        "alias",
+                        "twemproxy allows no aliases",
+                        at,
+                        "write the value out",
+                    );
+                    Some(Node::Alias(at))
+                }
+                Event::Scalar(value, _, anchor, tag) => {
+                    self.ornaments(at, anchor, tag.is_some());
+                    Some(Node::Scalar(Word {
+                        text: value.into_owned(),
+                        at,
+                    }))
+                }
+                Event::SequenceStart(anchor, tag) => {
+                    self.ornaments(at, anchor, tag.is_some());
+                    self.flow(
+                        at,
+                        '[',
+                        "a list is written with one `- ` line for each item",
+                    );
+                    open.push(Open::Sequence {
+                        at,
+                        items: Vec::new(),
+                    });
+                    None
+                }
+                Event::MappingStart(anchor, tag) => {
+                    self.ornaments(at, anchor, tag.is_some());
+                    self.flow(at, '{', "write `name: value` on lines of their own; quote a value that begins with a brace: \"{}\"");
+                    open.push(Open::Mapping {
+                        at,
+                        key: None,
+                        entries: Vec::new(),
+                    });
+                    None
+                }
+                Event::SequenceEnd | Event::MappingEnd => open.pop().map(close),
+            };
+            if open.len() > DEPTH_MAX {
+                self.refuse(
+                    "too-deep",
+                    "nested too deeply",
+                    at,
+                    "a file has pools, and a pool has directives; nothing is deeper",
+                );
+                return None;
+            }
+            if let Some(node) = closed {
+                match open.last_mut() {
+                    Some(collection) => add(collection, node),
+                    None => root = Some(node),
+                }
+            }
+        }
+        if root.is_none() {
+            self.refuse(
+                "no-pools",
+                "there is nothing in this file",
+                Span::new(self.file, 0, 0),
+                "a pool is `name:` with `listen:` and `servers:` below it",
+            );
+        }
+        root
+    }
+
+    fn ornaments(&mut self, at: Span, anchor: usize, tagged: bool) {
+        if anchor != 0 {
+            self.refuse(
+                "anchor",
+                "twemproxy allows no anchors",
+                at,
+                "take out the `&name` before this value",
+            );
+        }
+        if tagged {
+            self.refuse(
+                "tag",
+                "twemproxy allows no tags",
+                at,
+                "take out the `!tag` before this value",
+            );
+        }
+    }
+
+    fn flow(&mut self, at: Span, opening: char, right: &str) {
+        if self.text[at.start..].starts_with(opening) {
+            self.refuse(
+                "flow-style",
+                format!("twemproxy allows no flow style, which `{opening}` begins"),
+                at,
+                right,
+            );
+        }
+    }
+
+    fn refuse(&mut self, code: &'static str, message: impl Into<String>, at: Span, right: &str) {
+        if self.found.len() < FINDINGS_MAX {
+            self.found
+                .push(Diagnostic::error(code, message).at(at, "").help(right));
+        }
+    }
+
+    /// Without the blanks and breaks that the parser counts to the end of some events.
+    fn span(&self, span: saphyr_parser::Span) -> Span {
+        let start = self.place(span.start);
+        let end = self.place(span.end).max(start);
+        let kept = self.text[start..end].trim_end().len();
+        Span::new(self.file, start, start + kept)
+    }
+
+    fn place(&self, marker: Marker) -> usize {
+        let index = marker.index();
+        let at = match &self.offsets {
+            Some(offsets) => offsets.get(index).copied().unwrap_or(self.text.len()),
+            None => index,
+        };
+        at.min(self.text.len())
+    }
+}
+
+/// YAML 1.1 ends lines at three more characters. One for one, so that places stay what they are.
+fn one_line_break(text: &str) -> Cow<'_, str> {
+    const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+    if text.contains(BREAKS) {
+        Cow::Owned(text.replace(BREAKS, "\n"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+fn add(collection: &mut Open, node: Node) {
+    match collection {
+        Open::Sequence { items, .. } => items.push(node),
+        Open::Mapping { key, entries, .. } => match key.take() {
+            None => *key = Some(node),
+            Some(first) => entries.push((first, node)),
+        },
+    }
+}
+
+fn close(collection: Open) -> Node {
+    match collection {
+        // The parser gives every key a value, an empty one if there is none.
+        Open::Mapping { at, entries, .. } => Node::Mapping { at, entries },
+        Open::Sequence { at, items } => Node::Sequence { at, items },
+    }
+}

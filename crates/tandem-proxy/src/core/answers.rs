@@ -1,0 +1,272 @@
+//! What servers send: replies, matched in order to the requests that their lane carried.
+
+use super::desk::Desk;
+use super::lane::{Lane, State};
+use super::peer::How;
+use super::slots::{NONE, Owner};
+use super::{Core, Order};
+use crate::frame::Fed;
+
+/// A reply that has brought so many bytes and is not whole is passed on in pieces if its client may have them.
+const STREAMED: usize = 16 * 1024;
+/// Bytes of replies that a client may leave untaken before the lane they come from stops.
+pub(super) const HEAVY: usize = 1024 * 1024;
+
+/// How a walk over what a lane brought ended.
+enum End {
+    /// All of it is understood; bytes from this offset on are the start of a reply.
+    Used(usize),
+    /// The set-up is complete: bytes from this offset on are still to be looked at.
+    SetUp(usize),
+    /// The server refuses the set-up with this error, line end included.
+    Refused(Vec<u8>),
+    /// Something that is no reply, or a reply that nobody asked for.
+    Broken,
+    /// A client has to take what it has first; bytes from this offset on are still to be looked at.
+    Stalled(usize),
+}
+
+impl Core {
+    /// `count` bytes came on a lane, behind those that were carried over.
+    #[inline]
+    pub(super) fn lane_received(&mut self, index: u32, count: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let carried = std::mem::take(&mut self.carried);
+        let mut input = std::mem::take(&mut self.lanes[index as usize].input);
+        if input.len() > carried {
+            // Too much to carry: a large reply that may not be passed on yet grows in its own buffer.
+            let fed = input.len();
+            input.extend_from_slice(&scratch[..count]);
+            let kept = self.lane_bytes(index, &input, fed);
+            self.keep(index, input, kept);
+        } else {
+            self.desk.spare.give(input);
+            let total = carried + count;
+            let kept = self.lane_bytes(index, &scratch[..total], carried);
+            if kept < total {
+                let mut input = self.desk.spare.take();
+                input.extend_from_slice(&scratch[kept..total]);
+                self.lanes[index as usize].input = input;
+            }
+        }
+        std::mem::swap(&mut self.scratch, &mut scratch);
+        self.lanes[index as usize].gauge(&self.desk.slots);
+    }
+
+    /// Gives a lane its own buffer back, without what is understood.
+    fn keep(&mut self, index: u32, mut input: Vec<u8>, kept: usize) {
+        if kept == input.len() {
+            self.desk.spare.give(input);
+            return;
+        }
+        input.drain(..kept);
+        self.lanes[index as usize].input = input;
+    }
+
+    /// Walks over bytes of a lane, of which the scanner has seen the first `fed`. From where on they must be kept.
+    fn lane_bytes(&mut self, index: u32, bytes: &[u8], fed: usize) -> usize {
+        let mut start = 0;
+        let mut fed = fed;
+        loop {
+            let lane = &mut self.lanes[index as usize];
+            match walk(lane, &mut self.desk, bytes, start, fed) {
+                End::Used(kept) => {
+                    self.replied(index);
+                    return if self.lanes[index as usize].state == State::Closed {
+                        bytes.len()
+                    } else {
+                        kept
+                    };
+                }
+                End::SetUp(next) => {
+                    self.ready(index);
+                    start = next;
+                    fed = next;
+                }
+                End::Refused(error) => {
+                    self.lane_refused(index, &error);
+                    return bytes.len();
+                }
+                End::Broken => {
+                    self.lane_down(index, How::Protocol);
+                    return bytes.len();
+                }
+                End::Stalled(next) => {
+                    if let Some(client) = self.lanes[index as usize].stalled_on {
+                        self.desk.clients[client.index()].progress_ms = self.now_ms as u32;
+                    }
+                    self.arm(self.now_ms + super::STALL.as_millis() as u64 + 1);
+                    return next;
+                }
+            }
+        }
+    }
+
+    /// Replies came: what failed before is forgiven, and clients that waited for room may go on.
+    #[inline]
+    fn replied(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        lane.failures = 0;
+        let pool = &self.pools[lane.pool as usize];
+        if pool.ejects {
+            pool.setup.ejector.answered(lane.server as usize);
+        }
+        if !lane.waiters.is_empty() && lane.has_room(super::lane::RING_BOUND / 2) {
+            self.desk.wake.append(&mut lane.waiters);
+        }
+        if lane.retired && lane.first == NONE {
+            self.hang_up(index);
+        }
+    }
+
+    /// Goes on with lanes whose client has taken what it had, or is gone. Whether there was one.
+    pub(super) fn release_stalled(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.lanes.len() as u32 {
+            let lane = &mut self.lanes[index as usize];
+            let Some(client) = lane.stalled_on else {
+                continue;
+            };
+            let light = match self.desk.find(client) {
+                Some(client) => self.desk.clients[client as usize].unsent() <= HEAVY / 2,
+                None => true,
+            };
+            if !light {
+                continue;
+            }
+            any = true;
+            lane.stalled_on = None;
+            self.desk.stalling -= 1;
+            if lane.first != NONE {
+                // The wait was the client's doing: the server's time begins now.
+                self.desk.slots[lane.first].since = self.now_ms as u32;
+            }
+            let input = std::mem::take(&mut lane.input);
+            let kept = self.lane_bytes(index, &input, 0);
+            self.keep(index, input, kept);
+            let lane = &self.lanes[index as usize];
+            if lane.stalled_on.is_none() && lane.state == State::Ready {
+                self.orders.push_back(Order::Resume(lane.peer(index)));
+            }
+        }
+        any
+    }
+}
+
+/// Matches replies to requests until the bytes are used up or something unusual happens.
+#[inline]
+fn walk(lane: &mut Lane, desk: &mut Desk, bytes: &[u8], mut start: usize, mut at: usize) -> End {
+    let mut replies = 0u64;
+    let begun = start;
+    let end = loop {
+        if at == bytes.len() {
+            break None;
+        }
+        match lane.scanner.feed(&bytes[at..]) {
+            Ok(Fed::End(len)) => at += len,
+            Ok(Fed::More) => break None,
+            Err(_) => break Some(End::Broken),
+        }
+        let reply = &bytes[start..at];
+        start = at;
+        if let State::SettingUp { left, until_ms } = lane.state {
+            if is_refusal(reply) {
+                return End::Refused(reply.to_vec());
+            }
+            if left <= 1 {
+                return End::SetUp(start);
+            }
+            lane.state = State::SettingUp {
+                left: left - 1,
+                until_ms,
+            };
+            continue;
+        }
+        if lane.first == NONE {
+            if reply.first() == Some(&b'>') && !lane.streaming {
+                continue;
+            }
+            break Some(End::Broken);
+        }
+        replies += 1;
+        let slot = lane.dequeue(&desk.slots);
+        if lane.streaming {
+            lane.streaming = false;
+            finish_stream(desk, slot, reply);
+        } else {
+            desk.answer(slot, reply);
+        }
+        if desk.heavy != NONE && stalls(lane, desk) {
+            break Some(End::Stalled(start));
+        }
+    };
+    if replies > 0 {
+        lane.counters.responses.add(replies);
+        lane.counters.response_bytes.add((start - begun) as u64);
+    }
+    if let Some(end) = end {
+        return end;
+    }
+    // What is left is the start of a reply, and the scanner has seen it.
+    let piece = &bytes[start..];
+    if piece.is_empty() || lane.first == NONE || lane.state != State::Ready {
+        return End::Used(start);
+    }
+    if lane.streaming || (piece.len() >= STREAMED && may_stream(desk, lane.first, piece)) {
+        lane.streaming = true;
+        if let Owner::Client(client) = desk.slots[lane.first].owner {
+            desk.stream(client, piece);
+        }
+        if desk.heavy != NONE && stalls(lane, desk) {
+            return End::Stalled(bytes.len());
+        }
+        return End::Used(bytes.len());
+    }
+    End::Used(start)
+}
+
+/// Whether pieces of this reply may leave before its end: it is its client's turn, and it is no error, which has
+/// to be read as a whole.
+fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
+    if piece.first() == Some(&b'-') {
+        return false;
+    }
+    match desk.slots[slot].owner {
+        Owner::Client(client) => desk.clients[client as usize].first == slot,
+        Owner::Part { .. } => false,
+        Owner::Nobody => true,
+    }
+}
+
+/// The last piece of a reply that was passed on in pieces.
+fn finish_stream(desk: &mut Desk, slot: u32, piece: &[u8]) {
+    match desk.slots[slot].owner {
+        Owner::Client(client) => {
+            desk.stream(client, piece);
+            desk.advance(client);
+        }
+        Owner::Part { .. } | Owner::Nobody => desk.slots.give(slot),
+    }
+}
+
+/// Stops a lane for a client that has too much untaken, if there still is one.
+#[cold]
+fn stalls(lane: &mut Lane, desk: &mut Desk) -> bool {
+    let index = std::mem::replace(&mut desk.heavy, NONE);
+    let client = &desk.clients[index as usize];
+    if client.unsent() <= HEAVY {
+        return false;
+    }
+    lane.stalled_on = Some(client.peer(index));
+    desk.stalling += 1;
+    true
+}
+
+/// Whether a set-up reply means that requests would not do what they say. A server without password says so to
+/// AUTH, and does everything all the same.
+fn is_refusal(reply: &[u8]) -> bool {
+    const NO_PASSWORD: &[u8] = b"without any password configured";
+    const NO_PASSWORD_OLD: &[u8] = b"but no password is set";
+    let harmless = |text: &[u8]| reply.windows(text.len()).any(|part| part == text);
+    reply.first() == Some(&b'-') && !harmless(NO_PASSWORD) && !harmless(NO_PASSWORD_OLD)
+}

@@ -1,0 +1,203 @@
+//! One shared connection to a server: what it has to send, who waits for its replies, and where its life is.
+//!
+//! ```text
+//!  Closed --first request--> Connecting --connected--> SettingUp --every reply is OK--> Ready
+//!     ^                          |                         |                              |
+//!     +--------------------------+-------------------------+------------------------------+  closed, timed out
+//! ```
+//! Requests may wait in the ring from the first moment, but none is sent before every set-up reply was read: a SELECT
+//! that fails would otherwise put all of them into database 0.
+
+use std::sync::Arc;
+
+use super::peer::{How, Peer, Side};
+use super::ring::Ring;
+use super::slots::{NONE, Slots};
+use crate::frame::Scanner;
+use crate::statistics::ServerCounters;
+
+/// Where a lane's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// No connection, and nobody needs one.
+    Closed,
+    /// The shell is connecting.
+    Connecting {
+        /// Given up then, in milliseconds of the core.
+        until_ms: u64,
+    },
+    /// So many set-up replies are missing.
+    SettingUp {
+        /// Replies.
+        left: u8,
+        /// Given up then, in milliseconds of the core.
+        until_ms: u64,
+    },
+    /// Carries requests.
+    Ready,
+}
+
+/// One shared connection.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) pool: u32,
+    pub(super) server: u32,
+    /// Speaks RESP3: lanes of the two protocols are never mixed, as replies are not converted.
+    pub(super) resp3: bool,
+    /// Of the connection: grows with each.
+    pub(super) generation: u32,
+    pub(super) state: State,
+    pub(super) ring: Ring,
+    /// Oldest request that was not answered.
+    pub(super) first: u32,
+    /// Youngest.
+    pub(super) last: u32,
+    /// How many.
+    pub(super) queued: u32,
+    pub(super) scanner: Scanner,
+    /// The start of a reply that is not whole, unless it is passed on in pieces.
+    pub(super) input: Vec<u8>,
+    /// The reply at hand is passed on in pieces; its client is the owner of `first`.
+    pub(super) streaming: bool,
+    /// Nothing is read because this client does not take what it asked for.
+    pub(super) stalled_on: Option<Peer>,
+    /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
+    pub(super) retired: bool,
+    pub(super) dirty: bool,
+    pub(super) next_dirty: u32,
+    /// Clients whose next request did not fit.
+    pub(super) waiters: Vec<Peer>,
+    /// Connections that failed since the last good reply.
+    pub(super) failures: u32,
+    /// No attempt before this, in milliseconds of the core.
+    pub(super) retry_at_ms: u64,
+    /// Why the last connection ended.
+    pub(super) ended: How,
+    /// AUTH, SELECT, HELLO.
+    pub(super) setup: Vec<u8>,
+    pub(super) setup_sent: usize,
+    pub(super) counters: Arc<ServerCounters>,
+    /// What this lane has put into the gauges.
+    pub(super) gauged: [u64; 4],
+}
+
+/// Bytes that a ring may hold before clients have to wait; a single larger request may fill an empty ring.
+pub(super) const RING_BOUND: usize = 1024 * 1024;
+
+impl Lane {
+    pub(super) fn new(pool: u32, server: u32, resp3: bool, counters: Arc<ServerCounters>) -> Self {
+        Self {
+            pool,
+            server,
+            resp3,
+            generation: 0,
+            state: State::Closed,
+            ring: Ring::default(),
+            first: NONE,
+            last: NONE,
+            queued: 0,
+            scanner: Scanner::new(),
+            input: Vec::new(),
+            streaming: false,
+            stalled_on: None,
+            retired: false,
+            dirty: false,
+            next_dirty: NONE,
+            waiters: Vec::new(),
+            failures: 0,
+            retry_at_ms: 0,
+            ended: How::Eof,
+            setup: Vec::new(),
+            setup_sent: 0,
+            counters,
+            gauged: [0; 4],
+        }
+    }
+
+    pub(super) fn peer(&self, index: u32) -> Peer {
+        Peer::new(Side::Lane, index, self.generation)
+    }
+
+    /// Whether so many bytes more may enter.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.ring.len() + bytes <= RING_BOUND || self.ring.len() == 0
+    }
+
+    /// Puts a slot at the end of the queue; its bytes are in the ring.
+    #[inline]
+    pub(super) fn enqueue(&mut self, slot: u32, slots: &mut Slots) {
+        if self.last == NONE {
+            self.first = slot;
+        } else {
+            slots[self.last].next_in_lane = slot;
+        }
+        self.last = slot;
+        self.queued += 1;
+    }
+
+    /// Takes the oldest slot out, and its bytes out of the ring.
+    #[inline]
+    pub(super) fn dequeue(&mut self, slots: &Slots) -> u32 {
+        let slot = self.first;
+        let place = &slots[slot];
+        self.first = place.next_in_lane;
+        if self.first == NONE {
+            self.last = NONE;
+        }
+        self.queued -= 1;
+        self.ring.free(place.len as usize);
+        slot
+    }
+
+    /// What the socket should get next.
+    #[inline]
+    pub(super) fn pending(&self) -> [&[u8]; 2] {
+        match self.state {
+            State::Ready => self.ring.pending(),
+            State::SettingUp { .. } => [&self.setup[self.setup_sent..], &[]],
+            State::Closed | State::Connecting { .. } => [&[], &[]],
+        }
+    }
+
+    /// Requests that are not wholly handed over, counted only when there are any.
+    fn waiting(&self, slots: &Slots) -> u64 {
+        if self.ring.unsent() == 0 {
+            return 0;
+        }
+        let mut handed = self.ring.len() - self.ring.unsent();
+        let mut whole = 0;
+        let mut slot = self.first;
+        while slot != NONE && slots[slot].len as usize <= handed {
+            handed -= slots[slot].len as usize;
+            whole += 1;
+            slot = slots[slot].next_in_lane;
+        }
+        u64::from(self.queued) - whole
+    }
+
+    /// Brings the gauges to where the queue is, once per turn.
+    pub(super) fn gauge(&mut self, slots: &Slots) {
+        let waiting = self.waiting(slots);
+        let unsent = self.ring.unsent() as u64;
+        let now = [
+            waiting,
+            unsent,
+            u64::from(self.queued) - waiting,
+            self.ring.len() as u64 - unsent,
+        ];
+        let counters = &self.counters;
+        let gauges = [
+            &counters.in_queue,
+            &counters.in_queue_bytes,
+            &counters.out_queue,
+            &counters.out_queue_bytes,
+        ];
+        for ((gauge, now), before) in gauges.into_iter().zip(now).zip(self.gauged) {
+            if now != before {
+                gauge.add(now.wrapping_sub(before));
+            }
+        }
+        self.gauged = now;
+    }
+}

@@ -1,0 +1,232 @@
+//! How connections come up and end, what that means for those who wait, and what is due when.
+
+use std::time::Instant;
+
+use super::client::Life;
+use super::lane::State;
+use super::peer::{How, Peer, Side};
+use super::slots::{NONE, Owner};
+use super::{CONNECT, Core, Order, STALL, text};
+
+/// The first pause between two attempts to connect, once several have failed in a row.
+const PAUSE_MS: u64 = 10;
+/// The longest.
+const PAUSE_MAX_MS: u64 = 1000;
+/// So many failures in a row cost no pause: the first may be a server that was restarted a moment ago.
+const FREE_FAILURES: u32 = 2;
+
+impl Core {
+    /// A connection that [`Order::Connect`] asked for is up.
+    pub fn connected(&mut self, peer: Peer, now: Instant) {
+        self.clock(now);
+        let Some(index) = self.find_lane(peer) else {
+            return;
+        };
+        let settings = &self.pools[self.lanes[index as usize].pool as usize]
+            .setup
+            .settings;
+        let lane = &mut self.lanes[index as usize];
+        if !matches!(lane.state, State::Connecting { .. }) {
+            return;
+        }
+        lane.counters.connections.add(1);
+        lane.setup.clear();
+        lane.setup_sent = 0;
+        let left = setup(&mut lane.setup, settings, lane.resp3);
+        if left == 0 {
+            lane.state = State::Ready;
+        } else {
+            let until_ms = self.now_ms + CONNECT.as_millis() as u64;
+            lane.state = State::SettingUp { left, until_ms };
+            self.arm(until_ms);
+        }
+        self.touch_lane(index);
+    }
+
+    /// A connection ended, or could not be made. For a client, [`How::Eof`] ends only what it says: what it is owed
+    /// is still delivered, as twemproxy and Redis do for a half-closed socket.
+    pub fn closed(&mut self, peer: Peer, how: How, now: Instant) {
+        self.clock(now);
+        match peer.side() {
+            Side::Client => {
+                if let Some(index) = self.desk.find(peer) {
+                    let client = &self.desk.clients[index as usize];
+                    let counters = &self.pools[client.pool as usize].setup.counters;
+                    if how == How::Eof {
+                        if client.life == Life::Open {
+                            counters.client_eof.add(1);
+                            self.desk.dismiss(index);
+                        }
+                    } else {
+                        counters.client_err.add(1);
+                        self.desk.leave(index);
+                    }
+                }
+            }
+            Side::Lane => {
+                if let Some(index) = self.find_lane(peer) {
+                    self.lane_down(index, how);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        self.clock(now);
+        if self.now_ms < self.due_ms {
+            return;
+        }
+        self.due_ms = u64::MAX;
+        for index in 0..self.lanes.len() as u32 {
+            self.lane_due(index);
+        }
+        self.settle();
+    }
+
+    /// Looks at what may be too late on one lane, and arms for what is not yet.
+    fn lane_due(&mut self, index: u32) {
+        let lane = &self.lanes[index as usize];
+        if let Some(client) = lane.stalled_on {
+            let since = self.desk.clients[client.index()].progress_ms;
+            let waited = u64::from((self.now_ms as u32).wrapping_sub(since));
+            let stall_ms = STALL.as_millis() as u64;
+            if waited > stall_ms {
+                if let Some(client) = self.desk.find(client) {
+                    let pool = self.desk.clients[client as usize].pool;
+                    self.pools[pool as usize].setup.counters.client_err.add(1);
+                    self.desk.leave(client);
+                }
+            } else {
+                self.arm(self.now_ms + stall_ms - waited + 1);
+            }
+            return;
+        }
+        if let State::Connecting { until_ms } | State::SettingUp { until_ms, .. } = lane.state {
+            if self.now_ms >= until_ms {
+                self.lane_down(index, How::TimedOut);
+                return;
+            }
+            self.arm(until_ms);
+        }
+        let lane = &self.lanes[index as usize];
+        let Some(timeout_ms) = self.pools[lane.pool as usize].timeout_ms else {
+            return;
+        };
+        if lane.first == NONE {
+            return;
+        }
+        let waited =
+            u64::from((self.now_ms as u32).wrapping_sub(self.desk.slots[lane.first].since));
+        if waited > timeout_ms {
+            // As twemproxy: one request too late ends the connection, for everyone on it. Its reply may still come
+            // and would be taken for another's.
+            self.lane_down(index, How::TimedOut);
+        } else {
+            self.arm(self.now_ms + timeout_ms - waited + 1);
+        }
+    }
+
+    /// Opens the connection of a lane.
+    pub(super) fn connect(&mut self, index: u32) {
+        let until_ms = self.now_ms + CONNECT.as_millis() as u64;
+        let lane = &mut self.lanes[index as usize];
+        debug_assert_eq!(lane.state, State::Closed, "one connection at a time");
+        lane.state = State::Connecting { until_ms };
+        self.orders.push_back(Order::Connect(lane.peer(index)));
+        self.arm(until_ms);
+    }
+
+    /// Every set-up reply was read: requests may be sent.
+    pub(super) fn ready(&mut self, index: u32) {
+        self.lanes[index as usize].state = State::Ready;
+        self.touch_lane(index);
+    }
+
+    /// The server does not let us in; those who wait get its own words.
+    pub(super) fn lane_refused(&mut self, index: u32, error: &[u8]) {
+        self.end_lane(index, How::Protocol, error);
+    }
+
+    /// A lane's connection has ended, or must: everyone on it is told.
+    pub(super) fn lane_down(&mut self, index: u32, how: How) {
+        self.end_lane(index, how, text::unreachable(how));
+    }
+
+    fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
+        let now_ms = self.now_ms;
+        let lane = &mut self.lanes[index as usize];
+        let pool = &self.pools[lane.pool as usize].setup;
+        if matches!(lane.state, State::SettingUp { .. } | State::Ready) {
+            lane.counters.connections.sub(1);
+        }
+        match how {
+            How::Eof => lane.counters.eof.add(1),
+            How::TimedOut => lane.counters.timedout.add(1),
+            How::Refused
+            | How::Reset
+            | How::Unreachable
+            | How::NoName
+            | How::Protocol
+            | How::Failed => {
+                lane.counters.err.add(1);
+            }
+        }
+        pool.ejector.failed(lane.server as usize, self.now);
+        self.orders.push_back(Order::Close(lane.peer(index)));
+        lane.generation = lane.generation.wrapping_add(1);
+        lane.state = State::Closed;
+        lane.ended = how;
+        lane.failures = lane.failures.saturating_add(1);
+        // Where servers are left out that does what a pause would do, and every failure has to be counted.
+        if lane.failures >= FREE_FAILURES && pool.settings.ejection.is_none() {
+            let doubled = PAUSE_MS << (lane.failures - FREE_FAILURES).min(7);
+            lane.retry_at_ms = now_ms + doubled.min(PAUSE_MAX_MS);
+        }
+        lane.scanner = crate::frame::Scanner::new();
+        if lane.stalled_on.take().is_some() {
+            self.desk.stalling -= 1;
+        }
+        let input = std::mem::take(&mut lane.input);
+        self.desk.spare.give(input);
+        if lane.streaming {
+            lane.streaming = false;
+            if let Owner::Client(client) = self.desk.slots[lane.first].owner {
+                // It has the start of a reply and will never get the rest: nothing that follows could be understood.
+                self.desk.leave(client);
+            }
+        }
+        let lane = &mut self.lanes[index as usize];
+        pool.counters.forward_error.add(u64::from(lane.queued));
+        while lane.first != NONE {
+            let slot = lane.dequeue(&self.desk.slots);
+            self.desk.answer(slot, error);
+        }
+        lane.gauge(&self.desk.slots);
+        self.desk.wake.append(&mut lane.waiters);
+    }
+}
+
+/// Writes what a fresh connection must say first; how many replies that gives.
+fn setup(out: &mut Vec<u8>, settings: &crate::settings::Pool, resp3: bool) -> u8 {
+    let mut replies = 0;
+    let mut command = |arguments: &[&[u8]]| {
+        tandem_resp::encode_command(arguments, out);
+        replies += 1;
+    };
+    let password = settings.password.as_deref().map(str::as_bytes);
+    match (resp3, password) {
+        (true, Some(password)) => command(&[b"HELLO", b"3", b"AUTH", b"default", password]),
+        (true, None) => command(&[b"HELLO", b"3"]),
+        (false, Some(password)) => command(&[b"AUTH", password]),
+        (false, None) => {}
+    }
+    // twemproxy sends SELECT before AUTH, which a server with a password refuses unseen: its users' data is in
+    // database 0, and is looked for there.
+    let unseen = settings.compat == crate::settings::Compat::Twemproxy && password.is_some();
+    if settings.database != 0 && !unseen {
+        command(&[b"SELECT", settings.database.to_string().as_bytes()]);
+    }
+    replies
+}

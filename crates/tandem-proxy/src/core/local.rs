@@ -1,0 +1,384 @@
+//! Which way each command goes, and the answers that the proxy gives by itself.
+//!
+//! To its clients the proxy is one standalone server with one database. What such a server would say of itself it
+//! says here; what any of the servers behind can say as well is asked of one of them.
+
+use super::intake::Taken;
+use super::{Core, text};
+use crate::command::{self, Blocks, Command, Connection, Local, PubSub, Refusal, Route};
+use crate::frame::Request;
+use tandem_resp::Protocol;
+
+/// What HELLO and INFO say: the oldest version whose commands the table has.
+const VERSION: &[u8] = b"7.0.0";
+
+impl Core {
+    /// Puts a request on its way; its number of arguments is right, and its client may ask.
+    pub(super) fn routed(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Taken {
+        match command.route {
+            Route::OneKey { at } => {
+                let key = request.argument(usize::from(at)).unwrap_or_default();
+                self.by_key(index, key, request.bytes())
+            }
+            Route::Split { first, step, merge } => self.split(
+                index,
+                command,
+                (usize::from(first), usize::from(step)),
+                merge,
+                request,
+            ),
+            Route::Keys | Route::Script => self.together(index, command, request),
+            Route::Blocking(_) | Route::Wait => match command::blocks_for(command, request) {
+                Blocks::No => self.together(index, command, request),
+                Blocks::For(_) | Blocks::Forever => {
+                    self.unsupported(
+                        index,
+                        command,
+                        "would block the connection that all clients share",
+                    );
+                    Taken::Yes
+                }
+            },
+            Route::AnyShard => self.anywhere(index, request),
+            Route::OnlyShard | Route::Scan => {
+                let pool = self.desk.clients[index as usize].pool;
+                if self.pools[pool as usize].setup.settings.servers.len() == 1 {
+                    return self.forward(index, 0, request.bytes());
+                }
+                self.refused(index, command, Refusal::OneServer);
+                Taken::Yes
+            }
+            Route::AllShards(merge) | Route::AllNodes(merge) => {
+                self.everywhere(index, merge, request)
+            }
+            Route::PubSub(PubSub::Publish(_)) => {
+                let channel = request.argument(1).unwrap_or_default();
+                self.by_key(index, channel, request.bytes())
+            }
+            Route::PubSub(PubSub::Subscribe(_) | PubSub::Unsubscribe(_) | PubSub::Inspect) => {
+                self.unsupported(index, command, "needs a connection of its own");
+                Taken::Yes
+            }
+            Route::Transaction(_) => {
+                self.unsupported(
+                    index,
+                    command,
+                    "needs a connection of its own; a script does the same in one request",
+                );
+                Taken::Yes
+            }
+            Route::Connection(which) => self.connection(index, which, command, request),
+            Route::Local(which) => self.local(index, which, request),
+            Route::Container => {
+                let error = text::about(
+                    "wrong number of arguments for ",
+                    command.name.as_bytes(),
+                    " command",
+                );
+                self.desk.say(index, &error);
+                Taken::Yes
+            }
+            Route::Refused(why) => {
+                self.refused(index, command, why);
+                Taken::Yes
+            }
+        }
+    }
+
+    fn refused(&mut self, index: u32, command: &Command, why: Refusal) {
+        let error = text::about("", command.name.as_bytes(), &[" ", why.text()].concat());
+        self.desk.say(index, &error);
+    }
+
+    fn unsupported(&mut self, index: u32, command: &Command, why: &str) {
+        let error = text::about(
+            "",
+            command.name.as_bytes(),
+            &[" is not let through the proxy: it ", why].concat(),
+        );
+        self.desk.say(index, &error);
+    }
+
+    fn local(&mut self, index: u32, which: Local, request: &Request<'_>) -> Taken {
+        match which {
+            Local::Ping => match request.argument(1) {
+                None => self.desk.say(index, b"+PONG\r\n"),
+                Some(argument) => self.say_bulk(index, argument),
+            },
+            Local::Echo => self.say_bulk(index, request.argument(1).unwrap_or_default()),
+            // Any server knows its commands and settings better than a table made long before it.
+            Local::Command | Local::ConfigGet => return self.anywhere(index, request),
+            Local::Role => self.desk.say(index, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            Local::WhoAmI => self.say_bulk(index, b"default"),
+            Local::ClusterDisabled => {
+                self.desk.say(
+                    index,
+                    b"-ERR This instance has cluster support disabled\r\n",
+                );
+            }
+        }
+        Taken::Yes
+    }
+
+    fn connection(
+        &mut self,
+        index: u32,
+        which: Connection,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Taken {
+        match which {
+            Connection::Auth => self.auth(index, request),
+            Connection::Hello => return self.hello(index, request),
+            Connection::Select => self.select(index, request.argument(1).unwrap_or_default()),
+            Connection::Client => return self.client_command(index, command, request),
+            Connection::Reset => {
+                if !self.desk.quiet(index) {
+                    return Taken::Wait;
+                }
+                let client = &mut self.desk.clients[index as usize];
+                client.cold = None;
+                client.resp3 = false;
+                client.stranger = self.pools[client.pool as usize]
+                    .setup
+                    .settings
+                    .password
+                    .is_some();
+                self.desk.say(index, b"+RESET\r\n");
+            }
+            Connection::Quit => {
+                self.desk.say(index, b"+OK\r\n");
+                self.desk.dismiss(index);
+            }
+        }
+        Taken::Yes
+    }
+
+    /// `AUTH password` and `AUTH default password`: a pool has one password and no users.
+    fn auth(&mut self, index: u32, request: &Request<'_>) {
+        let (user, password) = match (request.argument(1), request.argument(2)) {
+            (Some(user), Some(password)) => (user, password),
+            (Some(password), None) => (&b"default"[..], password),
+            (None, _) => return self.desk.say(index, text::SYNTAX),
+        };
+        let reply = match self.check(index, user, password) {
+            Ok(()) => &b"+OK\r\n"[..],
+            Err(error) => error,
+        };
+        self.desk.say(index, reply);
+    }
+
+    /// Lets a client in, or says why not.
+    fn check(&mut self, index: u32, user: &[u8], password: &[u8]) -> Result<(), &'static [u8]> {
+        let client = &mut self.desk.clients[index as usize];
+        let pool = &self.pools[client.pool as usize];
+        let Some(expected) = &pool.setup.settings.password else {
+            return Err(if pool.twemproxy {
+                text::NO_PASSWORD_TWEMPROXY
+            } else {
+                text::NO_PASSWORD
+            });
+        };
+        if user == b"default" && same(password, expected.as_bytes()) {
+            client.stranger = false;
+            return Ok(());
+        }
+        Err(if pool.twemproxy {
+            text::BAD_PASSWORD_TWEMPROXY
+        } else {
+            text::BAD_PASSWORD
+        })
+    }
+
+    /// Clients see one database, number 0, whichever the pool uses.
+    fn select(&mut self, index: u32, database: &[u8]) {
+        let reply = match std::str::from_utf8(database)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+        {
+            Some(0) => &b"+OK\r\n"[..],
+            Some(_) => text::OTHER_DATABASE,
+            None => text::NOT_INTEGER,
+        };
+        self.desk.say(index, reply);
+    }
+
+    /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`.
+    fn hello(&mut self, index: u32, request: &Request<'_>) -> Taken {
+        let mut arguments = request.arguments().skip(1).map(|argument| argument.value);
+        let resp3 = match arguments.next() {
+            None => self.desk.clients[index as usize].resp3,
+            Some(b"2") => false,
+            Some(b"3") => true,
+            Some(_) => {
+                self.desk.say(index, text::NOPROTO);
+                return Taken::Yes;
+            }
+        };
+        // Earlier requests are on lanes of the other protocol and could be overtaken.
+        if resp3 != self.desk.clients[index as usize].resp3 && !self.desk.quiet(index) {
+            return Taken::Wait;
+        }
+        let mut name = None;
+        while let Some(option) = arguments.next() {
+            if option.eq_ignore_ascii_case(b"AUTH") {
+                let (Some(user), Some(password)) = (arguments.next(), arguments.next()) else {
+                    self.desk.say(index, text::SYNTAX);
+                    return Taken::Yes;
+                };
+                if let Err(error) = self.check(index, user, password) {
+                    self.desk.say(index, error);
+                    return Taken::Yes;
+                }
+            } else if option.eq_ignore_ascii_case(b"SETNAME") {
+                name = arguments.next();
+            } else {
+                self.desk.say(index, text::SYNTAX);
+                return Taken::Yes;
+            }
+        }
+        let client = &mut self.desk.clients[index as usize];
+        if client.stranger {
+            self.desk.say(index, text::HELLO_NOAUTH);
+            return Taken::Yes;
+        }
+        client.resp3 = resp3;
+        let id = client.id;
+        if let Some(name) = name {
+            self.desk.cold(index).name = name.to_vec();
+        }
+        let mut reply = self.desk.spare.take();
+        let protocol = if resp3 {
+            Protocol::Resp3
+        } else {
+            Protocol::Resp2
+        };
+        tandem_resp::write_map_header(7, protocol, &mut reply);
+        for (field, value) in [(&b"server"[..], &b"redis"[..]), (b"version", VERSION)] {
+            tandem_resp::write_bulk(field, &mut reply);
+            tandem_resp::write_bulk(value, &mut reply);
+        }
+        for (field, value) in [
+            (&b"proto"[..], if resp3 { 3 } else { 2 }),
+            (b"id", id as i64),
+        ] {
+            tandem_resp::write_bulk(field, &mut reply);
+            tandem_resp::write_integer(value, &mut reply);
+        }
+        for (field, value) in [(&b"mode"[..], &b"standalone"[..]), (b"role", b"master")] {
+            tandem_resp::write_bulk(field, &mut reply);
+            tandem_resp::write_bulk(value, &mut reply);
+        }
+        tandem_resp::write_bulk(b"modules", &mut reply);
+        tandem_resp::write_array_header(0, &mut reply);
+        self.desk.say(index, &reply);
+        self.desk.spare.give(reply);
+        Taken::Yes
+    }
+
+    /// The sub-commands of CLIENT that concern the client itself.
+    fn client_command(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Taken {
+        let argument = |at| request.argument(at).unwrap_or_default();
+        match command.name {
+            "client|id" => {
+                let reply = format!(":{}\r\n", self.desk.clients[index as usize].id);
+                self.desk.say(index, reply.as_bytes());
+            }
+            "client|setname" => {
+                let name = argument(2);
+                if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+                    self.desk.say(index, text::BAD_NAME);
+                    return Taken::Yes;
+                }
+                if name.is_empty() && self.desk.clients[index as usize].cold.is_none() {
+                    // Nothing to forget.
+                } else {
+                    self.desk.cold(index).name = name.to_vec();
+                }
+                self.desk.say(index, b"+OK\r\n");
+            }
+            "client|getname" => {
+                let name = self.desk.clients[index as usize]
+                    .cold
+                    .as_ref()
+                    .map(|cold| cold.name.clone());
+                match name {
+                    Some(name) if !name.is_empty() => self.say_bulk(index, &name),
+                    Some(_) | None if self.desk.clients[index as usize].resp3 => {
+                        self.desk.say(index, b"_\r\n")
+                    }
+                    Some(_) | None => self.desk.say(index, b"$-1\r\n"),
+                }
+            }
+            "client|setinfo" => {
+                let value = argument(3).to_vec();
+                if argument(2).eq_ignore_ascii_case(b"lib-name") {
+                    self.desk.cold(index).lib_name = value;
+                } else if argument(2).eq_ignore_ascii_case(b"lib-ver") {
+                    self.desk.cold(index).lib_ver = value;
+                } else {
+                    let error = text::about("Unrecognized option ", argument(2), "");
+                    self.desk.say(index, &error);
+                    return Taken::Yes;
+                }
+                self.desk.say(index, b"+OK\r\n");
+            }
+            "client|info" => {
+                let line = self.describe(index);
+                self.say_bulk(index, &line);
+            }
+            "client|no-evict" | "client|no-touch" => self.desk.say(index, b"+OK\r\n"),
+            _ => self.unsupported(
+                index,
+                command,
+                "concerns connections to one server, which clients of a proxy share",
+            ),
+        }
+        Taken::Yes
+    }
+
+    /// What CLIENT INFO says, as far as the proxy knows it.
+    fn describe(&self, index: u32) -> Vec<u8> {
+        let client = &self.desk.clients[index as usize];
+        let (name, lib_name, lib_ver) = match &client.cold {
+            Some(cold) => (&cold.name[..], &cold.lib_name[..], &cold.lib_ver[..]),
+            None => (&[][..], &[][..], &[][..]),
+        };
+        let mut line = format!("id={} name=", client.id).into_bytes();
+        line.extend_from_slice(name);
+        line.extend_from_slice(b" db=0 sub=0 psub=0 multi=-1 cmd=client|info user=default resp=");
+        line.push(if client.resp3 { b'3' } else { b'2' });
+        line.extend_from_slice(b" lib-name=");
+        line.extend_from_slice(lib_name);
+        line.extend_from_slice(b" lib-ver=");
+        line.extend_from_slice(lib_ver);
+        line.push(b'\n');
+        line
+    }
+
+    fn say_bulk(&mut self, index: u32, value: &[u8]) {
+        let mut reply = self.desk.spare.take();
+        tandem_resp::write_bulk(value, &mut reply);
+        self.desk.say(index, &reply);
+        self.desk.spare.give(reply);
+    }
+}
+
+/// Compares in a time that does not tell how much was right.
+fn same(given: &[u8], expected: &[u8]) -> bool {
+    let differs = given
+        .iter()
+        .zip(expected)
+        .fold(0, |differs, (left, right)| differs | (left ^ right));
+    given.len() == expected.len() && differs == 0
+}

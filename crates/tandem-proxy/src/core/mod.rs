@@ -1,0 +1,440 @@
+//! Whose reply is whose: the pure core of the data plane, without sockets and without a clock.
+//!
+//! ```text
+//!   client --bytes--> intake --whole requests--> route --> lane.ring ==> socket of the server
+//!                       |                          |                              |
+//!                       | local answer             | split in parts               v
+//!   client <==bytes-- desk.output <--in client's order-- desk <--in lane's order-- answers
+//! ```
+//! The shell owns sockets and time and calls, in this order in each turn:
+//! 1. for each readable peer: [`Core::recv_space`], read into it, [`Core::received`] (or [`Core::closed`]);
+//! 2. [`Core::next_dirty`] until it is used up, servers before clients; for each [`Core::pending`], write,
+//!    [`Core::sent`];
+//! 3. [`Core::next_order`] until it is used up: connections to open and close, rare;
+//! 4. waits until something is readable or [`Core::deadline`], then [`Core::tick`].
+//!
+//! `now` must not go back between calls. Nothing here allocates, hashes or reads a clock for an ordinary request: a
+//! request is copied once, into the ring of its lane, a reply once, into the output of its client.
+//!
+//! Bounds: [`desk::OUTSTANDING`] requests and [`desk::UNTAKEN`] bytes of replies per client, then it is not read from;
+//! [`lane::RING_BOUND`] bytes per lane, then clients wait; a client that does not take a large reply stops its lane
+//! for at most [`STALL`], then it is cut off.
+
+mod answers;
+mod client;
+mod desk;
+mod intake;
+mod lane;
+mod life;
+mod local;
+mod peer;
+mod reload;
+mod ring;
+mod scatter;
+mod slots;
+mod spare;
+mod split;
+mod text;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ejection::Ejector;
+use crate::placement::Placement;
+use crate::settings::{self, Compat};
+use crate::statistics::PoolCounters;
+
+use client::Hold;
+use desk::Desk;
+use lane::{Lane, State};
+pub use peer::{How, Peer, Side};
+use slots::NONE;
+
+/// Bytes that one read may bring.
+pub const SCRATCH: usize = 64 * 1024;
+/// An unfinished frame up to this size is copied in front of the next read instead of owning a growing buffer.
+const CARRIED: usize = 16 * 1024;
+/// How long a connection to a server may take to come up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of a reply that others wait behind.
+const STALL: Duration = Duration::from_secs(2);
+
+/// What the shell has to do besides reading and writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Connect this peer to the server that [`Core::server_of`] names, then say [`Core::connected`] or
+    /// [`Core::closed`].
+    Connect(Peer),
+    /// Close the socket; the core has forgotten this peer.
+    Close(Peer),
+    /// Read from this peer again: it was held and may go on.
+    Resume(Peer),
+}
+
+/// One pool as a thread gets it.
+#[derive(Debug, Clone)]
+pub struct PoolSetup {
+    /// What it is.
+    pub settings: Arc<settings::Pool>,
+    /// Which servers take part, for the whole process.
+    pub ejector: Arc<Ejector>,
+    /// This thread's counters.
+    pub counters: Arc<PoolCounters>,
+    /// Lanes to each server that this thread may open, at least 1.
+    pub connections: u32,
+}
+
+#[derive(Debug)]
+struct PoolState {
+    setup: PoolSetup,
+    placement: Arc<Placement>,
+    /// Of `placement`.
+    version: u64,
+    /// Its lanes are at `first_lane + (server * 2 + resp3) * connections + one of these`.
+    first_lane: u32,
+    timeout_ms: Option<u64>,
+    ejects: bool,
+    twemproxy: bool,
+    /// After a reload: the pool that its clients belong to now.
+    heir: Option<u32>,
+}
+
+/// The request-tracking machine of one thread.
+#[derive(Debug)]
+pub struct Core {
+    base: Instant,
+    now: Instant,
+    /// Since `base`.
+    now_ms: u64,
+    pools: Vec<PoolState>,
+    lanes: Vec<Lane>,
+    desk: Desk,
+    scratch: Vec<u8>,
+    /// Bytes at the start of `scratch` that were carried over from the last read of the same peer.
+    carried: usize,
+    dirty_lanes: u32,
+    orders: VecDeque<Order>,
+    /// Nothing is due before this; `u64::MAX` if nothing ever is.
+    due_ms: u64,
+    /// State of the generator behind `random` placement.
+    draws: u32,
+    next_id: u64,
+    id_step: u64,
+    tally: scatter::Tally,
+    /// None: clients are welcome.
+    draining: bool,
+}
+
+impl Core {
+    /// A thread's core. `seed` makes the draws of `random` placement; `thread` of `threads` keeps client ids apart.
+    #[must_use]
+    pub fn new(pools: Vec<PoolSetup>, seed: u32, thread: u32, threads: u32, now: Instant) -> Self {
+        let mut core = Self {
+            base: now,
+            now,
+            now_ms: 0,
+            pools: Vec::new(),
+            lanes: Vec::new(),
+            desk: Desk::new(),
+            scratch: vec![0; SCRATCH],
+            carried: 0,
+            dirty_lanes: NONE,
+            orders: VecDeque::new(),
+            due_ms: u64::MAX,
+            draws: seed | 1,
+            next_id: u64::from(thread) + 1,
+            id_step: u64::from(threads.max(1)),
+            tally: scatter::Tally::default(),
+            draining: false,
+        };
+        for setup in pools {
+            core.add_pool(setup);
+        }
+        core
+    }
+
+    fn add_pool(&mut self, setup: PoolSetup) -> u32 {
+        let number = self.pools.len() as u32;
+        let first_lane = self.lanes.len() as u32;
+        for (server, counters) in setup.counters.servers.iter().enumerate() {
+            for resp3 in [false, true] {
+                for _ in 0..setup.connections.max(1) {
+                    self.lanes
+                        .push(Lane::new(number, server as u32, resp3, counters.clone()));
+                }
+            }
+        }
+        let preconnect = setup.settings.preconnect;
+        let servers = setup.settings.servers.len() as u32;
+        self.pools.push(PoolState {
+            placement: setup.ejector.placement(),
+            version: setup.ejector.version(),
+            first_lane,
+            timeout_ms: setup
+                .settings
+                .timeout
+                .map(|timeout| timeout.as_millis() as u64),
+            ejects: setup.settings.ejection.is_some(),
+            twemproxy: setup.settings.compat == Compat::Twemproxy,
+            heir: None,
+            setup,
+        });
+        if preconnect {
+            for server in 0..servers {
+                let lane = self.lane_to(number, server, false, 0);
+                self.connect(lane);
+            }
+        }
+        number
+    }
+
+    /// A client has connected to pool number `pool`. None: the core is draining, close it.
+    pub fn accepted(&mut self, pool: usize, now: Instant) -> Option<Peer> {
+        self.clock(now);
+        if self.draining {
+            return None;
+        }
+        let state = self.pools.get(pool)?;
+        let id = self.next_id;
+        self.next_id += self.id_step;
+        state.setup.counters.accepted.add(1);
+        state.setup.counters.client_connections.add(1);
+        let stranger = state.setup.settings.password.is_some();
+        Some(self.desk.admit(pool as u32, stranger, id))
+    }
+
+    /// Where to read into. Empty: this peer is not to be read from until [`Order::Resume`].
+    #[inline]
+    pub fn recv_space(&mut self, peer: Peer) -> &mut [u8] {
+        self.carried = 0;
+        let input = match peer.side() {
+            Side::Client => match self.desk.find(peer) {
+                Some(index) => {
+                    let client = &self.desk.clients[index as usize];
+                    if client.hold != Hold::No || client.life != client::Life::Open {
+                        return &mut [];
+                    }
+                    &client.input
+                }
+                None => return &mut [],
+            },
+            Side::Lane => match self.find_lane(peer) {
+                Some(index) => {
+                    let lane = &self.lanes[index as usize];
+                    if lane.stalled_on.is_some() {
+                        return &mut [];
+                    }
+                    &lane.input
+                }
+                None => return &mut [],
+            },
+        };
+        if !input.is_empty() && input.len() <= CARRIED {
+            self.carried = input.len();
+            self.scratch[..self.carried].copy_from_slice(input);
+        }
+        &mut self.scratch[self.carried..]
+    }
+
+    /// `bytes` were read into the start of what [`Core::recv_space`] gave last, for this peer.
+    #[inline]
+    pub fn received(&mut self, peer: Peer, bytes: usize, now: Instant) {
+        self.clock(now);
+        match peer.side() {
+            Side::Client => {
+                if let Some(index) = self.desk.find(peer) {
+                    self.client_received(index, bytes);
+                }
+            }
+            Side::Lane => {
+                if let Some(index) = self.find_lane(peer) {
+                    self.lane_received(index, bytes);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// The next peer with something to send: servers first, then clients, each once.
+    #[inline]
+    pub fn next_dirty(&mut self) -> Option<Peer> {
+        while self.dirty_lanes != NONE {
+            let index = self.dirty_lanes;
+            let lane = &mut self.lanes[index as usize];
+            self.dirty_lanes = lane.next_dirty;
+            lane.dirty = false;
+            if lane.state != State::Closed {
+                return Some(lane.peer(index));
+            }
+        }
+        self.desk.next_dirty()
+    }
+
+    /// What to send to this peer now, in order.
+    #[inline]
+    #[must_use]
+    pub fn pending(&self, peer: Peer) -> [&[u8]; 2] {
+        match peer.side() {
+            Side::Client => match self.desk.find(peer) {
+                Some(index) => {
+                    let client = &self.desk.clients[index as usize];
+                    [&client.output[client.sent..], &[]]
+                }
+                None => [&[], &[]],
+            },
+            Side::Lane => match self.find_lane(peer) {
+                Some(index) => self.lanes[index as usize].pending(),
+                None => [&[], &[]],
+            },
+        }
+    }
+
+    /// The kernel took the first `bytes` of [`Core::pending`].
+    #[inline]
+    pub fn sent(&mut self, peer: Peer, bytes: usize) {
+        match peer.side() {
+            Side::Client => {
+                if let Some(index) = self.desk.find(peer) {
+                    self.desk.sent(index, bytes, self.now_ms as u32);
+                }
+            }
+            Side::Lane => {
+                if let Some(index) = self.find_lane(peer) {
+                    let lane = &mut self.lanes[index as usize];
+                    match lane.state {
+                        State::Ready => lane.ring.sent(bytes),
+                        State::SettingUp { .. } => lane.setup_sent += bytes,
+                        State::Closed | State::Connecting { .. } => {}
+                    }
+                    lane.gauge(&self.desk.slots);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// The next thing to do besides reading and writing.
+    pub fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// Which server a lane is for, while it is wanted.
+    #[must_use]
+    pub fn server_of(&self, peer: Peer) -> Option<&settings::Server> {
+        let lane = &self.lanes[self.find_lane(peer)? as usize];
+        self.pools[lane.pool as usize]
+            .setup
+            .settings
+            .servers
+            .get(lane.server as usize)
+    }
+
+    /// What the pool of this number is.
+    #[must_use]
+    pub fn settings(&self, pool: usize) -> &settings::Pool {
+        &self.pools[pool].setup.settings
+    }
+
+    /// When to call [`Core::tick`] if nothing else happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        (self.due_ms != u64::MAX).then(|| self.base + Duration::from_millis(self.due_ms))
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.desk.open
+    }
+
+    /// No new clients; those that are here go as soon as they are owed nothing.
+    pub fn drain(&mut self, now: Instant) {
+        self.clock(now);
+        self.draining = true;
+        for index in 0..self.desk.clients.len() as u32 {
+            if self.desk.clients[index as usize].life == client::Life::Open {
+                self.desk.dismiss(index);
+            }
+        }
+        self.settle();
+    }
+
+    #[inline]
+    fn clock(&mut self, now: Instant) {
+        if now != self.now {
+            self.now = now;
+            self.now_ms = now.saturating_duration_since(self.base).as_millis() as u64;
+        }
+    }
+
+    /// Sees to it that [`Core::tick`] is called no later than then.
+    #[inline]
+    fn arm(&mut self, at_ms: u64) {
+        self.due_ms = self.due_ms.min(at_ms);
+    }
+
+    #[inline]
+    fn find_lane(&self, peer: Peer) -> Option<u32> {
+        let lane = self.lanes.get(peer.index())?;
+        (peer.side() == Side::Lane
+            && lane.generation == peer.generation()
+            && lane.state != State::Closed)
+            .then_some(peer.index() as u32)
+    }
+
+    /// The lane for requests of this client to that server: always the same, so that their order holds.
+    #[inline]
+    fn lane_to(&self, pool: u32, server: u32, resp3: bool, client: u32) -> u32 {
+        let state = &self.pools[pool as usize];
+        let connections = state.setup.connections.max(1);
+        let one = if connections == 1 {
+            0
+        } else {
+            client % connections
+        };
+        state.first_lane + (server * 2 + u32::from(resp3)) * connections + one
+    }
+
+    #[inline]
+    fn touch_lane(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        if !lane.dirty {
+            lane.dirty = true;
+            lane.next_dirty = self.dirty_lanes;
+            self.dirty_lanes = index;
+        }
+    }
+
+    /// Lets those go on who were waiting for what just happened, and passes on who has gone.
+    #[inline]
+    fn settle(&mut self) {
+        if !self.desk.wake.is_empty() || self.desk.stalling > 0 || !self.desk.gone.is_empty() {
+            self.settle_slowly();
+        }
+    }
+
+    #[cold]
+    fn settle_slowly(&mut self) {
+        loop {
+            if let Some(peer) = self.desk.wake.pop() {
+                if let Some(index) = self.desk.find(peer) {
+                    self.go_on(index);
+                }
+            } else if self.desk.stalling == 0 || !self.release_stalled() {
+                break;
+            }
+        }
+        while let Some((peer, pool)) = self.desk.gone.pop() {
+            self.pools[pool as usize]
+                .setup
+                .counters
+                .client_connections
+                .sub(1);
+            self.orders.push_back(Order::Close(peer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

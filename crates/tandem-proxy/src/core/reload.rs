@@ -1,0 +1,131 @@
+//! Pools replaced by others while clients stay connected.
+//!
+//! A client moves to the pool of the same name as soon as it is owed nothing, so that none of its requests can
+//! overtake another on a different connection. Connections of the old pool end when nobody waits for them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::Life;
+use super::lane::State;
+use super::slots::NONE;
+use super::{Core, Order, PoolSetup};
+
+impl Core {
+    /// These are all pools from now on. The number of each, in this order.
+    ///
+    /// A pool with the very settings that it had stays as it is. Clients of a pool whose name is gone are let go.
+    pub fn reload(&mut self, setups: Vec<PoolSetup>, now: Instant) -> Vec<usize> {
+        self.clock(now);
+        let old: Vec<u32> = (0..self.pools.len() as u32)
+            .filter(|&pool| self.pools[pool as usize].heir.is_none())
+            .collect();
+        let mut kept = Vec::new();
+        let mut numbers = Vec::new();
+        for setup in setups {
+            let same = old.iter().copied().find(|&pool| {
+                Arc::ptr_eq(&self.pools[pool as usize].setup.settings, &setup.settings)
+            });
+            let namesake = old
+                .iter()
+                .copied()
+                .find(|&pool| self.pools[pool as usize].setup.settings.name == setup.settings.name);
+            let number = match (same, namesake) {
+                (Some(same), _) => {
+                    kept.push(same);
+                    same
+                }
+                (None, Some(namesake)) => {
+                    let number = self.add_pool(setup);
+                    self.pools[namesake as usize].heir = Some(number);
+                    kept.push(namesake);
+                    number
+                }
+                (None, None) => self.add_pool(setup),
+            };
+            numbers.push(number as usize);
+        }
+        for index in 0..self.desk.clients.len() as u32 {
+            let client = &self.desk.clients[index as usize];
+            if client.life == Life::Vacant {
+                continue;
+            }
+            if old.contains(&client.pool) && !kept.contains(&client.pool) {
+                if client.life == Life::Open {
+                    self.desk.dismiss(index);
+                }
+            } else if client.outstanding == 0 {
+                self.inherited(index);
+            }
+        }
+        for index in 0..self.lanes.len() as u32 {
+            let lane = &mut self.lanes[index as usize];
+            let pool = lane.pool;
+            if old.contains(&pool)
+                && !(kept.contains(&pool) && self.pools[pool as usize].heir.is_none())
+            {
+                lane.retired = true;
+                if lane.first == NONE {
+                    self.hang_up(index);
+                }
+            }
+        }
+        self.settle();
+        numbers
+    }
+
+    /// Moves a client to where its pool has gone. False: not before it is owed nothing, and it is held until then.
+    #[inline]
+    pub(super) fn inherited(&mut self, index: u32) -> bool {
+        let pool = self.desk.clients[index as usize].pool;
+        match self.pools[pool as usize].heir {
+            None => true,
+            Some(heir) => self.inherit(index, pool, heir),
+        }
+    }
+
+    #[cold]
+    fn inherit(&mut self, index: u32, pool: u32, heir: u32) -> bool {
+        if !self.desk.quiet(index) {
+            return false;
+        }
+        // More than one reload may have gone by.
+        let mut heir = heir;
+        while let Some(next) = self.pools[heir as usize].heir {
+            heir = next;
+        }
+        self.pools[pool as usize]
+            .setup
+            .counters
+            .client_connections
+            .sub(1);
+        let new = &self.pools[heir as usize].setup;
+        new.counters.client_connections.add(1);
+        let client = &mut self.desk.clients[index as usize];
+        client.pool = heir;
+        // Who was let in stays in, unless there is another password to be asked for.
+        if new.settings.password.is_none() {
+            client.stranger = false;
+        } else if new.settings.password != self.pools[pool as usize].setup.settings.password {
+            client.stranger = true;
+        }
+        true
+    }
+
+    /// Closes a connection that nobody waits for; no failure of anyone.
+    pub(super) fn hang_up(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        debug_assert_eq!(lane.first, NONE, "somebody waits");
+        match lane.state {
+            State::Closed => return,
+            State::Connecting { .. } => {}
+            State::SettingUp { .. } | State::Ready => lane.counters.connections.sub(1),
+        }
+        self.orders.push_back(Order::Close(lane.peer(index)));
+        lane.generation = lane.generation.wrapping_add(1);
+        lane.state = State::Closed;
+        lane.scanner = crate::frame::Scanner::new();
+        let input = std::mem::take(&mut lane.input);
+        self.desk.spare.give(input);
+    }
+}

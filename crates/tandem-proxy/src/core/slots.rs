@@ -1,0 +1,121 @@
+//! Requests in flight: 32 bytes each, in one slab, linked twice without further memory.
+//!
+//! Every slot is in the list of its client (the order in which replies must leave) and, until its reply came, in the
+//! queue of the lane that carries it (the order in which replies arrive). A client that leaves takes its slots out of
+//! its own list; those that are still in a lane's queue become [`Owner::Nobody`] and swallow their replies.
+
+/// No slot, no client, no buffer.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Who waits for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The client of this index.
+    Client(u32),
+    /// A split request, of which this is part number `part`.
+    Part {
+        /// Index of the split.
+        split: u32,
+        /// Which of its parts.
+        part: u16,
+    },
+    /// One who has left.
+    Nobody,
+}
+
+/// What the slot of a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The reply of a lane.
+    Lane,
+    /// The parts of this split.
+    Split(u32),
+    /// Nothing but its turn: the reply lies in this parked buffer.
+    Turn(u32),
+}
+
+/// One request in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) owner: Owner,
+    pub(super) wait: Wait,
+    /// The next in the lane's queue; in the free list while unused.
+    pub(super) next_in_lane: u32,
+    /// The next of the same client.
+    pub(super) next_of_client: u32,
+    /// Bytes of the request in the lane's ring.
+    pub(super) len: u32,
+    /// When it entered the queue, in milliseconds of the core.
+    pub(super) since: u32,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 32);
+
+/// All slots of a thread.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    free: u32,
+    used: usize,
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: NONE,
+            used: 0,
+        }
+    }
+
+    /// Slots in use, for the balance that tests draw.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, slot: Slot) -> u32 {
+        self.used += 1;
+        if self.free == NONE {
+            self.slots.push(slot);
+            return (self.slots.len() - 1) as u32;
+        }
+        let index = self.free;
+        let place = &mut self.slots[index as usize];
+        self.free = place.next_in_lane;
+        *place = slot;
+        index
+    }
+
+    #[inline]
+    pub(super) fn give(&mut self, index: u32) {
+        self.used -= 1;
+        self.slots[index as usize].next_in_lane = self.free;
+        self.free = index;
+        if self.used == 0 && self.slots.len() > Self::KEEP {
+            // After a peak: with none in use, all of it may go.
+            self.slots = Vec::new();
+            self.free = NONE;
+        }
+    }
+
+    /// So many slots are kept when none is in use: 128 KiB.
+    const KEEP: usize = 4096;
+}
+
+impl std::ops::Index<u32> for Slots {
+    type Output = Slot;
+
+    #[inline]
+    fn index(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slots {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+}

@@ -1,0 +1,64 @@
+//! Buffers that connections borrow while they have something unfinished, so that idle ones own none.
+
+/// Buffers not in use, and replies that wait for their turn.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    free: Vec<Vec<u8>>,
+    parked: Vec<Vec<u8>>,
+    parked_free: Vec<u32>,
+    parked_bytes: usize,
+}
+
+impl Spare {
+    /// A fresh buffer begins so large: most replies of one turn fit.
+    const FRESH: usize = 2 * 1024;
+    /// A buffer that grew beyond this after a large value goes back to the allocator.
+    const LARGEST: usize = 64 * 1024;
+    /// So many are kept.
+    const KEEP: usize = 256;
+
+    /// An empty buffer.
+    #[inline]
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.free
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(Self::FRESH))
+    }
+
+    /// A buffer that is not needed any more.
+    #[inline]
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() != 0
+            && buffer.capacity() <= Self::LARGEST
+            && self.free.len() < Self::KEEP
+        {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+
+    /// Keeps a reply until it is its client's turn.
+    pub(super) fn park(&mut self, reply: Vec<u8>) -> u32 {
+        self.parked_bytes += reply.len();
+        if let Some(index) = self.parked_free.pop() {
+            self.parked[index as usize] = reply;
+            return index;
+        }
+        self.parked.push(reply);
+        (self.parked.len() - 1) as u32
+    }
+
+    /// Its turn has come, or its client has left.
+    pub(super) fn unpark(&mut self, index: u32) -> Vec<u8> {
+        self.parked_free.push(index);
+        let reply = std::mem::take(&mut self.parked[index as usize]);
+        self.parked_bytes -= reply.len();
+        reply
+    }
+
+    /// Bytes of parked replies.
+    #[cfg(test)]
+    pub(super) fn parked_bytes(&self) -> usize {
+        self.parked_bytes
+    }
+}

@@ -1,0 +1,220 @@
+//! The core by bytes in and bytes out: a shell without sockets drives it.
+
+mod bounds;
+mod failures;
+mod stories;
+mod streams;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Server};
+
+/// A pool of so many servers, named so that placement is easy to steer by hash tags.
+pub(super) fn pool(servers: usize) -> Pool {
+    Pool {
+        name: "test".to_owned(),
+        listen: Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+        },
+        servers: (0..servers)
+            .map(|at| Server {
+                name: format!("server{at}"),
+                address: Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 1000 + at as u16,
+                },
+                weight: 1,
+            })
+            .collect(),
+        hash: Hash::Murmur,
+        distribution: Distribution::Ketama,
+        hash_tag: None,
+        timeout: None,
+        backlog: Pool::BACKLOG,
+        password: None,
+        database: 0,
+        keepalive: false,
+        preconnect: false,
+        server_connections: 1,
+        ejection: None,
+        compat: Compat::Strict,
+    }
+}
+
+/// A request as clients send it.
+pub(super) fn request(words: &str) -> Vec<u8> {
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut bytes = Vec::new();
+    tandem_resp::encode_command(&words, &mut bytes);
+    bytes
+}
+
+/// A core, and what a shell would hold: the bytes that went out to everyone.
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Instant,
+    pub(super) counters: Arc<PoolCounters>,
+    pub(super) ejector: Arc<Ejector>,
+    settings: Arc<Pool>,
+    /// Bytes that each peer got and nobody has looked at.
+    got: HashMap<Peer, Vec<u8>>,
+    /// Lanes up, by server.
+    pub(super) up: HashMap<usize, Peer>,
+    pub(super) closed: Vec<Peer>,
+    pub(super) resumed: Vec<Peer>,
+    /// Servers that refuse connections.
+    pub(super) refusing: Vec<usize>,
+    /// Peers that take nothing.
+    pub(super) stuck: Vec<Peer>,
+}
+
+impl World {
+    pub(super) fn new(pool: Pool) -> Self {
+        let now = Instant::now();
+        let settings = Arc::new(pool);
+        let ejector = Arc::new(Ejector::new(settings.clone(), now, 0));
+        let counters = Arc::new(PoolCounters::new(settings.servers.len()));
+        let setup = PoolSetup {
+            settings: settings.clone(),
+            ejector: ejector.clone(),
+            counters: counters.clone(),
+            connections: settings.server_connections,
+        };
+        Self {
+            core: Core::new(vec![setup], 1, 0, 1, now),
+            now,
+            counters,
+            ejector,
+            settings,
+            got: HashMap::new(),
+            up: HashMap::new(),
+            closed: Vec::new(),
+            resumed: Vec::new(),
+            refusing: Vec::new(),
+            stuck: Vec::new(),
+        }
+    }
+
+    pub(super) fn client(&mut self) -> Peer {
+        self.core.accepted(0, self.now).unwrap()
+    }
+
+    /// Hands bytes over in pieces that fit; false if the peer was not to be read from.
+    pub(super) fn give(&mut self, peer: Peer, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let space = self.core.recv_space(peer);
+            if space.is_empty() {
+                return false;
+            }
+            let now = space.len().min(rest.len());
+            space[..now].copy_from_slice(&rest[..now]);
+            rest = &rest[now..];
+            self.core.received(peer, now, self.now);
+            self.turn();
+        }
+        true
+    }
+
+    /// Sends everything that is ready, obeys every order.
+    pub(super) fn turn(&mut self) {
+        loop {
+            while let Some(peer) = self.core.next_dirty() {
+                if self.stuck.contains(&peer) {
+                    continue;
+                }
+                let bytes = self.core.pending(peer).concat();
+                if !bytes.is_empty() {
+                    self.core.sent(peer, bytes.len());
+                    self.got.entry(peer).or_default().extend_from_slice(&bytes);
+                }
+            }
+            let Some(order) = self.core.next_order() else {
+                return;
+            };
+            match order {
+                Order::Connect(peer) => {
+                    let name = self.core.server_of(peer).unwrap().name.clone();
+                    let server = self
+                        .settings
+                        .servers
+                        .iter()
+                        .position(|server| server.name == name)
+                        .unwrap();
+                    if self.refusing.contains(&server) {
+                        self.core.closed(peer, How::Refused, self.now);
+                    } else {
+                        self.up.insert(server, peer);
+                        self.core.connected(peer, self.now);
+                    }
+                }
+                Order::Close(peer) => {
+                    self.closed.push(peer);
+                    self.up.retain(|_, lane| *lane != peer);
+                }
+                Order::Resume(peer) => self.resumed.push(peer),
+            }
+        }
+    }
+
+    /// What a peer got since the last time.
+    pub(super) fn take(&mut self, peer: Peer) -> String {
+        String::from_utf8_lossy(&self.got.remove(&peer).unwrap_or_default()).into_owned()
+    }
+
+    /// What a server got since the last time.
+    pub(super) fn at_server(&mut self, server: usize) -> String {
+        match self.up.get(&server) {
+            Some(&lane) => self.take(lane),
+            None => String::new(),
+        }
+    }
+
+    pub(super) fn server_says(&mut self, server: usize, bytes: &[u8]) {
+        let lane = self.up[&server];
+        assert!(self.give(lane, bytes), "the lane is stalled");
+    }
+
+    pub(super) fn later(&mut self, by: Duration) {
+        self.now += by;
+        self.core.tick(self.now);
+        self.turn();
+    }
+
+    /// A key that lives on this server.
+    pub(super) fn key_on(&self, server: usize) -> String {
+        (0..)
+            .map(|at| format!("k{at}"))
+            .find(|key| self.ejector.placement().server_of(key.as_bytes(), || 0) == Some(server))
+            .unwrap()
+    }
+
+    /// With nothing outstanding nothing may be kept.
+    pub(super) fn assert_nothing_is_left(&self) {
+        assert_eq!(self.core.desk.slots.used(), 0, "slots");
+        assert_eq!(self.core.desk.spare.parked_bytes(), 0, "parked replies");
+        assert_eq!(self.core.desk.splits.in_use(), 0, "splits");
+        assert!(
+            self.core.lanes.iter().all(|lane| lane.ring.len() == 0),
+            "requests in rings"
+        );
+        let one = &self.counters.servers;
+        assert!(
+            one.iter()
+                .all(|server| server.in_queue.value() == 0 && server.out_queue.value() == 0),
+            "gauges"
+        );
+    }
+}
+
+pub(super) fn with_ejection(mut pool: Pool, failure_limit: u32, retry_after: Duration) -> Pool {
+    pool.ejection = Some(Ejection {
+        failure_limit,
+        retry_after,
+    });
+    pool
+}

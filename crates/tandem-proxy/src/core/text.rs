@@ -1,0 +1,80 @@
+//! What the proxy says by itself: errors first.
+//!
+//! Where twemproxy has a text that scripts may match, a pool of `nutcracker.yml` gets that text (the
+//! `-ERR Connection refused` family is the same for all pools); everything else says what is wrong and what would be
+//! right.
+
+use super::peer::How;
+
+/// Not authenticated; twemproxy's text has no full stop, Redis' has one.
+pub(super) const NOAUTH_TWEMPROXY: &[u8] = b"-NOAUTH Authentication required\r\n";
+/// As Redis says it.
+pub(super) const NOAUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
+/// A wrong password, in twemproxy's words.
+pub(super) const BAD_PASSWORD_TWEMPROXY: &[u8] = b"-ERR invalid password\r\n";
+/// A wrong password, in Redis' words.
+pub(super) const BAD_PASSWORD: &[u8] =
+    b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+/// AUTH where nothing is asked, in twemproxy's words.
+pub(super) const NO_PASSWORD_TWEMPROXY: &[u8] =
+    b"-ERR Client sent AUTH, but no password is set\r\n";
+/// AUTH where nothing is asked, in Redis' words.
+pub(super) const NO_PASSWORD: &[u8] =
+    b"-ERR AUTH <password> called without any password configured for the default \
+user. Are you sure your configuration is correct?\r\n";
+/// HELLO with a version that does not exist.
+pub(super) const NOPROTO: &[u8] = b"-NOPROTO unsupported protocol version\r\n";
+/// HELLO from one who has not given the password.
+pub(super) const HELLO_NOAUTH: &[u8] = b"-NOAUTH HELLO must be called with the client already authenticated, otherwise \
+the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+version at the same time\r\n";
+/// CLIENT SETNAME with a space.
+pub(super) const BAD_NAME: &[u8] =
+    b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+/// Arguments that make no sense.
+pub(super) const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
+/// No number where one should be.
+pub(super) const NOT_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+/// SELECT of another database than the pool's.
+pub(super) const OTHER_DATABASE: &[u8] =
+    b"-ERR SELECT: this proxy serves one database, number 0 to its clients; use \
+a pool of its own for another\r\n";
+/// Keys on different shards in a command that is not split.
+pub(super) const CROSS_SHARD: &[u8] =
+    b"-CROSSSLOT Keys in request are on different shards of this proxy and this \
+command cannot be split; give them a common hash tag, or ask for each key by itself\r\n";
+/// The whole connection cannot go on.
+pub(super) const CROSS_PROTOCOL: &[u8] = b"-ERR this looks like HTTP, not like Redis\r\n";
+
+/// A server that cannot be asked.
+pub(super) fn unreachable(how: How) -> &'static [u8] {
+    match how {
+        How::Eof => b"-ERR unknown\r\n",
+        How::Refused => b"-ERR Connection refused\r\n",
+        How::Reset => b"-ERR Connection reset by peer\r\n",
+        How::TimedOut => b"-ERR Connection timed out\r\n",
+        How::Unreachable => b"-ERR No route to host\r\n",
+        How::NoName => b"-ERR Host is down\r\n",
+        How::Protocol | How::Failed => b"-ERR Invalid argument\r\n",
+    }
+}
+
+/// `-ERR`, a prefix, a name as the client wrote it (cut and made harmless), a suffix.
+pub(super) fn about(prefix: &str, name: &[u8], suffix: &str) -> Vec<u8> {
+    const LONGEST: usize = 64;
+    let mut text = Vec::with_capacity(prefix.len() + suffix.len() + LONGEST + 8);
+    text.extend_from_slice(b"-ERR ");
+    text.extend_from_slice(prefix.as_bytes());
+    text.push(b'\'');
+    text.extend(name.iter().take(LONGEST).map(|&byte| {
+        if (0x20..0x7f).contains(&byte) {
+            byte
+        } else {
+            b'?'
+        }
+    }));
+    text.push(b'\'');
+    text.extend_from_slice(suffix.as_bytes());
+    text.extend_from_slice(b"\r\n");
+    text
+}

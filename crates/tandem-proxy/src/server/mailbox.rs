@@ -1,0 +1,66 @@
+//! What other threads have to say to a worker. Rare: looked at only when the waker says so.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use mio::Waker;
+
+use super::socket::Listener;
+use crate::core::{Peer, PoolSetup};
+
+/// A message to one worker.
+#[derive(Debug)]
+pub(super) enum Letter {
+    /// A name was looked up.
+    Resolved {
+        /// The lane that asked.
+        peer: Peer,
+        /// None: nobody knows it.
+        address: Option<SocketAddr>,
+    },
+    /// Pools replaced by others.
+    Reload(Box<Replacement>),
+    /// Stop accepting; end when all clients are gone, or then at the latest.
+    Drain(Instant),
+}
+
+/// What a reload changes for one worker.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    /// All pools from now on.
+    pub(super) pools: Vec<PoolSetup>,
+    /// Listening sockets for pools whose address is new, by index in `pools`.
+    pub(super) listeners: Vec<(usize, Listener)>,
+}
+
+/// A worker's letters.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    letters: Mutex<Vec<Letter>>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    pub(super) fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self {
+            letters: Mutex::new(Vec::new()),
+            waker,
+        })
+    }
+
+    /// Leaves a letter and wakes the worker.
+    pub(super) fn put(&self, letter: Letter) {
+        self.letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(letter);
+        // Fails only when the worker has closed its poller, and then nobody reads letters any more.
+        let _ = self.waker.wake();
+    }
+
+    /// Takes all letters.
+    pub(super) fn take(&self) -> Vec<Letter> {
+        std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,376 @@
+//! The proxy as a running thing: sockets bound, threads started, counters readable, pools replaceable.
+//!
+//! | module | does |
+//! |---|---|
+//! | `worker` | the loop of one thread |
+//! | `socket` | TCP and Unix sockets, listening and connecting |
+//! | `resolve` | names to addresses, on a thread of its own |
+//! | `mailbox` | letters from other threads to a worker |
+//!
+//! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
+//! request: each has its own listeners, connections to servers and core; what they share is which servers take part
+//! ([`crate::ejection`]) and counters that only their owner writes.
+
+mod mailbox;
+mod resolve;
+mod socket;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::core::{Core, PoolSetup};
+use crate::ejection::Ejector;
+use crate::settings::{Address, Pool};
+use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
+
+use mailbox::{Letter, Mailbox, Replacement};
+use resolve::{Resolver, first_address};
+use socket::Listener;
+use worker::Worker;
+
+/// How the proxy runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads; at least 1 is started.
+    pub threads: usize,
+    /// Clients over all threads; None: as many as descriptors allow, as twemproxy.
+    pub client_limit: Option<usize>,
+}
+
+impl Default for Options {
+    /// One thread, as twemproxy.
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            client_limit: None,
+        }
+    }
+}
+
+/// Why the proxy did not start. Nothing is left behind: the caller may try again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A pool's address cannot be listened on.
+    #[error("pool '{pool}': cannot listen on {listen}: {error}")]
+    Listen {
+        /// The pool.
+        pool: String,
+        /// Its address.
+        listen: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A pool's address is a name that nobody knows.
+    #[error("pool '{pool}': the name of {listen} cannot be resolved")]
+    Name {
+        /// The pool.
+        pool: String,
+        /// Its address.
+        listen: String,
+    },
+    /// The system gives no poller, thread or descriptor.
+    #[error("cannot start a proxy thread: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Why a reload changed nothing: everything goes on as before.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was changed: {0}")]
+pub struct ReloadError(#[from] StartError);
+
+/// One pool over all threads.
+#[derive(Debug, Clone)]
+struct Shared {
+    settings: Arc<Pool>,
+    ejector: Arc<Ejector>,
+    counters: Vec<Arc<PoolCounters>>,
+}
+
+/// A running proxy. Dropping it leaves its threads running; [`Running::drain`] ends them.
+#[derive(Debug)]
+pub struct Running {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    pools: Mutex<Vec<Shared>>,
+    /// One moment by both clocks, so that instants can be told as times.
+    base: (Instant, SystemTime),
+}
+
+impl Running {
+    /// Binds every pool's address and starts the threads.
+    ///
+    /// # Errors
+    /// An address cannot be had, or the system refuses a thread. Nothing runs then.
+    pub fn start(pools: Vec<Pool>, options: Options) -> Result<Self, StartError> {
+        let threads = options.threads.max(1);
+        let base = (Instant::now(), SystemTime::now());
+        let shared: Vec<Shared> = pools
+            .into_iter()
+            .map(|pool| share(pool, threads, base))
+            .collect();
+        let mut listeners = Vec::new();
+        listeners.resize_with(threads, Vec::new);
+        for (number, pool) in shared.iter().enumerate() {
+            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
+                listeners[thread].push((number, listener));
+            }
+        }
+        let limit = options
+            .client_limit
+            .unwrap_or_else(|| descriptors(&shared))
+            .div_ceil(threads);
+        let resolver = Resolver::start()?;
+        let mut workers = Vec::new();
+        let mut mailboxes = Vec::new();
+        for (thread, listeners) in listeners.into_iter().enumerate() {
+            let poll = mio::Poll::new()?;
+            let mailbox = Mailbox::new(mio::Waker::new(poll.registry(), worker::WAKER)?);
+            let setups: Vec<PoolSetup> = shared
+                .iter()
+                .map(|pool| pool.setup(thread, threads))
+                .collect();
+            let seed = seed(base.1, thread);
+            let core = Core::new(setups, seed, thread as u32, threads as u32, base.0);
+            workers.push(Worker::new(
+                poll,
+                core,
+                listeners,
+                mailbox.clone(),
+                resolver.clone(),
+                limit,
+            )?);
+            mailboxes.push(mailbox);
+        }
+        let mut running = Self {
+            threads: Vec::new(),
+            mailboxes,
+            pools: Mutex::new(shared),
+            base,
+        };
+        for (thread, worker) in workers.into_iter().enumerate() {
+            let spawned = std::thread::Builder::new()
+                .name(format!("proxy-{thread}"))
+                .spawn(move || worker.run());
+            match spawned {
+                Ok(handle) => running.threads.push(handle),
+                Err(error) => {
+                    running.drain(Duration::ZERO);
+                    running.join();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// What happened so far, summed over threads, in the order of the pools.
+    #[must_use]
+    pub fn statistics(&self) -> Vec<PoolStatistics> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().map(Shared::statistics).collect()
+    }
+
+    /// Replaces all pools. Clients of a pool whose name stays are kept, and go to its servers of the new settings
+    /// once they are owed nothing; listening sockets whose address stays are kept.
+    ///
+    /// # Errors
+    /// A new address cannot be had; nothing was changed.
+    pub fn reload(&self, pools: Vec<Pool>) -> Result<(), ReloadError> {
+        let threads = self.mailboxes.len();
+        let mut current = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared: Vec<Shared> = pools
+            .into_iter()
+            .map(|pool| inherit(&current, pool, threads, self.base))
+            .collect();
+        let mut listeners = Vec::new();
+        listeners.resize_with(threads, Vec::new);
+        for (number, pool) in shared.iter().enumerate() {
+            if current
+                .iter()
+                .any(|old| old.settings.listen == pool.settings.listen)
+            {
+                continue;
+            }
+            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
+                listeners[thread].push((number, listener));
+            }
+        }
+        for ((thread, mailbox), listeners) in self.mailboxes.iter().enumerate().zip(listeners) {
+            let pools = shared
+                .iter()
+                .map(|pool| pool.setup(thread, threads))
+                .collect();
+            mailbox.put(Letter::Reload(Box::new(Replacement { pools, listeners })));
+        }
+        *current = shared;
+        Ok(())
+    }
+
+    /// No new clients; those that are here go when they are owed nothing, and all of them after `within`.
+    pub fn drain(&self, within: Duration) {
+        let until = Instant::now() + within;
+        for mailbox in &self.mailboxes {
+            mailbox.put(Letter::Drain(until));
+        }
+    }
+
+    /// Waits until every thread has ended.
+    pub fn join(self) {
+        for thread in self.threads {
+            // A thread that panicked has said so itself; the others still have to be waited for.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The part of one thread. Connections to servers are shared out, not multiplied.
+    fn setup(&self, thread: usize, threads: usize) -> PoolSetup {
+        let all = self.settings.server_connections.max(1) as usize;
+        let more = usize::from(thread < all % threads);
+        PoolSetup {
+            settings: self.settings.clone(),
+            ejector: self.ejector.clone(),
+            counters: self.counters[thread].clone(),
+            connections: (all / threads + more).max(1) as u32,
+        }
+    }
+
+    fn statistics(&self) -> PoolStatistics {
+        let servers = self
+            .settings
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(at, server)| ServerStatistics {
+                name: server.name.clone(),
+                server_ejected_at: self.ejector.ejected_at_us(at),
+                ..ServerStatistics::default()
+            });
+        let mut sum = PoolStatistics {
+            name: self.settings.name.clone(),
+            server_ejects: self.ejector.ejects(),
+            servers: servers.collect(),
+            ..PoolStatistics::default()
+        };
+        for counters in &self.counters {
+            sum.add(counters);
+        }
+        sum
+    }
+}
+
+fn share(pool: Pool, threads: usize, (base, wall): (Instant, SystemTime)) -> Shared {
+    let settings = Arc::new(pool);
+    let wall_us = wall
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64);
+    let servers = settings.servers.len();
+    Shared {
+        ejector: Arc::new(Ejector::new(settings.clone(), base, wall_us)),
+        counters: (0..threads)
+            .map(|_| Arc::new(PoolCounters::new(servers)))
+            .collect(),
+        settings,
+    }
+}
+
+/// A pool after a reload: unchanged it is the same one, and while its servers have the same names its counters go on.
+fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, SystemTime)) -> Shared {
+    let Some(old) = current.iter().find(|old| old.settings.name == pool.name) else {
+        return share(pool, threads, base);
+    };
+    if *old.settings == pool {
+        return old.clone();
+    }
+    let names = |pool: &Pool| -> Vec<String> {
+        pool.servers
+            .iter()
+            .map(|server| server.name.clone())
+            .collect()
+    };
+    let same_servers = names(&old.settings) == names(&pool);
+    let mut new = share(pool, threads, base);
+    if same_servers {
+        new.counters = old.counters.clone();
+    }
+    new
+}
+
+/// A listener of one pool for each thread.
+fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
+    let failed = |listen: String, error| StartError::Listen {
+        pool: pool.name.clone(),
+        listen,
+        error,
+    };
+    match &pool.listen {
+        Address::Tcp { host, port } => {
+            let listen = format!("{host}:{port}");
+            let Some(address) = first_address(host, *port) else {
+                return Err(StartError::Name {
+                    pool: pool.name.clone(),
+                    listen,
+                });
+            };
+            bind_tcp(address, pool, threads).map_err(|error| failed(listen, error))
+        }
+        Address::Unix { path, mode } => {
+            let bound = || -> io::Result<Vec<Listener>> {
+                let first = socket::listen_unix(path, *mode)?;
+                (0..threads)
+                    .map(|_| {
+                        Ok(Listener::Unix(mio::net::UnixListener::from_std(
+                            first.try_clone()?,
+                        )))
+                    })
+                    .collect()
+            };
+            bound().map_err(|error| failed(path.display().to_string(), error))
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, pool: &Pool, threads: usize) -> io::Result<Vec<Listener>> {
+    let shared = threads > 1;
+    if shared {
+        socket::probe_tcp(address)?;
+    }
+    (0..threads)
+        .map(|_| {
+            let listener = socket::listen_tcp(address, pool.backlog, shared)?;
+            Ok(Listener::Tcp {
+                listener: mio::net::TcpListener::from_std(listener),
+                keepalive: pool.keepalive,
+            })
+        })
+        .collect()
+}
+
+/// twemproxy's limit of clients: the descriptors of the process without those for servers, listeners and 32 more.
+fn descriptors(pools: &[Shared]) -> usize {
+    let all = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
+    let own: u64 = pools
+        .iter()
+        .map(|pool| {
+            u64::from(pool.settings.server_connections) * pool.settings.servers.len() as u64 + 1
+        })
+        .sum();
+    usize::try_from(all.saturating_sub(own + 32))
+        .unwrap_or(usize::MAX)
+        .max(1)
+}
+
+/// Something that differs from start to start and thread to thread, for `random` placement.
+fn seed(now: SystemTime, thread: usize) -> u32 {
+    let nanos = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    nanos.rotate_left(16) ^ (thread as u32).wrapping_mul(0x9e37_79b9)
+}

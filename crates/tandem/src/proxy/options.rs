@@ -1,0 +1,251 @@
+//! The command line of nutcracker, with the options of this program beside it.
+//!
+//! Values are checked here and not by the argument parser, by nutcracker's rules and in its words: scripts may look
+//! at them, and at the exit code 1.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+use tandem_config::nutcracker::number;
+
+/// nutcracker's bounds of `-m`.
+const MBUF_MIN: u32 = 512;
+const MBUF_MAX: u32 = 16_777_216;
+/// More threads than this are a mistake.
+const THREADS_MAX: u32 = 256;
+
+/// Options of `tandem proxy`; letters and long forms are nutcracker's as far as it has them.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    disable_version_flag = true,
+    args_override_self = true,
+    infer_long_args = true
+)]
+pub(crate) struct ProxyArgs {
+    /// Say how to call this, and end.
+    #[arg(short, long)]
+    help: bool,
+    /// Say the version, and end.
+    #[arg(short = 'V', long)]
+    version: bool,
+    /// Check the file and end: 0 valid, 1 invalid, as nutcracker says it.
+    #[arg(short, long)]
+    test_conf: bool,
+    /// Go on without the terminal.
+    #[arg(short, long)]
+    daemonize: bool,
+    /// Describe the statistics, and end.
+    #[arg(short = 'D', long)]
+    describe_stats: bool,
+    /// How much is logged, from 0 to 11.
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value = "5",
+        allow_hyphen_values = true
+    )]
+    verbose: OsString,
+    /// Where the log goes.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/var/log/nutcracker/nutcracker.log",
+        allow_hyphen_values = true
+    )]
+    output: PathBuf,
+    /// The configuration file.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/nutcracker/nutcracker.yml",
+        allow_hyphen_values = true
+    )]
+    conf_file: PathBuf,
+    /// Port of the statistics.
+    #[arg(
+        short,
+        long,
+        value_name = "PORT",
+        default_value = "22222",
+        allow_hyphen_values = true
+    )]
+    stats_port: OsString,
+    /// Address of the statistics.
+    #[arg(
+        short = 'a',
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0",
+        allow_hyphen_values = true
+    )]
+    stats_addr: String,
+    /// Accepted for nutcracker's sake, in milliseconds: statistics are never older than the question.
+    #[arg(
+        short = 'i',
+        long,
+        value_name = "MSEC",
+        default_value = "30000",
+        allow_hyphen_values = true
+    )]
+    stats_interval: OsString,
+    /// Where the process id is written, with --daemonize only.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/run/nutcracker/nutcracker.pid",
+        allow_hyphen_values = true
+    )]
+    pid_file: PathBuf,
+    /// Accepted for nutcracker's sake: keys up to 64 KiB and values of any size pass without it.
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        default_value = "16384",
+        allow_hyphen_values = true
+    )]
+    mbuf_size: OsString,
+    /// How many threads carry requests.
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: OsString,
+    /// With --test-conf: which share of the keys lives elsewhere than by this older file; 3 if any does.
+    #[arg(long, value_name = "OLD", requires = "test_conf")]
+    diff: Option<PathBuf>,
+    /// Let SIGUSR1 apply a file that moves keys to other servers.
+    #[arg(long)]
+    accept_move: bool,
+    /// Serve the statistics for Prometheus over HTTP on this address and port.
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
+    /// nutcracker passes over words that are no options.
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Any of `-h`, `-V`, `-D`: say this on standard error.
+    Say {
+        usage: bool,
+        statistics: bool,
+    },
+    /// `-t`.
+    Test {
+        conf: PathBuf,
+        diff: Option<PathBuf>,
+        accept_move: bool,
+    },
+    Run(RunOptions),
+}
+
+/// How to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunOptions {
+    pub(super) conf: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) verbosity: u32,
+    pub(super) stats: (String, u16),
+    pub(super) metrics: Option<String>,
+    /// Present exactly with `-d`.
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) threads: usize,
+    pub(super) accept_move: bool,
+    /// `-m` was given, and something else than the default.
+    pub(super) mbuf_given: bool,
+}
+
+/// A call that nutcracker refuses, in its words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nutcracker: {0}")]
+pub(super) struct Refused(String);
+
+/// Arguments for the name `nutcracker`.
+#[derive(Debug, clap::Parser)]
+#[command(name = "nutcracker")]
+struct Alias {
+    #[command(flatten)]
+    args: ProxyArgs,
+}
+
+impl ProxyArgs {
+    /// The arguments of a process that was called `nutcracker`; nothing for any other name.
+    pub(crate) fn of_alias(
+        words: impl IntoIterator<Item = OsString>,
+    ) -> Option<Result<Self, clap::Error>> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        let called = Path::new(words.first()?).file_name()?;
+        (called == "nutcracker").then(|| Alias::try_parse_from(words).map(|alias| alias.args))
+    }
+
+    /// What these arguments ask for.
+    ///
+    /// # Errors
+    /// What nutcracker refuses; it ends with 1 then.
+    pub(super) fn job(self) -> Result<Job, Refused> {
+        let wanted = |text: &OsString, letter: char| {
+            numeric(text).ok_or_else(|| Refused(format!("option -{letter} requires a number")))
+        };
+        let verbosity = wanted(&self.verbose, 'v')?;
+        let port = wanted(&self.stats_port, 's')?;
+        let stats_port = u16::try_from(port)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| Refused(format!("option -s value {port} is not a valid port")))?;
+        wanted(&self.stats_interval, 'i')?;
+        let mbuf = numeric(&self.mbuf_size)
+            .filter(|size| *size > 0)
+            .ok_or_else(|| Refused("option -m requires a non-zero number".to_owned()))?;
+        if !(MBUF_MIN..=MBUF_MAX).contains(&mbuf) {
+            return Err(Refused(format!(
+                "mbuf chunk size must be between {MBUF_MIN} and {MBUF_MAX} bytes"
+            )));
+        }
+        let threads = numeric(&self.threads)
+            .filter(|threads| (1..=THREADS_MAX).contains(threads))
+            .and_then(|threads| usize::try_from(threads).ok())
+            .ok_or_else(|| {
+                Refused(format!(
+                    "option --threads requires a number from 1 to {THREADS_MAX}"
+                ))
+            })?;
+        if self.help || self.version || self.describe_stats {
+            return Ok(Job::Say {
+                usage: self.help,
+                statistics: self.describe_stats,
+            });
+        }
+        if self.test_conf {
+            return Ok(Job::Test {
+                conf: self.conf_file,
+                diff: self.diff,
+                accept_move: self.accept_move,
+            });
+        }
+        Ok(Job::Run(RunOptions {
+            conf: self.conf_file,
+            log: self.output,
+            verbosity,
+            stats: (self.stats_addr, stats_port),
+            metrics: self.metrics,
+            pid_file: self.daemonize.then_some(self.pid_file),
+            threads,
+            accept_move: self.accept_move,
+            mbuf_given: mbuf != MBUF_DEFAULT,
+        }))
+    }
+}
+
+/// nutcracker's default of `-m`.
+const MBUF_DEFAULT: u32 = 16_384;
+
+/// As nutcracker counts, overflow included.
+fn numeric(text: &OsString) -> Option<u32> {
+    number(text.to_str()?).map(|(value, _)| value)
+}

@@ -1,0 +1,240 @@
+//! The loop around the threads that carry requests: signals, the ports of the statistics, a changed file, the end.
+//!
+//! Nothing here touches a request. What takes long (a name server, a drain) delays statistics and signals at most.
+
+use std::future::pending;
+use std::io;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tandem_proxy::server::Running;
+use tandem_proxy::settings::Pool;
+use tandem_proxy::statistics::PoolStatistics;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::log::Log;
+use super::options::RunOptions;
+use super::serve::Port;
+use super::stats::{self, Moment};
+use super::{DONE, FAILED, change, load};
+
+/// How long TERM lets requests finish.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The signals that mean something to nutcracker, and TERM, which here means something too.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    user1: Signal,
+    user2: Signal,
+    louder: Signal,
+    quieter: Signal,
+}
+
+impl Signals {
+    /// Takes them over from the kernel's defaults. Needs a runtime.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            louder: signal(SignalKind::from_raw(libc::SIGTTIN))?,
+            quieter: signal(SignalKind::from_raw(libc::SIGTTOU))?,
+        })
+    }
+}
+
+/// What carries requests.
+enum Engine {
+    Serving(Running),
+    /// It lets requests finish, on a thread that waits for it. The numbers are those of the moment before.
+    Draining {
+        last: Vec<PoolStatistics>,
+        ended: oneshot::Receiver<()>,
+    },
+}
+
+impl Engine {
+    fn statistics(&self) -> Vec<PoolStatistics> {
+        match self {
+            Self::Serving(running) => running.statistics(),
+            Self::Draining { last, .. } => last.clone(),
+        }
+    }
+
+    /// The end of the drain, if one has begun.
+    async fn ended(&mut self) {
+        match self {
+            Self::Serving(_) => pending().await,
+            // An error is the end of the waiting thread too.
+            Self::Draining { ended, .. } => drop(ended.await),
+        }
+    }
+
+    /// Begins to drain. The waiting is done on a thread of its own: a second signal must find us awake.
+    fn drain(self) -> Self {
+        let running = match self {
+            Self::Serving(running) => running,
+            draining @ Self::Draining { .. } => return draining,
+        };
+        let last = running.statistics();
+        let (done, ended) = oneshot::channel();
+        running.drain(DRAIN_WITHIN);
+        // Without a thread the sender is dropped with the closure, which ends the loop at once.
+        let _ = std::thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                running.join();
+                // The loop may have ended meanwhile.
+                let _ = done.send(());
+            });
+        Self::Draining { last, ended }
+    }
+}
+
+/// The process while it serves.
+pub(super) struct Shell {
+    options: RunOptions,
+    log: Log,
+    /// What is served now.
+    pools: Vec<Pool>,
+    stats: Port,
+    metrics: Option<Port>,
+    source: String,
+    started: Instant,
+}
+
+impl Shell {
+    pub(super) fn new(
+        options: RunOptions,
+        log: Log,
+        pools: Vec<Pool>,
+        stats: Port,
+        metrics: Option<Port>,
+    ) -> Self {
+        Self {
+            options,
+            log,
+            pools,
+            stats,
+            metrics,
+            source: host_name(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Serves until a signal ends it; the exit code. Needs a [`tokio::task::LocalSet`].
+    pub(super) async fn live(mut self, running: Running, mut signals: Signals) -> u8 {
+        let mut engine = Engine::Serving(running);
+        loop {
+            tokio::select! {
+                biased;
+                _ = signals.interrupt.recv() => {
+                    self.log.notice("signal 2 (SIGINT) received, ending at once");
+                    return FAILED;
+                }
+                _ = signals.terminate.recv() => {
+                    if matches!(engine, Engine::Draining { .. }) {
+                        self.log.notice("signal 15 (SIGTERM) received again, ending at once");
+                        return FAILED;
+                    }
+                    self.log.notice("signal 15 (SIGTERM) received, letting requests finish");
+                    engine = engine.drain();
+                }
+                () = engine.ended() => return DONE,
+                _ = signals.hang_up.recv() => {
+                    self.log.notice("signal 1 (SIGHUP) received, reopening log file");
+                    self.log.reopen();
+                }
+                _ = signals.louder.recv() => {
+                    let level = self.log.up();
+                    self.log.error(&format!("signal 21 (SIGTTIN) received, up log level to {level}"));
+                }
+                _ = signals.quieter.recv() => {
+                    let level = self.log.down();
+                    self.log.error(&format!("signal 22 (SIGTTOU) received, down log level to {level}"));
+                }
+                _ = signals.user1.recv() => match &engine {
+                    Engine::Serving(running) => self.read_again(running),
+                    Engine::Draining { .. } => self.log.notice("signal 10 (SIGUSR1) received, and the end is near"),
+                },
+                _ = signals.user2.recv() => self.log.notice("signal 12 (SIGUSR2) received"),
+                talk = self.stats.next() => {
+                    let text = stats::object(&self.moment(), &engine.statistics());
+                    tokio::task::spawn_local(talk.tell(text));
+                }
+                talk = next(self.metrics.as_ref()) => {
+                    let text = stats::metrics(&self.moment(), &engine.statistics());
+                    tokio::task::spawn_local(talk.answer(text));
+                }
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            source: self.source.clone(),
+            uptime_s: self.started.elapsed().as_secs(),
+            timestamp_s: Timestamp::now().as_second(),
+        }
+    }
+
+    /// SIGUSR1. Whatever is wrong, what is served stays as it is.
+    fn read_again(&mut self, running: &Running) {
+        let conf = self.options.conf.display();
+        self.log.notice(&format!(
+            "signal 10 (SIGUSR1) received, reading {conf} again"
+        ));
+        let (pools, warnings) = match load::load(&self.options.conf) {
+            Ok(loaded) => loaded,
+            Err(refused) => {
+                for line in refused.lines() {
+                    self.log.error(&line);
+                }
+                self.log
+                    .error(&format!("{conf} is refused; nothing was changed"));
+                return;
+            }
+        };
+        for warning in warnings {
+            self.log.warning(&warning);
+        }
+        if pools == self.pools {
+            self.log.notice("nothing in it has changed");
+            return;
+        }
+        let moves = change::moves(&self.pools, &pools);
+        for moved in &moves {
+            self.log.warning(&moved.to_string());
+        }
+        if !moves.is_empty() && !self.options.accept_move {
+            self.log.error(&format!("{conf} is refused because it moves keys; nothing was changed. Without --accept-move a restart is what applies it"));
+            return;
+        }
+        match running.reload(pools.clone()) {
+            Ok(()) => {
+                self.pools = pools;
+                self.log.notice(&format!("{conf} is applied"));
+            }
+            Err(error) => self.log.error(&format!(
+                "{conf} is not applied: {error}; nothing was changed"
+            )),
+        }
+    }
+}
+
+async fn next(port: Option<&Port>) -> super::serve::Talk {
+    match port {
+        Some(port) => port.next().await,
+        None => pending().await,
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
