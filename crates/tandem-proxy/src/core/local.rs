@@ -315,7 +315,7 @@ impl Core {
                 match name {
                     Some(name) if !name.is_empty() => self.say_bulk(index, &name),
                     Some(_) | None if self.desk.clients[index as usize].resp3 => {
-                        self.desk.say(index, b"_\r\n")
+                        self.desk.say(index, b"_\r\n");
                     }
                     Some(_) | None => self.desk.say(index, b"$-1\r\n"),
                 }
