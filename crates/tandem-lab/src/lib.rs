@@ -11,6 +11,8 @@
 //! - [`golden`]: recorded exchanges with a real Sentinel, and their comparison with any other;
 //! - [`arrangement`]: the same pair of servers kept available by tandem, by keepalived or by Sentinel;
 //! - [`interop`]: `tandem vrrp` beside the real keepalived;
+//! - [`proxy`]: nutcracker, haproxy and `tandem proxy` in front of servers, and the loads that judge and measure them;
+//! - [`usage`]: processor time, memory and descriptors of a process;
 //! - [`bench`]: runs each fault on each arrangement and prints the comparison.
 //!
 //! It starts the `tandem` binary by path and shares no code with it, so a defect in the product cannot hide in the
@@ -20,16 +22,20 @@
 
 pub mod arrangement;
 pub mod bench;
+pub mod chance;
 pub mod client;
 pub mod fake;
 pub mod fleet;
 pub mod golden;
 pub mod interop;
+mod named;
 pub mod ns;
 pub mod poll;
 pub mod process;
+pub mod proxy;
 pub mod resp;
 pub mod server;
+pub mod usage;
 pub mod wire;
 
 use std::io::Write;

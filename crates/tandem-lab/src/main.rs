@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tandem_lab::bench::{Contestant, Plan, Scenario, render, run, sentinel};
+use tandem_lab::arrangement::Fault;
+use tandem_lab::bench::{Contestant, Plan, Scenario, proxy, proxy_failover, render, run, sentinel};
 use tandem_lab::fleet::Program;
 use tandem_lab::ns::ensure_capable;
 use tandem_lab::server::Flavour;
@@ -30,6 +31,10 @@ enum Bench {
     Failover(Failover),
     /// Real redis-sentinel and `tandem sentinel` through the same troubles, and fleets of both.
     Sentinel(Sentinel),
+    /// What a proxy costs: nutcracker, haproxy and `tandem proxy` beside redis-server asked directly.
+    Proxy(Proxy),
+    /// What clients behind a proxy notice when the primary of a pair is killed or moved.
+    ProxyFailover(ProxyFailover),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +84,38 @@ struct Sentinel {
     results: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Proxy {
+    /// Rounds.
+    #[arg(long, default_value_t = 9)]
+    runs: u32,
+    /// Only these rows: set-1, get-1, set-16, get-16, set-64, get-64, mget, memory, calls, latency, large.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<proxy::Row>,
+    /// Only these: nutcracker, haproxy, tandem, tandem-2. The server itself always takes part.
+    #[arg(long, value_delimiter = ',')]
+    on: Vec<proxy::Contestant>,
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "proxy-results.jsonl")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ProxyFailover {
+    /// Runs of each proxy under each fault.
+    #[arg(long, default_value_t = 20)]
+    runs: u32,
+    /// Only these faults: kill, switchover.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Fault>,
+    /// Only these: tandem, nutcracker-vip.
+    #[arg(long, value_delimiter = ',')]
+    on: Vec<proxy_failover::Contestant>,
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "proxy-failover-results.jsonl")]
+    results: PathBuf,
+}
+
 impl Sentinel {
     fn scenarios(&self) -> Result<Vec<sentinel::Scenario>, String> {
         let mut scenarios = Vec::new();
@@ -107,6 +144,8 @@ fn main() -> ExitCode {
     let table = match bench {
         Bench::Failover(args) => failover(args),
         Bench::Sentinel(args) => sentinels(args),
+        Bench::Proxy(args) => proxies(args),
+        Bench::ProxyFailover(args) => proxy_failovers(args),
     };
     match table {
         Ok(table) => {
@@ -134,6 +173,46 @@ fn sentinels(args: Sentinel) -> anyhow::Result<String> {
         results: args.results,
     };
     Ok(sentinel::render(&sentinel::run(&plan)?))
+}
+
+fn proxies(args: Proxy) -> anyhow::Result<String> {
+    let plan = proxy::Plan {
+        runs: args.runs,
+        rows: if args.only.is_empty() {
+            proxy::Row::all()
+        } else {
+            args.only
+        },
+        contestants: if args.on.is_empty() {
+            proxy::Contestant::available()
+        } else {
+            args.on
+        },
+        results: args.results,
+    };
+    Ok(proxy::render(&proxy::run(&plan)?))
+}
+
+fn proxy_failovers(args: ProxyFailover) -> anyhow::Result<String> {
+    let known = proxy_failover::FAULTS;
+    if let Some(other) = args.only.iter().find(|fault| !known.contains(fault)) {
+        anyhow::bail!("`{other}` is no fault of this benchmark; there are kill, switchover");
+    }
+    let plan = proxy_failover::Plan {
+        runs: args.runs,
+        faults: if args.only.is_empty() {
+            known.to_vec()
+        } else {
+            args.only
+        },
+        contestants: if args.on.is_empty() {
+            proxy_failover::Contestant::ALL.to_vec()
+        } else {
+            args.on
+        },
+        results: args.results,
+    };
+    Ok(proxy_failover::render(&proxy_failover::run(&plan)?))
 }
 
 fn failover(args: Failover) -> anyhow::Result<String> {

@@ -80,13 +80,7 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|fault| fault.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|fault| fault.name()).collect();
-                format!("no fault `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("fault", &Self::ALL, Self::name, name)
     }
 }
 

@@ -179,7 +179,8 @@ advert_interval = "{advert_interval}"
         )
     }
 
-    fn secret(&self, side: Side) -> PathBuf {
+    /// The file with the secret that the daemons share, once a side's are started.
+    pub(crate) fn secret(&self, side: Side) -> PathBuf {
         self.pair.host(side).dir().join("secret")
     }
 }

@@ -4,11 +4,14 @@
 //! on where it stopped. tandem runs on: the next fault hits the pair that the last one left. The peers start afresh
 //! for every run, because by hand-made set-ups only the first failover is promised.
 //!
-//! [`sentinel`] is the other benchmark, of Sentinels alone.
+//! [`sentinel`] is the benchmark of Sentinels alone, [`proxy`] and
+//! [`proxy_failover`] those of proxies.
 
 mod lines;
 mod measure;
 mod outcome;
+pub mod proxy;
+pub mod proxy_failover;
 mod scenario;
 pub mod sentinel;
 mod stall;
@@ -110,16 +113,7 @@ impl std::str::FromStr for Contestant {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|contestant| contestant.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL
-                    .iter()
-                    .map(|contestant| contestant.name())
-                    .collect();
-                format!("no arrangement `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("arrangement", &Self::ALL, Self::name, name)
     }
 }
 

@@ -103,13 +103,7 @@ impl FromStr for Scenario {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::all()
-            .into_iter()
-            .find(|scenario| scenario.to_string() == name)
-            .ok_or_else(|| {
-                let names: Vec<String> = Self::all().iter().map(ToString::to_string).collect();
-                format!("no fault `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("fault", &Self::all(), |one| one, name)
     }
 }
 

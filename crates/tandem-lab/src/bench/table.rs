@@ -142,7 +142,13 @@ fn troubles(cell: &[&Outcome]) -> String {
     text
 }
 
-fn align(grid: &[Vec<String>]) -> String {
+/// Of sorted values the middle one; of an even number the lower, so that it is one that was seen.
+pub(super) fn median(sorted: &[f64]) -> Option<f64> {
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
+}
+
+/// A grid as text, each column as wide as its widest cell.
+pub(super) fn align(grid: &[Vec<String>]) -> String {
     let width = |column: usize| {
         grid.iter()
             .map(|row| row[column].chars().count())

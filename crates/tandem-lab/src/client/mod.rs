@@ -289,7 +289,7 @@ pub(crate) fn sentinel_answer(reply: &Reply) -> anyhow::Result<SocketAddr> {
 }
 
 /// The kinds of error that a client can tell apart, in short words.
-fn kind(error: &io::Error) -> &'static str {
+pub(crate) fn kind(error: &io::Error) -> &'static str {
     match error.kind() {
         // The kernel reports an expired SO_RCVTIMEO as "would block".
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "timed out",

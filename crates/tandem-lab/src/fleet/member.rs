@@ -100,10 +100,7 @@ impl FromStr for Program {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|program| program.name() == name)
-            .ok_or_else(|| format!("no Sentinel `{name}`; there are real and tandem"))
+        crate::named::parse("Sentinel", &Self::ALL, Self::name, name)
     }
 }
 

@@ -69,10 +69,7 @@ impl FromStr for Trouble {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|trouble| trouble.name() == name)
-            .ok_or_else(|| format!("no trouble `{name}`"))
+        crate::named::parse("trouble", &Self::ALL, Self::name, name)
     }
 }
 

@@ -80,12 +80,6 @@ impl std::str::FromStr for Flavour {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|flavour| flavour.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::ALL.iter().map(|flavour| flavour.name()).collect();
-                format!("no server `{name}`; there are {}", names.join(", "))
-            })
+        crate::named::parse("server", &Self::ALL, Self::name, name)
     }
 }

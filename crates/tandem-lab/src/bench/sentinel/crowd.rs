@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Outcome;
 use crate::fake::{Crowd, Fake};
 use crate::fleet::{Member, Program};
 use crate::ns::Lab;
 use crate::poll;
-use crate::process::stat_field;
 use crate::resp::Reply;
 use crate::server::{Server, Settings};
+use crate::usage;
 
 const FIRST_PORT: u16 = 10_000;
 /// For all groups to be known. A redis-sentinel rewrites and syncs its whole file for each of the replicas, one after
@@ -25,9 +24,6 @@ const REST: Duration = Duration::from_secs(12);
 const SPAN: Duration = Duration::from_secs(30);
 /// Two connections for each endpoint, and as many for who answers.
 const FILES: u64 = 20_000;
-/// Fields of `/proc/PID/stat`, proc(5): processor time in user and in kernel mode, in ticks of 10 ms.
-const TIMES: [usize; 2] = [14, 15];
-const TICK: Duration = Duration::from_millis(10);
 
 /// Runs one Sentinel over so many groups.
 ///
@@ -38,11 +34,7 @@ pub(super) fn measure(
     groups: usize,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit
-        .maximum
-        .map_or(Some(FILES), |most| Some(most.min(FILES)));
-    setrlimit(Resource::Nofile, limit)?;
+    usage::allow_descriptors(FILES)?;
 
     let lab = Lab::builder()
         .host("groups", "10.0.0.1/24")
@@ -88,12 +80,12 @@ pub(super) fn measure(
     std::thread::sleep(REST);
 
     let pid = member.process().context("it was started")?.pid();
-    let before = (Instant::now(), processor(pid)?);
+    let before = (Instant::now(), usage::processor(pid)?);
     std::thread::sleep(SPAN);
-    let after = (Instant::now(), processor(pid)?);
-    let used = (after.1 - before.1).as_secs_f64();
+    let after = (Instant::now(), usage::processor(pid)?);
+    let used = after.1.saturating_sub(before.1).as_secs_f64();
     outcome.cpu_percent = used / (after.0 - before.0).as_secs_f64() * 100.0;
-    outcome.memory_mib = memory_kib(pid)? / 1024.0;
+    outcome.memory_mib = usage::resident_bytes(pid)? as f64 / f64::from(1 << 20);
     ensure!(
         known(&member)? == groups,
         "it lost groups while it was measured"
@@ -112,23 +104,4 @@ fn known(member: &Member) -> anyhow::Result<usize> {
         .lines()
         .filter(|line| line.contains(",status=ok,") && line.contains(&replicas))
         .count())
-}
-
-fn processor(pid: u32) -> anyhow::Result<Duration> {
-    let ticks = TIMES.map(|field| stat_field(pid, field));
-    let sum: u64 = ticks
-        .into_iter()
-        .sum::<Option<u64>>()
-        .context("the Sentinel is gone")?;
-    Ok(TICK * u32::try_from(sum)?)
-}
-
-fn memory_kib(pid: u32) -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("the kernel tells no VmRSS")?;
-    let number = line.split_whitespace().next().unwrap_or_default();
-    number.parse().context("VmRSS")
 }

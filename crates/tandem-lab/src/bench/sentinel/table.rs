@@ -1,6 +1,7 @@
 //! The table: a row for each scenario and figure, a column for each program, medians with the worst run beside.
 
 use super::{Outcome, Scenario};
+use crate::bench::table::median;
 use crate::fleet::Program;
 
 /// A figure of an outcome: its label, and how it is read.
@@ -85,12 +86,10 @@ fn good(outcomes: &[Outcome], scenario: Scenario, program: Option<Program>) -> V
 fn cell(outcomes: &[&Outcome], of: fn(&Outcome) -> f64) -> String {
     let mut values: Vec<f64> = outcomes.iter().map(|outcome| of(outcome)).collect();
     values.sort_by(f64::total_cmp);
-    let Some(worst) = values.last() else {
-        return "-".to_owned();
-    };
-    // Of an even number the lower middle: a value that was seen.
-    let median = values[(values.len() - 1) / 2];
-    format!("{} / {}", short(median), short(*worst))
+    match (median(&values), values.last()) {
+        (Some(median), Some(worst)) => format!("{} / {}", short(median), short(*worst)),
+        _ => "-".to_owned(),
+    }
 }
 
 /// One decimal below 100, none above.
