@@ -6,10 +6,9 @@
 
 mod cli;
 mod demo;
+mod durable;
 mod files;
-#[allow(dead_code, unused_imports)]
 mod linux;
-#[allow(dead_code)]
 mod redis;
 mod run;
 mod sentinel;

@@ -36,6 +36,7 @@ use tandem_core::sentinel::{Sentinel, SentinelId};
 use tokio_rustls::TlsConnector;
 
 use crate::cli::SentinelVerb;
+use crate::durable;
 use crate::files::HostFiles;
 use crate::linux::sys;
 use crate::service;
@@ -236,7 +237,7 @@ fn assemble(
         .render(&conf)
         .map_err(|error| Refused::Usage(error.to_string()))?;
     // Redis does the same: a sentinel whose file cannot be written must not vote.
-    file::replace(path, &text).map_err(|error| {
+    durable::replace(path, &text).map_err(|error| {
         Refused::Host(format!(
             "Sentinel config file {} is not writable: {error}. Exiting...",
             path.display()
