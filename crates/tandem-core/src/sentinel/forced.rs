@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sentinel::failover::{needed, superseded};
+use crate::sentinel::election::{needed, superseded};
 use crate::sentinel::ids::ElectionEpoch;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Failover, Group, GroupId};
