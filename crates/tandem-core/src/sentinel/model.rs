@@ -285,6 +285,8 @@ pub struct Primary {
     /// The last lineage seen of it before it restarted.
     pub before_reboot: Option<Lineage>,
     /// Its keys then.
+    /// `master_host:master_port`, while it says that it is a replica.
+    pub follows: Option<Endpoint>,
     pub keys_before: u64,
     /// There is proof since then that its process is gone.
     pub gone: Option<Instant>,
@@ -310,6 +312,7 @@ impl Primary {
             data_gone: None,
         }
     }
+            follows: None,
 }
 
 /// How far a replica is on its way to a new primary.

@@ -5,4 +5,5 @@ mod rules;
 mod server;
 mod stories;
 mod view;
+mod stranded;
 mod world;
