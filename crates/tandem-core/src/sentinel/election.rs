@@ -4,11 +4,11 @@
 
 use crate::sentinel::events::Kind;
 use crate::sentinel::failover::{Abort, Next, SIMULATED_FAILURE};
-use crate::sentinel::forced::Forced;
+use crate::sentinel::forced::{Forced, taken};
 use crate::sentinel::ids::ConfigEpoch;
 use crate::sentinel::io::Output;
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Failover, Group, GroupId, Link, Stage};
+use crate::sentinel::model::{Failover, Group, GroupId, Stage};
 
 impl Sentinel {
     pub(super) fn advance_election(&mut self, id: GroupId) -> Next {
@@ -51,7 +51,7 @@ impl Sentinel {
             .election_timeout
             .min(group.settings.failover_timeout);
         let end = failover.stage_since + limit;
-        let lost = superseded(group, failover)
+        let lost = self.superseded(group, failover)
             || group.all_ours() && self.count(group, failover, needed(group)).lost;
         if lost || now >= end {
             self.abort(id, Abort::NotElected);
@@ -60,15 +60,28 @@ impl Sentinel {
         Next::Wait(Some(end))
     }
 
+    /// A newer election of this group, or its outcome, is known; where no majority voted, also one of the same number.
+    pub(super) fn superseded(&self, group: &Group, failover: &Failover) -> bool {
+        let voted = group.leader_epoch > failover.epoch;
+        let won = group.config_epoch >= ConfigEpoch::won(failover.epoch);
+        let seen = group.peers.values().any(|peer| {
+            peer.vote
+                .as_ref()
+                .is_some_and(|(_, epoch)| *epoch > failover.epoch)
+        });
+        let rivalled = failover.by_word && taken(group, failover, &self.id);
+        voted || won || seen || rivalled
+    }
+
     /// How our election stands.
     pub(super) fn count(&self, group: &Group, failover: &Failover, needed: usize) -> Count {
         let epoch = failover.epoch;
         let own = group.leader.as_ref() == Some(&self.id)
             && group.leader_epoch == epoch
             && self.saver.holds(group.vote_saved);
-        let pending_own = !own && group.leader_epoch == epoch && !self.saver.is_failing();
+        let own_open = !own && group.leader_epoch == epoch && !self.saver.is_failing();
         let mut votes = usize::from(own);
-        let mut open = usize::from(pending_own);
+        let mut open = usize::from(own_open);
         for peer in group.peers.values() {
             match &peer.vote {
                 Some((leader, voted)) if *voted == epoch => {
@@ -77,17 +90,18 @@ impl Sentinel {
                 // It voted in a later election already, so not in ours any more.
                 Some((_, voted)) if *voted > epoch => {}
                 Some(_) | None => {
-                    let answered = peer
-                        .opinion_at
-                        .is_some_and(|told| told > failover.asked_at && peer.asked_at < Some(told));
-                    let reachable = self.links.get(&peer.link).is_some_and(Link::is_up);
-                    open += usize::from(reachable && !answered);
+                    let link = self.links.get(&peer.link).filter(|link| link.is_up());
+                    let owes = link.is_some_and(|link| link.owes_opinion(group.id));
+                    let answered =
+                        !owes && peer.opinion_at.is_some_and(|told| told > failover.asked_at);
+                    open += usize::from(link.is_some() && !answered);
                 }
             }
         }
         Count {
-            won: votes >= needed,
-            lost: votes + open < needed,
+            // A number that is not on our own disk would be used again after a restart.
+            won: own && votes >= needed,
+            lost: votes + open < needed || !own && !own_open,
         }
     }
 }
@@ -101,16 +115,4 @@ pub(super) struct Count {
 /// Votes that make a leader: a majority of all known sentinels, and the quorum.
 pub(super) fn needed(group: &Group) -> usize {
     (group.voters() / 2 + 1).max(group.settings.quorum as usize)
-}
-
-/// A newer election of this group, or its outcome, is known.
-pub(super) fn superseded(group: &Group, failover: &Failover) -> bool {
-    let voted = group.leader_epoch > failover.epoch;
-    let won = group.config_epoch >= ConfigEpoch::won(failover.epoch);
-    let seen = group.peers.values().any(|peer| {
-        peer.vote
-            .as_ref()
-            .is_some_and(|(_, epoch)| *epoch > failover.epoch)
-    });
-    voted || won || seen
 }

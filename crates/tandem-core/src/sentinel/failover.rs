@@ -101,6 +101,8 @@ impl Sentinel {
             handover: None,
             act_at,
             asked_at: now,
+            again_at: None,
+            by_word: false,
         });
         self.adopt_epoch(id, epoch);
         self.tell_primary(id, Kind::PlusTryFailover);

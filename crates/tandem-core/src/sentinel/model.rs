@@ -183,6 +183,14 @@ impl Link {
     }
 
     /// Commands whose reply is outstanding.
+    /// A peer has not answered yet what it was asked about this group's primary.
+    #[must_use]
+    pub fn owes_opinion(&self, group: GroupId) -> bool {
+        self.command
+            .as_ref()
+            .is_some_and(|conn| conn.expects.contains(&Expect::Opinion(group)))
+    }
+
     #[must_use]
     pub fn pending_commands(&self) -> usize {
         let expects = |conn: &Option<Conn>| conn.as_ref().map_or(0, |c| c.expects.len());

@@ -7,13 +7,12 @@
 use std::time::Duration;
 
 use crate::sentinel::due::earlier;
-use crate::sentinel::election::superseded;
 use crate::sentinel::events::Kind;
 use crate::sentinel::failover::{Abort, Next, SIMULATED_FAILURE};
 use crate::sentinel::ids::{ConfigEpoch, Endpoint};
 use crate::sentinel::io::{Level, Output};
 use crate::sentinel::machine::Sentinel;
-use crate::sentinel::model::{Failover, GroupId, Link, Stage};
+use crate::sentinel::model::{Failover, GroupId, HandoverStep, Link, Stage};
 use crate::sentinel::steps::Purpose;
 
 /// How long the newest positions of the replicas are waited for.
@@ -25,7 +24,7 @@ impl Sentinel {
         let Some((group, failover)) = self.with_failover(id) else {
             return Next::Wait(None);
         };
-        if superseded(group, failover) {
+        if self.superseded(group, failover) {
             self.abort(id, Abort::NotElected);
             return Next::Wait(None);
         }
@@ -88,7 +87,7 @@ impl Sentinel {
             self.abort(id, Abort::NoGoodReplica);
             return Next::Wait(None);
         };
-        if superseded(group, failover) {
+        if self.superseded(group, failover) {
             // Somebody was elected after us, or won already: what we would promote now, they would have to undo.
             self.stand_down(id);
             return Next::Wait(None);
@@ -149,6 +148,38 @@ impl Sentinel {
         );
         self.give_back(id);
         self.abort(id, Abort::NotElected);
+    }
+
+    /// This process stood still while it was about to promote somebody.
+    pub(super) fn lead_no_more(&mut self, id: GroupId) {
+        let Some((group, failover)) = self.with_failover(id) else {
+            return;
+        };
+        let fenced = failover
+            .handover
+            .as_ref()
+            .is_some_and(|handover| match handover.step {
+                HandoverStep::Fencing | HandoverStep::Fenced => true,
+                HandoverStep::Pausing | HandoverStep::Draining => false,
+            });
+        let link = group.primary.link;
+        self.log(
+            Level::Warning,
+            "This process stood still on the way to a promotion: what it rests on may be over",
+        );
+        if fenced {
+            // Nobody takes writes then, unless somebody else put it right. The voters know, and we ask them anew.
+            self.unpause(link);
+            if let Some(group) = self.groups.get_mut(&id) {
+                for replica in group.replicas.values_mut() {
+                    replica.promoted = false;
+                }
+            }
+            self.begin(id, true);
+        } else {
+            self.give_back(id);
+            self.abort(id, Abort::NotElected);
+        }
     }
 
     /// A server that is our replica reports that it is a primary.
