@@ -209,8 +209,18 @@ impl<'a> Reader<'a> {
                 "unknown-comment",
                 "a comment for tandem that it does not understand",
             )
-            .help("`# tandem: compat 7.2` is the only one"),
+            .help("there are `# tandem: compat 7.2` and `# tandem: daemon-port 26380`"),
         };
+            ["daemon-port", port] => match port.parse() {
+                Ok(port) if port != 0 => {
+                    self.conf.daemon_port = port;
+                    return;
+                }
+                Ok(_) | Err(_) => {
+                    Diagnostic::warning("bad-daemon-port", format!("`{port}` is no port"))
+                        .help("the `port` of `[host]` in the daemons' tandem.toml, 26379 unless it is set there")
+                }
+            },
         self.findings.advise(found.at(span, "has no effect"));
     }
 

@@ -9,6 +9,7 @@
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
 pub mod commands;
+pub mod daemon;
 mod down;
 mod due;
 mod election;
@@ -45,6 +46,7 @@ mod standing;
 mod steps;
 mod stranded;
 mod switch;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod vote;

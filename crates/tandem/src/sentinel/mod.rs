@@ -10,6 +10,7 @@
 //! of the file, the writer of the log and the system's resolver.
 
 mod boot;
+mod daemon;
 mod daemonize;
 mod file;
 pub(crate) mod links;
@@ -258,6 +259,10 @@ fn assemble(
     let (server, asks) = serve::Server::new(settings).map_err(started)?;
     server.listen().map_err(started)?;
     log.line(Level::Warning, &format!("Sentinel ID is {}", state.id));
+    let daemons = daemon::Daemons {
+        port: conf.daemon_port,
+        source: links.source,
+    };
     let seed = seed().map_err(host("random numbers"))?;
     let (machine, first) = Sentinel::new(state, Periods::default(), seed, Instant::now());
     Ok(shell::Parts {
@@ -270,6 +275,7 @@ fn assemble(
         dir: std::env::current_dir().map_err(host("dir"))?,
         log,
     })
+        daemons,
 }
 
 fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve::Settings {
