@@ -145,6 +145,7 @@ impl Port {
             request: REQUEST,
             identity: serve::Identity {
                 redis_version: REDIS_VERSION.to_owned(),
+                compat: Compat::V7_0,
                 run_id: sentinel_id(&own).as_str().to_owned(),
                 executable: std::env::current_exe()
                     .map(|path| path.display().to_string())
@@ -203,7 +204,6 @@ impl Port {
     }
 }
 
-/// A daemon that cannot open a file any more cannot look after its server: clients leave it room.
 /// What a sentinel asks about a server of this host.
 fn about_server(question: &Question) -> Option<(About, Endpoint)> {
     match question {
@@ -242,6 +242,7 @@ fn ask_group(servers: &Servers, about: About, at: &Endpoint, answer: oneshot::Se
     });
 }
 
+/// A daemon that cannot open a file any more cannot look after its server: clients leave it room.
 fn clients_max() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let clients = files.saturating_sub(OWN_FILES).clamp(16, CLIENTS_MAX);

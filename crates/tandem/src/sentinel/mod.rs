@@ -45,6 +45,10 @@ use crate::tls;
 
 /// The version whose ways are kept.
 const REDIS_VERSION: &str = "7.0.15";
+/// TLS sessions kept at most.
+const SESSIONS_MAX: usize = 20 * 1024;
+/// And where the file says `# tandem: compat 7.2`.
+const REDIS_VERSION_7_2: &str = "7.2.4";
 /// What real sentinels answer with after `SENTINEL SIMULATE-FAILURE`, and what everything else that ends us early gives.
 const FAILED: u8 = 1;
 
@@ -306,7 +310,8 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
         acl_file: server.aclfile.clone().map(PathBuf::from),
         acl_log_max: usize::try_from(server.acllog_max_len).unwrap_or(usize::MAX),
         identity: serve::Identity {
-            redis_version: REDIS_VERSION.to_owned(),
+            redis_version: redis_version(conf.compat).to_owned(),
+            compat: boot::compat_of(conf.compat),
             run_id: run_id.to_owned(),
             executable: std::env::current_exe()
                 .map(|path| path.display().to_string())
@@ -320,6 +325,14 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
             max_clients,
         },
         ..defaults
+    }
+}
+
+/// The version that clients are told.
+fn redis_version(compat: conf::Compat) -> &'static str {
+    match compat {
+        conf::Compat::V7_0 => REDIS_VERSION,
+        conf::Compat::V7_2 => REDIS_VERSION_7_2,
     }
 }
 
