@@ -29,6 +29,7 @@ mod rewrite;
 mod setting;
 mod snapshot;
 mod statement;
+mod tls;
 mod users;
 mod value;
 mod words;
@@ -46,6 +47,7 @@ pub use model::{
     RenamedCommand, Secret, SentinelConf, ServerConf, Supervised, TlsAuthClients, TlsConf,
 };
 pub use overrides::Overrides;
+pub use tls::{CIPHERS, CIPHERSUITES, TlsChoice, TlsRefused};
 
 /// A `sentinel.conf` with its includes is not larger. 1,000 groups with two replicas and four sentinels take about 1 MiB.
 pub const SIZE_MAX: usize = 16 << 20;

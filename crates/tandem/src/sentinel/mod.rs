@@ -259,14 +259,14 @@ fn assemble(
             .and_then(|text| text.parse::<IpAddr>().ok()),
         tls: connector(&conf.server.tls)?,
     };
-    let started = |error: serve::StartError| Refused::Host(error.to_string());
-    let (server, asks) = serve::Server::new(settings).map_err(started)?;
-    server.listen().map_err(started)?;
-    log.line(Level::Warning, &format!("Sentinel ID is {}", state.id));
     let daemons = daemon::Daemons {
         port: conf.daemon_port,
         source: links.source,
     };
+    let started = |error: serve::StartError| Refused::Host(error.to_string());
+    let (server, asks) = serve::Server::new(settings).map_err(started)?;
+    server.listen().map_err(started)?;
+    log.line(Level::Warning, &format!("Sentinel ID is {}", state.id));
     let seed = seed().map_err(host("random numbers"))?;
     let (machine, first) = Sentinel::new(state, Periods::default(), seed, Instant::now());
     Ok(shell::Parts {
@@ -275,11 +275,11 @@ fn assemble(
         server,
         asks,
         links,
+        daemons,
         file: file::File::start(document, conf).map_err(host("the writer of the file"))?,
         dir: std::env::current_dir().map_err(host("dir"))?,
         log,
     })
-        daemons,
 }
 
 fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve::Settings {
@@ -346,6 +346,7 @@ fn tls_files(files: &conf::TlsConf) -> Option<tls::ServerFiles> {
             conf::TlsAuthClients::No => tls::AuthClients::No,
             conf::TlsAuthClients::Optional => tls::AuthClients::Optional,
         },
+        offer: offer(files),
     })
 }
 
@@ -364,10 +365,27 @@ fn connector(files: &conf::TlsConf) -> Result<Option<TlsConnector>, Refused> {
             .or(own)
             .map(|(certificate, key)| pair(certificate, key)),
         authorities: authorities(files),
+        offer: offer(files),
     };
     tls::connector(&files)
         .map(Some)
         .map_err(|error| Refused::Host(format!("TLS: {error}")))
+}
+
+/// Reading the file has refused what cannot be honoured, so nothing is refused here any more.
+fn offer(files: &conf::TlsConf) -> tls::Offer {
+    let all = tls::Offer::default();
+    tls::Offer {
+        choice: files.choice().unwrap_or(all.choice),
+        prefers_own_order: files.prefer_server_ciphers,
+        // OpenSSL takes 0 for no bound; here the cache is never larger than Redis' default.
+        sessions: files
+            .session_caching
+            .then(|| match files.session_cache_size {
+                0 => SESSIONS_MAX,
+                size => SESSIONS_MAX.min(size as usize),
+            }),
+    }
 }
 
 fn pair(certificate: &str, key: &str) -> tls::Pair {
