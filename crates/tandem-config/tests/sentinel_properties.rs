@@ -193,6 +193,7 @@ prop_compose! {
             server,
             users: users.into_iter().map(|(name, rules)| AclUser { name, rules }).collect(),
             compat: if is_new { Compat::V7_2 } else { Compat::V7_0 },
+            daemon_port: tandem_config::sentinel::DAEMON_PORT,
         }
     }
 }

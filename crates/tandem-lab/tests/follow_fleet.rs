@@ -31,7 +31,11 @@ impl Rig {
             skip(test, &format!("{reason:#}"));
             return None;
         }
-        let mut fleet = Fleet::build(Plan::of(2, &[program; 3]).hurried()).unwrap();
+        let mut plan = Plan::of(2, &[program; 3]).hurried();
+        if program == Program::Tandem {
+            plan.lines.push(format!("# tandem: daemon-port {PORT}"));
+        }
+        let mut fleet = Fleet::build(plan).unwrap();
         fleet.start(BOUND).unwrap();
         let daemons = (0..2).map(|host| daemon(&fleet, host)).collect();
         let rig = Self { fleet, daemons };
@@ -196,4 +200,66 @@ fn a_primary_that_returns_gets_no_address_and_a_failover_by_hand_moves_it() {
     })
     .unwrap();
     rig.vip_moves_to(0);
+}
+
+/// The receipts of what was archived on a host.
+fn receipts(rig: &Rig, place: usize) -> Vec<serde_json::Value> {
+    let host = rig.fleet.members()[place].host();
+    let archive = host.dir().join("state/cache/archive");
+    let entries = std::fs::read_dir(archive).unwrap();
+    let receipt = |entry: std::fs::DirEntry| {
+        let text = std::fs::read(entry.path().join("receipt.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    };
+    entries
+        .filter_map(|entry| receipt(entry.unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_only_a_cut_off_primary_holds_is_archived_before_it_is_made_a_replica() {
+    let test = "what_only_a_cut_off_primary_holds_is_archived_before_it_is_made_a_replica";
+    let Some(rig) = Rig::start(test, Program::Tandem) else {
+        return;
+    };
+    let b = rig.fleet.servers()[1].address();
+    let mut cut_off = rig.fleet.servers()[0].connect().unwrap();
+    cut_off.demand(&["SET", "before", "1"]).unwrap();
+    rig.fleet.servers()[1]
+        .wait_until_synced(BOUND)
+        .expect("the replica has it");
+    rig.fleet.cut(&["h1"]).unwrap();
+    poll::until("the majority to name another primary", BOUND, EVERY, || {
+        let group = rig.fleet.group();
+        Ok(match rig.fleet.members()[1].addr_by_name(group) {
+            Ok(named) if named == b => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    })
+    .unwrap();
+    cut_off.demand(&["SET", "kept", "2"]).unwrap();
+    cut_off.demand(&["INCR", "counted"]).unwrap();
+    rig.fleet.heal().unwrap();
+    assert_eq!(rig.fleet.settle(BOUND).unwrap(), 1, "{}", rig.fleet.logs());
+
+    let receipts = receipts(&rig, 0);
+    let [receipt] = &receipts[..] else {
+        panic!("{receipts:#?}\n{}", rig.fleet.logs());
+    };
+    assert_eq!(receipt["kind"], "tail", "{receipt:#}");
+    assert_eq!(receipt["commands"], 2, "{receipt:#}");
+    let text = receipt.to_string();
+    assert!(text.contains("kept") && text.contains("counted"), "{text}");
+    assert!(!text.contains("before"), "{text}");
+    let told = rig.fleet.members().iter().any(|member| {
+        let log = member.process().map(|process| process.log().to_owned());
+        let log = std::fs::read_to_string(log.unwrap()).unwrap();
+        log.lines()
+            .any(|line| line.contains("+diverged") && line.ends_with("archived"))
+    });
+    assert!(told, "{}", rig.fleet.logs());
+    // It is a replica of the new primary now, and takes writes no more.
+    assert!(
+        cut_off.call(&["SET", "late", "3"]).is_err() || !cut_off.info("role").unwrap().eq("master")
+    );
 }

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_lab::can_run;
 use tandem_lab::client::{Client, Settings as ClientSettings};
 use tandem_lab::fleet::{Fleet, Plan, Program, Recorder};
+use tandem_lab::{can_run, poll, skip};
 
 const BOUND: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_millis(300);
@@ -100,4 +100,34 @@ fn a_cut_parts_the_fleet_and_the_heal_brings_one_mind_back() {
     events
         .wait_for(0, "+config-update-from", "sentinel", BOUND)
         .unwrap();
+}
+
+/// `SENTINEL SIMULATE-FAILURE`: the process ends as a crash would end it, with Redis' exit code, and whoever is left goes on.
+#[test]
+fn a_leader_that_is_told_to_fail_ends_with_99() {
+    let test = "a_leader_that_is_told_to_fail_ends_with_99";
+    if !can_run(test) {
+        return;
+    }
+    for program in Program::ALL {
+        if let Err(reason) = program.available() {
+            skip(test, &format!("{reason:#}"));
+            return;
+        }
+        for moment in ["crash-after-election", "crash-after-promotion"] {
+            let mut fleet = Fleet::build(Plan::of(2, &[program]).hurried()).unwrap();
+            fleet.start(BOUND).unwrap();
+            let member = &mut fleet.members_mut()[0];
+            member
+                .demand(&["SENTINEL", "SIMULATE-FAILURE", moment])
+                .unwrap();
+            poll::until("the failover to be taken", BOUND, STEADY, || {
+                let taken = member.demand(&["SENTINEL", "FAILOVER", "orders"]);
+                Ok(taken.map(drop).map_err(|error| format!("{error:#}")))
+            })
+            .unwrap();
+            let status = member.wait_for_the_end(BOUND).unwrap();
+            assert_eq!(status.code(), Some(99), "{program}: {moment}");
+        }
+    }
 }

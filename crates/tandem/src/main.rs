@@ -7,12 +7,11 @@
 mod cli;
 mod daemonize;
 mod demo;
+mod durable;
 mod files;
 mod lines;
-#[allow(dead_code, unused_imports)]
 mod linux;
 mod proxy;
-#[allow(dead_code)]
 mod redis;
 mod run;
 mod sentinel;

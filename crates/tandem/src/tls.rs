@@ -2,26 +2,32 @@
 //!
 //! Follows Redis: both sides check the other's certificate against `tls-ca-cert-file` (or the files of
 //! `tls-ca-cert-dir`), and neither looks at the name in it, because fleets are configured by address and their
-//! certificates seldom name those. TLS 1.2 and 1.3. The provider of the cryptography is passed explicitly, so a second one
+//! certificates seldom name those. TLS 1.2 and 1.3; which suites of them is `tls-protocols`, `tls-ciphers` and
+//! `tls-ciphersuites`, as far as they are known here ([`tandem_config::sentinel::TlsChoice`]). The provider of the cryptography is passed explicitly, so a second one
 //! that some dependency brings cannot make the choice ambiguous.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tandem_config::sentinel::{CIPHERS, CIPHERSUITES, TlsChoice};
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
 use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+    CryptoProvider, ring, ring::cipher_suite as suites, verify_tls12_signature,
+    verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
+use tokio_rustls::rustls::server::{
+    NoServerSessionStorage, ParsedCertificate, ServerSessionMemoryCache, VerifierBuilderError,
+    WebPkiClientVerifier,
+};
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore, ServerConfig,
-    SignatureScheme,
+    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -55,6 +61,64 @@ pub(crate) struct Pair {
     pub(crate) key: PathBuf,
 }
 
+/// Which suites are offered and taken, and how sessions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Of both versions, by OpenSSL's names, in the order of preference.
+    pub(crate) choice: TlsChoice,
+    /// `tls-prefer-server-ciphers`.
+    pub(crate) prefers_own_order: bool,
+    /// `tls-session-cache-size`; nothing where `tls-session-caching` is off.
+    pub(crate) sessions: Option<usize>,
+}
+
+impl Default for Offer {
+    /// Everything that is known, and Redis' cache of sessions.
+    fn default() -> Self {
+        Self {
+            choice: TlsChoice {
+                ciphers: CIPHERS.to_vec(),
+                ciphersuites: CIPHERSUITES.to_vec(),
+            },
+            prefers_own_order: false,
+            sessions: Some(20 * 1024),
+        }
+    }
+}
+
+impl Offer {
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let named = self.choice.ciphersuites.iter().chain(&self.choice.ciphers);
+        let cipher_suites = named.filter_map(|name| suite(name)).collect();
+        Arc::new(CryptoProvider {
+            cipher_suites,
+            ..ring::default_provider()
+        })
+    }
+
+    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        let old = (!self.choice.ciphers.is_empty()).then_some(&version::TLS12);
+        let new = (!self.choice.ciphersuites.is_empty()).then_some(&version::TLS13);
+        new.into_iter().chain(old).collect()
+    }
+}
+
+/// A suite by OpenSSL's name.
+fn suite(name: &str) -> Option<SupportedCipherSuite> {
+    Some(match name {
+        "TLS_AES_256_GCM_SHA384" => suites::TLS13_AES_256_GCM_SHA384,
+        "TLS_AES_128_GCM_SHA256" => suites::TLS13_AES_128_GCM_SHA256,
+        "TLS_CHACHA20_POLY1305_SHA256" => suites::TLS13_CHACHA20_POLY1305_SHA256,
+        "ECDHE-ECDSA-AES256-GCM-SHA384" => suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        "ECDHE-ECDSA-AES128-GCM-SHA256" => suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-ECDSA-CHACHA20-POLY1305" => suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        "ECDHE-RSA-AES256-GCM-SHA384" => suites::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        "ECDHE-RSA-AES128-GCM-SHA256" => suites::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-RSA-CHACHA20-POLY1305" => suites::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        _ => return None,
+    })
+}
+
 /// What a listening side needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerFiles {
@@ -64,6 +128,8 @@ pub(crate) struct ServerFiles {
     pub(crate) authorities: Authorities,
     /// Whether clients must have one.
     pub(crate) auth_clients: AuthClients,
+    /// What is spoken.
+    pub(crate) offer: Offer,
 }
 
 /// What a connecting side needs.
@@ -73,6 +139,8 @@ pub(crate) struct ClientFiles {
     pub(crate) pair: Option<Pair>,
     /// For the server's certificate.
     pub(crate) authorities: Authorities,
+    /// What is spoken.
+    pub(crate) offer: Offer,
 }
 
 /// Why TLS cannot be set up: a file of the operator's is missing or wrong. Trying again helps when the file has changed.
@@ -95,10 +163,6 @@ pub(crate) enum TlsError {
     /// The authorities cannot be used to check clients.
     #[error("client certificates: {0}")]
     Verifier(#[from] VerifierBuilderError),
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }
 
 fn file_error(path: &Path, error: impl std::fmt::Display) -> TlsError {
@@ -163,13 +227,14 @@ impl Authorities {
 /// A file that is missing or wrong.
 pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
     let (chain, key) = files.pair.read()?;
-    let builder =
-        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let provider = files.offer.provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&files.offer.versions())?;
     let clients = || -> Result<_, TlsError> {
         let roots = Arc::new(files.authorities.read()?);
         Ok(WebPkiClientVerifier::builder_with_provider(
             roots,
-            provider(),
+            Arc::clone(&provider),
         ))
     };
     let builder = match files.auth_clients {
@@ -179,7 +244,12 @@ pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
             builder.with_client_cert_verifier(clients()?.allow_unauthenticated().build()?)
         }
     };
-    let config = builder.with_single_cert(chain, key)?;
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.ignore_client_order = files.offer.prefers_own_order;
+    config.session_storage = match files.offer.sessions {
+        Some(sessions) => ServerSessionMemoryCache::new(sessions),
+        None => Arc::new(NoServerSessionStorage {}),
+    };
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -188,13 +258,13 @@ pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
 /// # Errors
 /// A file that is missing or wrong.
 pub(crate) fn connector(files: &ClientFiles) -> Result<TlsConnector, TlsError> {
-    let provider = provider();
+    let provider = files.offer.provider();
     let verifier = AnyName {
         roots: files.authorities.read()?,
         provider: Arc::clone(&provider),
     };
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(&files.offer.versions())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &files.pair {
@@ -260,5 +330,32 @@ impl ServerCertVerifier for AnyName {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_that_a_file_may_name_is_known() {
+        for name in CIPHERS.iter().chain(&CIPHERSUITES) {
+            assert!(suite(name).is_some(), "{name}");
+        }
+        let all = Offer::default();
+        assert_eq!(all.versions().len(), 2);
+        assert_eq!(all.provider().cipher_suites.len(), 9);
+        let new = Offer {
+            choice: TlsChoice {
+                ciphers: Vec::new(),
+                ciphersuites: vec!["TLS_AES_128_GCM_SHA256"],
+            },
+            ..all
+        };
+        assert_eq!(new.versions(), [&version::TLS13]);
+        assert_eq!(
+            new.provider().cipher_suites,
+            [suites::TLS13_AES_128_GCM_SHA256]
+        );
     }
 }

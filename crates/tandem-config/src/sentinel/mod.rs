@@ -11,8 +11,8 @@
 //! sentinel listed twice counts once; saved state of a group that is no longer monitored is dropped. A directive that no
 //! version of Redis known here has is passed over with a warning unless it looks like a misspelt one.
 //!
-//! The one thing that is tandem's own is a comment, which Redis leaves alone, so the file stays good for the way back:
-//! `# tandem: compat 7.2`.
+//! What is tandem's own is in comments, which Redis leaves alone, so the file stays good for the way back:
+//! `# tandem: compat 7.2`, `# tandem: daemon-port 26380`.
 
 mod apply;
 mod directive;
@@ -29,6 +29,7 @@ mod rewrite;
 mod setting;
 mod snapshot;
 mod statement;
+mod tls;
 mod users;
 mod value;
 mod words;
@@ -41,11 +42,12 @@ use crate::keepalived::Files;
 pub use document::{Document, RenderError};
 pub use fatal::Fatal;
 pub use model::{
-    AclUser, Compat, DEFAULT_DOWN_AFTER_MS, DEFAULT_FAILOVER_TIMEOUT_MS, DEFAULT_PARALLEL_SYNCS,
-    DEFAULT_PORT, GroupConf, KnownReplica, KnownSentinel, LogLevel, RenamedCommand, Secret,
-    SentinelConf, ServerConf, Supervised, TlsAuthClients, TlsConf,
+    AclUser, Compat, DAEMON_PORT, DEFAULT_DOWN_AFTER_MS, DEFAULT_FAILOVER_TIMEOUT_MS,
+    DEFAULT_PARALLEL_SYNCS, DEFAULT_PORT, GroupConf, KnownReplica, KnownSentinel, LogLevel,
+    RenamedCommand, Secret, SentinelConf, ServerConf, Supervised, TlsAuthClients, TlsConf,
 };
 pub use overrides::Overrides;
+pub use tls::{CIPHERS, CIPHERSUITES, TlsChoice, TlsRefused};
 
 /// A `sentinel.conf` with its includes is not larger. 1,000 groups with two replicas and four sentinels take about 1 MiB.
 pub const SIZE_MAX: usize = 16 << 20;

@@ -36,6 +36,9 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where a tandem daemon listens unless its file says otherwise.
+pub const DAEMON_PORT: u16 = 26379;
+
 /// The version whose version-specific behaviour a sentinel shows: `# tandem: compat 7.2`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Compat {
@@ -88,6 +91,8 @@ pub struct SentinelConf {
     pub users: Vec<AclUser>,
     /// `# tandem: compat`.
     pub compat: Compat,
+    /// `# tandem: daemon-port`: where tandem daemons listen on the servers' hosts.
+    pub daemon_port: u16,
 }
 
 impl Default for SentinelConf {
@@ -106,6 +111,7 @@ impl Default for SentinelConf {
             server: ServerConf::default(),
             users: Vec::new(),
             compat: Compat::default(),
+            daemon_port: DAEMON_PORT,
         }
     }
 }

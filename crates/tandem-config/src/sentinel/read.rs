@@ -37,6 +37,9 @@ pub(super) struct Place {
     number: usize,
 }
 
+/// What the PEM of an encrypted key says, in its first line (PKCS #8) or its second (older).
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
 /// What reading keeps in hand.
 pub(super) struct Reader<'a> {
     files: &'a dyn Files,
@@ -52,6 +55,8 @@ pub(super) struct Reader<'a> {
     told: BTreeSet<String>,
     unknown: usize,
     users: BTreeMap<String, Span>,
+    /// Where each `tls-...` directive was said last, and Redis' refusal of that line.
+    tls: BTreeMap<&'static str, (Span, Fatal)>,
 }
 
 /// See [`super::read`].
@@ -117,6 +122,7 @@ impl<'a> Reader<'a> {
             told: BTreeSet::new(),
             unknown: 0,
             users: BTreeMap::new(),
+            tls: BTreeMap::new(),
         }
     }
 
@@ -205,11 +211,21 @@ impl<'a> Reader<'a> {
                 )
                 .help("`# tandem: compat 7.0` (the default) or `# tandem: compat 7.2`"),
             },
+            ["daemon-port", port] => match port.parse() {
+                Ok(port) if port != 0 => {
+                    self.conf.daemon_port = port;
+                    return;
+                }
+                Ok(_) | Err(_) => {
+                    Diagnostic::warning("bad-daemon-port", format!("`{port}` is no port"))
+                        .help("the `port` of `[host]` in the daemons' tandem.toml, 26379 unless it is set there")
+                }
+            },
             _ => Diagnostic::warning(
                 "unknown-comment",
                 "a comment for tandem that it does not understand",
             )
-            .help("`# tandem: compat 7.2` is the only one"),
+            .help("there are `# tandem: compat 7.2` and `# tandem: daemon-port 26380`"),
         };
         self.findings.advise(found.at(span, "has no effect"));
     }
@@ -298,6 +314,76 @@ impl<'a> Reader<'a> {
             )
             .at(line.word_span(1), "");
             self.findings.refuse(line.fatal(reason), found);
+        } else if setting.name.starts_with("tls-") {
+            let fatal = line.fatal("Failed to configure TLS. Check logs for more info.");
+            self.tls.insert(setting.name, (line.span(), fatal));
+        }
+    }
+
+    /// What was said about TLS, when all of it is known; only where TLS is used.
+    fn check_tls(&mut self) {
+        let tls = self.conf.server.tls.clone();
+        if tls.port == 0 && !tls.replication {
+            return;
+        }
+        let said = std::mem::take(&mut self.tls);
+        if let Err(refused) = tls.choice()
+            && let Some((at, fatal)) = said.get(refused.directive())
+        {
+            let found = Diagnostic::error("tls-not-offered", refused.to_string())
+                .at(*at, "")
+                .help(refused.help());
+            self.findings.refuse(fatal.clone(), found);
+        }
+        if let (unspoken @ [_, ..], Some((at, _))) =
+            (&tls.unspoken()[..], said.get("tls-protocols"))
+        {
+            let text = format!("{} is not spoken here", unspoken.join(" and "));
+            self.findings.advise(
+                Diagnostic::warning("tls-not-offered", text)
+                    .at(*at, "who speaks nothing newer is turned away"),
+            );
+        }
+        for (directive, key) in [
+            ("tls-key-file", &tls.key_file),
+            ("tls-client-key-file", &tls.client_key_file),
+        ] {
+            let (Some(key), Some((at, fatal))) = (key, said.get(directive)) else {
+                continue;
+            };
+            let is_encrypted = self
+                .files
+                .read(&self.resolve(key))
+                .is_ok_and(|text| text.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED));
+            if is_encrypted {
+                let found = Diagnostic::error(
+                    "encrypted-key",
+                    format!("{key} is encrypted, and encrypted keys are not read here"),
+                )
+                .at(*at, "")
+                .help(format!(
+                    "decrypt it once, `openssl pkey -in {key} -out {key}.plain`, give it to the sentinel's user with mode \
+                     0600, name it here, and remove `{directive}-pass`"
+                ));
+                self.findings.refuse(fatal.clone(), found);
+            }
+        }
+        for (directive, why) in [
+            (
+                "tls-dh-params-file",
+                "keys are exchanged over elliptic curves only",
+            ),
+            (
+                "tls-session-cache-timeout",
+                "sessions are forgotten when there are more than tls-session-cache-size",
+            ),
+        ] {
+            if let Some((at, _)) = said.get(directive) {
+                let text = format!("`{directive}` has no effect here: {why}");
+                self.findings.advise(
+                    Diagnostic::warning("no-effect", text).at(*at, "accepted and preserved"),
+                );
+            }
         }
     }
 
@@ -478,6 +564,7 @@ impl<'a> Reader<'a> {
             };
             self.statement(line, split.unbalanced);
         }
+        self.check_tls();
     }
 }
 

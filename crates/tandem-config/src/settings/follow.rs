@@ -1,16 +1,16 @@
 //! `[[group]]` with `[group.sentinel]`: reading it, and what only several keys show to be wrong.
 //!
-//! Such a group is followed and not led, so every key about promoting, archiving or starting servers is refused: it would
+//! Such a group is followed and not led, so every key about promoting or starting servers is refused: it would
 //! have no effect, and whoever wrote it expects one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kinds::{Name, Text};
+use super::kinds::{Name, Size, Text};
 use super::read::{read_hooks, read_server, read_vip};
 use super::section::Section;
-use super::{Fleet, Follow, Settings, Vip, check};
+use super::{ArchiveLimits, Fleet, Follow, Settings, Vip, check};
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::value::format_duration;
 
@@ -27,8 +27,6 @@ const IDLE: &[&str] = &[
     "max_lag",
     "boot_wait",
     "flap_block",
-    "archive_keep",
-    "archive_max",
     "drain_deadline",
     "switchover_deadline",
     "on_promote",
@@ -77,6 +75,8 @@ pub(super) fn read_follow(
     let username = section.get::<Text>(report, "username");
     let password_file = section.get::<PathBuf>(report, "password_file");
     let down_after = section.get::<Duration>(report, "down_after");
+    let archive_keep = section.get(report, "archive_keep");
+    let archive_max = section.get::<Size>(report, "archive_max");
     let on_vip = read_hooks(section, report, "on_vip");
     let vip_section = section.child(report, "vip");
     let vip = vip_section.as_ref().map(|vip| read_vip(vip, report));
@@ -104,6 +104,10 @@ pub(super) fn read_follow(
         username: username.map(|text| text.0),
         password_file,
         down_after: down_after?,
+        archive: ArchiveLimits {
+            keep: archive_keep?,
+            max_bytes: archive_max?.0,
+        },
         on_vip,
         vip: match vip {
             Some(vip) => Some(vip?),

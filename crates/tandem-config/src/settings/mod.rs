@@ -155,6 +155,8 @@ pub struct Follow {
     pub password_file: Option<PathBuf>,
     /// A server that is silent for this long does not hold the address any more.
     pub down_after: Duration,
+    /// Retention of what is archived before the fleet resyncs this host's server.
+    pub archive: ArchiveLimits,
     /// Run after the VIP appeared on this host.
     pub on_vip: Vec<Hook>,
     /// Addresses that follow the primary.

@@ -152,7 +152,7 @@ kinds! {
     PlusEvidence = "+evidence" Notice,
     /// A primary came back without its data. Primary; the offsets before and after.
     PlusDataGone = "+data-gone" Warning,
-    /// A resync discards bytes that only this server had. Server; `<bytes> archived|discarded`.
+    /// A resync discards bytes that only this server had. Server; `<bytes> archived|discarded|owned`.
     PlusDiverged = "+diverged" Warning,
     /// Writes could not be paused for a planned failover; the plain one follows. Primary; the server's answer.
     MinusPauseRefused = "-pause-refused" Warning,

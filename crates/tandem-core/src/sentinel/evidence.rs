@@ -2,7 +2,7 @@
 //!
 //! - A connection refused twice, 50 ms apart or more, by a server that was reachable before: its host is up and answers,
 //!   and nobody listens. Once may be a listener that is being replaced.
-//! - A word of the tandem daemon on its host.
+//! - A word of the tandem daemon on its host, which is asked when the connection ends.
 //! - Every replica that answers says that its link to the primary is down, while the primary is silent here as well.
 //! - It came back without data that its replicas hold, or that it held itself.
 //!
@@ -16,9 +16,10 @@
 
 use std::time::Duration;
 
+use crate::sentinel::daemon::About;
 use crate::sentinel::events::Kind;
 use crate::sentinel::ids::Endpoint;
-use crate::sentinel::io::Word;
+use crate::sentinel::io::{Output, Word};
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Group, GroupId, Lineage, Link, LinkId, Owner, Replica};
 
@@ -57,7 +58,8 @@ impl Sentinel {
     }
 
     /// A host's daemon speaks of the server beside it.
-    pub(super) fn witnessed(&mut self, server: &Endpoint, word: Word) {
+    pub(super) fn witnessed(&mut self, server: &Endpoint, word: &Word) {
+        self.tail_answered(server, word);
         let groups: Vec<GroupId> = self
             .groups
             .values()
@@ -73,7 +75,26 @@ impl Sentinel {
                         self.mark(id);
                     }
                 }
+                Word::Owned | Word::Archived(_) | Word::Unarchived(_) => {}
             }
+        }
+    }
+
+    /// The connection to a primary was closed, and not by us: its host's daemon knows whether the process is gone before
+    /// two refusals prove it. Where that counts for nothing it is not asked.
+    pub(super) fn ask_for_life(&mut self, id: LinkId) {
+        let Some(Owner::Primary(group)) = self.links.get(&id).map(|link| &link.owner) else {
+            return;
+        };
+        if let Some(group) = self.groups.get(group)
+            && group.all_ours()
+            && group.primary.gone.is_none()
+        {
+            let server = group.primary.at.clone();
+            self.out.push(Output::AskDaemon {
+                server,
+                about: About::Life,
+            });
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tandem_resp::Value;
 
 use crate::sentinel::commands::LogLevel;
+use crate::sentinel::daemon::About;
 use crate::sentinel::ids::{Endpoint, GroupName};
 use crate::sentinel::saved::SavedState;
 
@@ -112,7 +113,7 @@ pub enum Input {
         /// Its address.
         result: Result<IpAddr, String>,
     },
-    /// A host's tandem daemon says something about the server beside it.
+    /// A host's tandem daemon says something about the server beside it: answers [`Output::AskDaemon`].
     Witness {
         /// The server.
         server: Endpoint,
@@ -138,13 +139,19 @@ pub enum Loss {
     Garbled,
 }
 
-/// What a host's daemon knows of the server beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a host's daemon says of the server beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
     /// Its process is gone, by proof.
     Dead,
-    /// It is alive.
+    /// It is alive, or nothing proves the contrary.
     Alive,
+    /// The daemon leads it: its role and its resync are the daemon's business.
+    Owned,
+    /// What only that server held is in the host's archive, and the server is fenced; or there is nothing of the kind.
+    Archived(String),
+    /// There is no daemon, or it cannot archive; why.
+    Unarchived(String),
 }
 
 /// How a script ended.
@@ -280,6 +287,14 @@ pub enum Output {
     Resolve {
         /// The name.
         host: String,
+    },
+    /// Ask the tandem daemon on a server's host. [`Input::Witness`] follows within [`ARCHIVE_WITHIN`](crate::sentinel::tail::ARCHIVE_WITHIN), with
+    /// [`Word::Unarchived`] where there is no daemon; about a server's life nothing follows then.
+    AskDaemon {
+        /// The server.
+        server: Endpoint,
+        /// What about it.
+        about: About,
     },
     /// Log this much from now on (`SENTINEL CONFIG SET loglevel`).
     SetLogLevel(LogLevel),

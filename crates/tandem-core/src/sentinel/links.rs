@@ -349,6 +349,9 @@ impl Sentinel {
         }
         self.unanswered(gone.expects);
         self.refusal_seen(id);
+        if gone.up && loss == Loss::Closed && kind == ConnKind::Command {
+            self.ask_for_life(id);
+        }
         self.due.set(Key::Link(id), now);
         self.mark_users(id);
     }

@@ -158,7 +158,7 @@ impl Sentinel {
             Input::ScriptStarted { script, pid } => self.script_started(script, pid),
             Input::ScriptEnded { script, end } => self.script_ended(script, end),
             Input::Resolved { host, result } => self.name_resolved(host, result),
-            Input::Witness { server, word } => self.witnessed(&server, word),
+            Input::Witness { server, word } => self.witnessed(&server, &word),
             Input::Late(by) => self.late(by),
         }
         self.finish()

@@ -61,7 +61,7 @@ impl From<CannotFailOver> for CommandError {
 }
 
 impl Sentinel {
-    /// Begins a failover that an operator asked for: no election, but a new epoch like one.
+    /// Begins a failover that an operator asked for; its election is in forced.rs.
     ///
     /// # Errors
     /// [`CannotFailOver`]; nothing has happened then.
@@ -306,7 +306,10 @@ impl Sentinel {
         }
     }
 
-    fn failover_mut(&mut self, id: GroupId) -> Option<&mut crate::sentinel::model::Failover> {
+    pub(super) fn failover_mut(
+        &mut self,
+        id: GroupId,
+    ) -> Option<&mut crate::sentinel::model::Failover> {
         self.groups.get_mut(&id)?.failover.as_mut()
     }
 

@@ -9,8 +9,10 @@
 //! [`Output::Save`] and holds the answer back until [`Input::Saved`].
 
 pub mod commands;
+pub mod daemon;
 mod down;
 mod due;
+mod election;
 pub mod events;
 pub mod evidence;
 mod failover;
@@ -27,6 +29,7 @@ mod manual;
 pub mod model;
 mod observe;
 mod periodic;
+mod promotion;
 mod questions;
 mod random;
 mod reasons;
@@ -39,9 +42,11 @@ pub mod scripts;
 pub mod select;
 pub mod settings;
 pub mod stage;
+mod standing;
 mod steps;
 mod stranded;
 mod switch;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod vote;

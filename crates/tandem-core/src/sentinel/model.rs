@@ -12,6 +12,7 @@ use crate::sentinel::io::{ConnId, Loss, SaveVersion};
 use crate::sentinel::settings::GroupSettings;
 
 pub use crate::sentinel::stage::{Failover, Handover, HandoverStep, Stage};
+pub use crate::sentinel::tail::Tail;
 
 /// A link: one command connection, and for servers a second one that hears hello messages.
 ///
@@ -182,6 +183,14 @@ impl Link {
         !up(&self.command) || needs_pubsub && !up(&self.pubsub)
     }
 
+    /// A peer has not answered yet what it was asked about this group's primary.
+    #[must_use]
+    pub fn owes_opinion(&self, group: GroupId) -> bool {
+        self.command
+            .as_ref()
+            .is_some_and(|conn| conn.expects.contains(&Expect::Opinion(group)))
+    }
+
     /// Commands whose reply is outstanding.
     #[must_use]
     pub fn pending_commands(&self) -> usize {
@@ -276,6 +285,8 @@ pub struct Primary {
     pub link: LinkId,
     /// What INFO says.
     pub observed: Observed,
+    /// `master_host:master_port`, while it says that it is a replica.
+    pub follows: Option<Endpoint>,
     /// Down, in which degree.
     pub down: Down,
     /// `SCRIPT KILL` was sent.
@@ -301,6 +312,7 @@ impl Primary {
             since: now,
             link,
             observed: Observed::new(ReportedRole::Primary, now),
+            follows: None,
             down: Down::default(),
             script_kill_sent: false,
             rebooted: None,
@@ -366,6 +378,8 @@ pub struct Replica {
     pub refused: Option<Instant>,
     /// A standing repair was last tried then.
     pub repaired_at: Option<Instant>,
+    /// What became of data that only it holds.
+    pub tail: Option<Tail>,
     /// The lineage and offset for which the loss was told already.
     pub told_loss: Option<(String, u64)>,
 }
@@ -395,6 +409,7 @@ impl Replica {
             last_seen: now,
             refused: None,
             repaired_at: None,
+            tail: None,
             told_loss: None,
         }
     }

@@ -46,6 +46,7 @@ impl Sentinel {
         let at = group.primary.at.clone();
         let news = take(&mut group.primary.observed, info, text, now);
         let role = group.primary.observed.role;
+        group.primary.follows = upstream(info);
         if news.rebooted {
             group.primary.before_reboot = news.before;
             group.primary.keys_before = news.keys_before;
@@ -115,10 +116,7 @@ impl Sentinel {
         let role = replica.observed.role;
         replica.last_seen = now;
         if role == ReportedRole::Replica {
-            let follows = match (&info.master_host, info.master_port) {
-                (Some(host), Some(port)) => Some(Endpoint::new(host.clone(), port)),
-                (Some(_), None) | (None, Some(_)) | (None, None) => None,
-            };
+            let follows = upstream(info);
             if replica.follows != follows {
                 replica.follows = follows;
                 replica.follows_since = now;
@@ -199,6 +197,14 @@ fn take(observed: &mut Observed, info: &ServerInfo, text: &str, now: std::time::
         role_changed,
         before,
         keys_before,
+    }
+}
+
+/// Whom a replica follows; primaries name nobody.
+fn upstream(info: &ServerInfo) -> Option<Endpoint> {
+    match (&info.master_host, info.master_port) {
+        (Some(host), Some(port)) => Some(Endpoint::new(host.clone(), port)),
+        (Some(_), None) | (None, Some(_)) | (None, None) => None,
     }
 }
 

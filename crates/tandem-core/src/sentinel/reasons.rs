@@ -73,7 +73,17 @@ impl Sentinel {
                 format!("{why}; not before {wait} ms from now"),
             ));
         }
-        if self.choose(group).is_none() {
+        if let (None, None, Some((at, outside))) = (
+            self.choose(group),
+            self.stranded(group),
+            self.follows_outside(group),
+        ) {
+            return Some(Reason::new(
+                "follows-outside",
+                format!("{at} follows {outside}, which is no server of this group"),
+            ));
+        }
+        if self.choose(group).is_none() && self.stranded(group).is_none() {
             return Some(Reason::new("no-good-replica", "no replica may be promoted"));
         }
         Some(Reason::new("standing", "about to stand for election"))
@@ -93,9 +103,14 @@ pub(super) fn explain(sentinel: &Sentinel, id: GroupId) -> String {
             Err(reason) => format!("{}: {reason}", replica.at),
         })
         .collect();
-    if reasons.is_empty() {
+    let mut text = if reasons.is_empty() {
         "No replica is known".to_owned()
     } else {
         format!("No replica can be promoted: {}", reasons.join("; "))
+    };
+    if let Some((at, outside)) = sentinel.follows_outside(group) {
+        text += "; ";
+        text += &format!("{at} follows {outside}, which is no server of this group: left alone");
     }
+    text
 }

@@ -5,17 +5,17 @@
 //! configuration would have reached us (four publish periods; the failover time-out). Who won the present
 //! configuration himself has nothing to wait for with the primary that he replaced, and demotes it the moment it returns.
 //!
-//! Before a server is resynced, the bytes that only it holds are counted and told (`+diverged`, evidence.rs).
+//! Before a server is resynced, the bytes that only it holds are counted and told (`+diverged`), and archived where a
+//! tandem daemon is on its host (tail.rs).
 
 use std::time::Duration;
 
 use crate::sentinel::events::Kind;
-use crate::sentinel::evidence::bytes_lost;
 use crate::sentinel::ids::{ElectionEpoch, Endpoint};
-use crate::sentinel::io::Level;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Group, GroupId, ReportedRole, Stage};
 use crate::sentinel::steps::Purpose;
+use crate::sentinel::tail::Tail;
 
 /// Publish periods for which a wrong role must last.
 const ROLE_PERIODS: u32 = 4;
@@ -80,7 +80,7 @@ impl Sentinel {
                     && group.leader_epoch <= ElectionEpoch(group.config_epoch.0);
                 let ripe =
                     for_long(replica.up_since, wait) && for_long(replica.observed.role_since, wait);
-                if ours || ripe {
+                if (ours || ripe) && self.tail_settled(id, at) {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
                         self.repair_tried(id, at);
@@ -94,9 +94,14 @@ impl Sentinel {
                     .follows
                     .as_ref()
                     .is_none_or(|follows| self.is_at(follows, &primary));
-                let ripe =
-                    for_long(replica.up_since, timeout) && for_long(replica.follows_since, timeout);
-                if !right && ripe && replica.reconf.is_none() {
+                // Its host's daemon fenced it when it had archived what it held, and waits for us.
+                let fenced = matches!(replica.tail, Some(Tail::Archived(_)));
+                let ripe = fenced
+                    || for_long(replica.up_since, timeout)
+                        && for_long(replica.follows_since, timeout);
+                if right {
+                    self.tail_is_history(id, at);
+                } else if ripe && replica.reconf.is_none() && self.tail_settled(id, at) {
                     self.tell_loss(id, at);
                     if self.change_role(id, at, Purpose::Follow(primary)) {
                         self.repair_tried(id, at);
@@ -104,6 +109,17 @@ impl Sentinel {
                     }
                 }
             }
+        }
+    }
+
+    /// It follows our primary: whatever it held of its own is dealt with.
+    fn tail_is_history(&mut self, id: GroupId, at: &Endpoint) {
+        if let Some(replica) = self
+            .groups
+            .get_mut(&id)
+            .and_then(|group| group.replicas.get_mut(at))
+        {
+            replica.tail = None;
         }
     }
 
@@ -131,52 +147,5 @@ impl Sentinel {
             && primary.observed.info_at.is_some_and(|read| {
                 self.now.saturating_duration_since(read) < self.periods.info * 2
             })
-    }
-
-    /// Counts and tells what a server loses when it is made to follow our primary; once for the same loss.
-    pub(super) fn tell_loss(&mut self, id: GroupId, at: &Endpoint) {
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
-        };
-        let Some(leader) = group.primary.observed.lineage.clone() else {
-            return;
-        };
-        let Some(replica) = group.replicas.get_mut(at) else {
-            return;
-        };
-        let Some(own) = replica.observed.lineage.clone() else {
-            return;
-        };
-        let told = Some((own.replid.clone(), own.offset));
-        if replica.told_loss == told {
-            return;
-        }
-        replica.told_loss = told;
-        let keys = replica.observed.keys;
-        match bytes_lost(&own, &leader) {
-            Some(0) => {}
-            Some(bytes) => {
-                self.tell_server_with(
-                    id,
-                    at,
-                    Kind::PlusDiverged,
-                    format_args!("{bytes} discarded"),
-                );
-                self.log(
-                    Level::Warning,
-                    format!(
-                        "{at} holds {bytes} bytes of writes that the primary never had; they are lost with its resync"
-                    ),
-                );
-            }
-            None if keys > 0 => {
-                self.tell_server_with(id, at, Kind::PlusDiverged, "unknown discarded");
-                self.log(
-                    Level::Warning,
-                    format!("{at} holds {keys} keys of an unrelated history; they are lost with its resync"),
-                );
-            }
-            None => {}
-        }
     }
 }

@@ -58,6 +58,10 @@ pub struct Failover {
     pub act_at: Option<Instant>,
     /// An election is not lost before each peer had this much time to answer.
     pub asked_at: Instant,
+    /// Another number is tried then: this one is somebody else's, or was refused.
+    pub again_at: Option<Instant>,
+    /// No majority could be reached: it rests on the operator's word alone.
+    pub by_word: bool,
 }
 
 /// A planned change: the old primary is healthy and is to lose nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,6 +217,17 @@ impl Member {
             process.wait()?;
         }
         Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it has not after `bound`, or is not running.
+    pub fn wait_for_the_end(&mut self, bound: Duration) -> anyhow::Result<ExitStatus> {
+        let mut process = self.process.take().context("it does not run")?;
+        poll::until("its end", bound, Duration::from_millis(5), || {
+            Ok(process.ended()?.ok_or_else(|| "it runs".to_owned()))
+        })
     }
 
     /// SIGSTOP.

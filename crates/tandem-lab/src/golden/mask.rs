@@ -7,6 +7,7 @@
 //! | a `name=value` word of CLIENT LIST and CLIENT INFO whose name is in [`CLIENT_FIELDS`] | ids, addresses, memory | `name=«»` |
 //! | 40 hexadecimal digits other than the ids that the stage gives | run ids of servers | `«run id»` |
 //! | under `@hide`, every text and number | what is random by its nature | `«»` |
+//! | under `@prose`, summaries and histories in answers of COMMAND DOCS | each program's own words | `«summary»`, `«history»` |
 //! | under `@sort`, the order of parts, and of the `masterN:` lines of INFO | the order of Redis' hash tables | sorted, `master?:` |
 //!
 //! A text in which something is masked is shown without its length. Everything else is compared byte for byte.
@@ -69,6 +70,9 @@ pub fn shown(mut value: Value, look: Look, known_ids: &[&str]) -> Vec<String> {
     } else {
         mask(&mut value, look.names, known_ids);
     }
+    if look.prose {
+        cover_prose(&mut value);
+    }
     if look.sort {
         sort(&mut value, true);
     }
@@ -85,6 +89,29 @@ fn cover(value: &mut Value, name: &str) {
         Value::Line(line) => *line = format!("{}{}", &line[..1], masked(name)),
         Value::Bulk(bytes) | Value::Verbatim(bytes) => *bytes = masked(name).into_bytes(),
         Value::NilBulk | Value::NilArray | Value::List(..) | Value::Map(_) => {}
+    }
+}
+
+/// What COMMAND DOCS says for people: the summary, and beside each version what changed with it.
+fn cover_prose(value: &mut Value) {
+    let (Value::List(_, members) | Value::Map(members)) = value else {
+        return;
+    };
+    for pair in members.chunks_mut(2) {
+        let name = pair[0].text();
+        match (name.as_deref(), pair) {
+            (Some("summary"), [_, text]) => cover(text, "summary"),
+            (Some("history"), [_, Value::List(_, changes)]) => {
+                for change in changes {
+                    if let Value::List(_, parts) = change
+                        && let [_, text] = &mut parts[..]
+                    {
+                        cover(text, "history");
+                    }
+                }
+            }
+            (_, pair) => pair.iter_mut().for_each(cover_prose),
+        }
     }
 }
 
@@ -318,6 +345,30 @@ mod tests {
         assert_eq!(
             shown_of("*1\n*2\n+z\n*2\n*1\n+c|b\n*1\n+c|a\n", look),
             ["*1", "*2", "+z", "*2", "*1", "+c|a", "*1", "+c|b"]
+        );
+    }
+
+    #[test]
+    fn prose_is_covered_and_versions_are_not() {
+        let look = Look {
+            prose: true,
+            ..Look::default()
+        };
+        let wire = "*2\n+ping\n*4\n+summary\n+x\n+history\n*1\n*2\n+7.0.0\n+y\n";
+        assert_eq!(
+            shown_of(wire, look),
+            [
+                "*2",
+                "+ping",
+                "*4",
+                "+summary",
+                "+\u{ab}summary\u{bb}",
+                "+history",
+                "*1",
+                "*2",
+                "+7.0.0",
+                "+\u{ab}history\u{bb}"
+            ]
         );
     }
 }

@@ -24,6 +24,8 @@ pub struct Look {
     pub names: bool,
     /// Only the kinds of values count.
     pub hide: bool,
+    /// Sentences for people do not count.
+    pub prose: bool,
 }
 
 /// One exchange.
@@ -99,6 +101,7 @@ impl Script {
                         "@sort" => look.sort = true,
                         "@names" => look.names = true,
                         "@hide" => look.hide = true,
+                        "@prose" => look.prose = true,
                         _ => ensure!(
                             line.is_empty() || mark.starts_with('#'),
                             "line {number} begins with `{mark}`"

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use tandem_core::sentinel::io::SaveVersion;
+use tandem_core::sentinel::daemon::About;
+use tandem_core::sentinel::io::{SaveVersion, Word};
 use tandem_core::sentinel::saved::{SavedGroup, SavedState};
 use tandem_core::sentinel::settings::{Globals, GroupSettings};
 use tandem_core::sentinel::{
@@ -298,8 +299,27 @@ impl Fleet {
                 | Output::RunScript { .. }
                 | Output::KillScript { .. }
                 | Output::Resolve { .. } => {}
+                Output::AskDaemon { server, about } => self.no_daemon(n, server, about),
             }
         }
+    }
+
+    /// No host of this world has a daemon.
+    fn no_daemon(&mut self, n: usize, server: Endpoint, about: About) {
+        if about == About::Life {
+            return;
+        }
+        let wait = self.chance.within(MS / 2, 4 * MS);
+        let word = Word::Unarchived("nobody listens there".to_owned());
+        let inc = self.nodes[n].inc;
+        self.after(
+            wait,
+            Ev::Input {
+                node: n,
+                inc,
+                input: Box::new(Input::Witness { server, word }),
+            },
+        );
     }
 
     fn save(&mut self, n: usize, version: SaveVersion, state: Box<SavedState>) {

@@ -19,7 +19,6 @@ const FRAME_LEN_MIN: usize = 14 + 28;
 #[derive(Debug)]
 pub(crate) struct Announcer {
     socket: Socket,
-    interface_index: u32,
 }
 
 impl Announcer {
@@ -30,15 +29,7 @@ impl Announcer {
     pub(crate) fn open(interface_index: NonZeroU32) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
         sys::bind_packet(&socket, interface_index.get(), 0)?;
-        Ok(Self {
-            socket,
-            interface_index: interface_index.get(),
-        })
-    }
-
-    /// The interface this was opened for.
-    pub(crate) fn interface_index(&self) -> u32 {
-        self.interface_index
+        Ok(Self { socket })
     }
 
     /// Sends one complete Ethernet frame.
@@ -56,23 +47,6 @@ impl Announcer {
         } else {
             Err(io::ErrorKind::WriteZero.into())
         }
-    }
-
-    /// Sends a round of frames back to back. Returns how many left and the first error; an error does not keep
-    /// the remaining frames from being tried, because each may be for another VIP.
-    pub(crate) fn send_all<'a>(
-        &self,
-        frames: impl IntoIterator<Item = &'a [u8]>,
-    ) -> (usize, Option<io::Error>) {
-        let mut sent = 0;
-        let mut first_error = None;
-        for frame in frames {
-            match self.send(frame) {
-                Ok(()) => sent += 1,
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        (sent, first_error)
     }
 }
 
@@ -116,8 +90,9 @@ mod tests {
                 .index;
             let announcer = Announcer::open(index).expect("an announcer");
             let frames = [frame(1), frame(2)];
-            let (sent, error) = announcer.send_all(frames.iter().map(Vec::as_slice));
-            assert!(sent == 2 && error.is_none(), "{sent} {error:?}");
+            for frame in &frames {
+                announcer.send(frame).expect("sent");
+            }
             for frame in &frames {
                 let mut received = [0; 128];
                 let length = far_end.read(&mut received).expect("a frame");
@@ -128,12 +103,8 @@ mod tests {
                 io::ErrorKind::InvalidInput
             );
             run(&["ip", "link", "set", "v0", "down"]);
-            let (sent, error) = announcer.send_all(frames.iter().map(Vec::as_slice));
-            assert_eq!(sent, 0);
-            assert_eq!(
-                error.and_then(|error| error.raw_os_error()),
-                Some(libc::ENETDOWN)
-            );
+            let error = announcer.send(&frames[0]).expect_err("down");
+            assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
         });
     }
 }

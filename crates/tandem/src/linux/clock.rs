@@ -1,4 +1,4 @@
-//! Notices that time went by without this process: a suspended machine, or a loop that was not scheduled.
+//! Notices that time went by while the machine was suspended.
 //!
 //! `CLOCK_MONOTONIC`, behind [`Instant`], stands still while the machine sleeps; `CLOCK_BOOTTIME` does not. What one
 //! gains over the other between two looks is the time asleep. A paused virtual machine may stop both; then only the
@@ -52,32 +52,6 @@ impl SuspendWatch {
     }
 }
 
-/// Measures how late the loop runs against the deadlines it set itself.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Lateness {
-    last: Duration,
-    worst: Duration,
-}
-
-impl Lateness {
-    /// Records that the timer for `deadline` was served at `now` and returns how late that was.
-    pub(crate) fn record(&mut self, deadline: Instant, now: Instant) -> Duration {
-        self.last = now.saturating_duration_since(deadline);
-        self.worst = self.worst.max(self.last);
-        self.last
-    }
-
-    /// Lateness of the latest timer.
-    pub(crate) fn last(&self) -> Duration {
-        self.last
-    }
-
-    /// The worst since the previous call; begins anew, so that each metrics scrape sees its own interval.
-    pub(crate) fn take_worst(&mut self) -> Duration {
-        std::mem::take(&mut self.worst)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,24 +94,5 @@ mod tests {
     fn the_boot_clock_is_never_behind_the_monotonic_one() {
         let monotonic = duration(clock_gettime(ClockId::Monotonic));
         assert!(boot_time() >= monotonic);
-    }
-
-    #[test]
-    fn lateness_keeps_the_worst_until_it_is_taken() {
-        let start = Instant::now();
-        let millisecond = Duration::from_millis(1);
-        let mut lateness = Lateness::default();
-        assert_eq!(
-            lateness.record(start, start + 7 * millisecond),
-            7 * millisecond
-        );
-        assert_eq!(
-            lateness.record(start + millisecond, start),
-            Duration::ZERO,
-            "early is not late"
-        );
-        assert_eq!(lateness.last(), Duration::ZERO);
-        assert_eq!(lateness.take_worst(), 7 * millisecond);
-        assert_eq!(lateness.take_worst(), Duration::ZERO);
     }
 }

@@ -8,8 +8,8 @@
 //! because silence counts from the last answer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tandem_resp::{Command, ReplyDecoder, Value};
@@ -30,39 +30,26 @@ const MAX_QUEUED: usize = 32;
 /// Bytes waiting for the socket above which no further call is taken.
 const MAX_UNWRITTEN_BYTES: usize = 256 * 1024;
 
-/// The answers to one call, with the times that silence is measured by.
-#[derive(Clone, Debug)]
-pub(crate) struct Answers {
-    /// One per command, in order.
-    pub(crate) values: Vec<Value>,
-    /// When the commands were handed to the socket.
-    pub(crate) sent: Instant,
-    /// When the last answer was read.
-    pub(crate) received: Instant,
-}
-
 #[derive(Debug)]
 struct Call {
     bytes: Vec<u8>,
     commands: usize,
     /// Set when the first byte may have left.
     sent: Arc<AtomicBool>,
-    answer: oneshot::Sender<Result<Answers, LinkError>>,
+    answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
 }
 
 #[derive(Debug)]
 struct Pending {
     remaining: usize,
     values: Vec<Value>,
-    sent: Instant,
-    answer: oneshot::Sender<Result<Answers, LinkError>>,
+    answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
 }
 
 /// A handle to the connection. The connection is closed when the last one is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     calls: mpsc::Sender<Call>,
-    last_answer: Arc<Mutex<Instant>>,
     end: watch::Receiver<Option<LinkError>>,
 }
 
@@ -72,20 +59,14 @@ impl Link {
         let (stream, decoder) = RawConnection::open(target, deadline).await?.into_parts();
         let (calls, queue) = mpsc::channel(MAX_QUEUED);
         let (end_sender, end) = watch::channel(None);
-        let last_answer = Arc::new(Mutex::new(Instant::now()));
         let connection = Connection {
             stream,
             decoder,
             unwritten: Vec::new(),
             pending: VecDeque::new(),
-            last_answer: Arc::clone(&last_answer),
         };
         tokio::spawn(connection.run(queue, end_sender));
-        Ok(Self {
-            calls,
-            last_answer,
-            end,
-        })
+        Ok(Self { calls, end })
     }
 
     /// Sends one command, given as its arguments, and waits for the answer. An error reply is a value, not an error.
@@ -107,17 +88,6 @@ impl Link {
         commands: &[Command],
         deadline: Instant,
     ) -> Result<Vec<Value>, LinkError> {
-        self.timed(commands, deadline)
-            .await
-            .map(|answers| answers.values)
-    }
-
-    /// As [`pipeline`](Self::pipeline), with the times.
-    pub(crate) async fn timed(
-        &self,
-        commands: &[Command],
-        deadline: Instant,
-    ) -> Result<Answers, LinkError> {
         let mut bytes = Vec::new();
         for command in commands {
             command.encode(&mut bytes);
@@ -142,14 +112,6 @@ impl Link {
                 sent: sent.load(Ordering::Acquire),
             }),
         }
-    }
-
-    /// When the last answer came; the time of connecting before the first.
-    pub(crate) fn last_answer(&self) -> Instant {
-        *self
-            .last_answer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the connection ends, and says why. A server's death shows here within milliseconds, and so do other
@@ -180,7 +142,6 @@ struct Connection {
     decoder: ReplyDecoder,
     unwritten: Vec<u8>,
     pending: VecDeque<Pending>,
-    last_answer: Arc<Mutex<Instant>>,
 }
 
 /// Why the task ends.
@@ -248,20 +209,14 @@ impl Connection {
             return;
         }
         call.sent.store(true, Ordering::Release);
-        let sent = Instant::now();
         if call.commands == 0 {
-            let _ = call.answer.send(Ok(Answers {
-                values: Vec::new(),
-                sent,
-                received: sent,
-            }));
+            let _ = call.answer.send(Ok(Vec::new()));
             return;
         }
         self.unwritten.extend_from_slice(&call.bytes);
         self.pending.push_back(Pending {
             remaining: call.commands,
             values: Vec::new(),
-            sent,
             answer: call.answer,
         });
     }
@@ -299,11 +254,6 @@ impl Connection {
         if matches!(value, Value::Push(_)) {
             return Ok(());
         }
-        let now = Instant::now();
-        *self
-            .last_answer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = now;
         let Some(front) = self.pending.front_mut() else {
             // The server's farewell, such as `-ERR max number of clients reached`, is an answer to nothing as well.
             return Err(LinkError::Protocol(ProtocolError::Unasked));
@@ -313,11 +263,7 @@ impl Connection {
         if front.remaining == 0
             && let Some(done) = self.pending.pop_front()
         {
-            let _ = done.answer.send(Ok(Answers {
-                values: done.values,
-                sent: done.sent,
-                received: now,
-            }));
+            let _ = done.answer.send(Ok(done.values));
         }
         Ok(())
     }

@@ -7,23 +7,12 @@
 use std::time::Instant;
 
 use tandem_core::ids::ReplId;
-use tandem_core::info::{Role, ServerInfo};
+use tandem_core::info::Role;
 use tandem_resp::Command;
 
 use super::client::Link;
 use super::ops::{self, OpError};
 use super::raw::Target;
-
-/// A server that was fenced from afar.
-#[derive(Clone, Debug)]
-pub(crate) struct RemoteFence {
-    /// Its offset, which the local replica has applied.
-    pub(crate) offset: u64,
-    /// Connections that were closed.
-    pub(crate) killed: u64,
-    /// What it says of itself afterwards.
-    pub(crate) info: ServerInfo,
-}
 
 /// Why there is no fence, or none that is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,13 +38,14 @@ pub(crate) enum RemoteFenceError {
 /// A server of another lineage is left alone before anything is awaited of it: a replica that reconnects to one that
 /// restarted without its data becomes equal to it by losing its own.
 ///
-/// Half of the time until `deadline` is for the offsets to become equal; the pause lasts the whole of it.
+/// Half of the time until `deadline` is for the offsets to become equal; the pause lasts the whole of it. Returns the
+/// fenced server's offset, which the local replica has applied.
 pub(crate) async fn remote_fence(
     target: &Target,
     local: &Link,
     lineage: &ReplId,
     deadline: Instant,
-) -> Result<RemoteFence, RemoteFenceError> {
+) -> Result<u64, RemoteFenceError> {
     let before = |step| move |error: OpError| RemoteFenceError::Before { step, error };
     let remote = Link::connect(target, deadline)
         .await
@@ -90,9 +80,8 @@ pub(crate) async fn remote_fence(
     let confirm = async {
         let values = remote.pipeline(&commands, deadline).await?;
         ops::expect_ok("REPLICAOF", values.first())?;
-        let mut killed = 0;
         for value in values.iter().skip(1).take(2) {
-            killed += ops::expect_count("CLIENT KILL", Some(value))?;
+            ops::expect_count("CLIENT KILL", Some(value))?;
         }
         let info = ops::parse_info(values.last())?;
         ops::confirm_fenced(&info)?;
@@ -102,11 +91,7 @@ pub(crate) async fn remote_fence(
             .slave_repl_offset
             .ok_or(OpError::NotConfirmed("INFO without offsets"))?;
         ops::wait_equal_offset(local, last, deadline).await?;
-        Ok(RemoteFence {
-            offset: last,
-            killed,
-            info,
-        })
+        Ok(last)
     };
     confirm.await.map_err(RemoteFenceError::Unconfirmed)
 }

@@ -271,57 +271,6 @@ pub(crate) async fn wait_equal_offset(
     }
 }
 
-/// A setting under which the promises do not hold (rule 14).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unfit {
-    /// A fence would still take writes.
-    #[error("replica-read-only is off: a fenced server would take writes")]
-    ReplicaWritable,
-    /// A command that tandem needs is renamed, disabled or not permitted.
-    #[error("{0} is renamed, disabled or not permitted")]
-    NoCommand(&'static str),
-    /// Older than 6.2.
-    #[error("version {0} is older than 6.2")]
-    TooOld(Version),
-    /// INFO names no version.
-    #[error("INFO names no version")]
-    NoVersion,
-}
-
-/// Looks for settings that void the fence. An empty list: none.
-pub(crate) async fn check_fit(link: &Link, deadline: Instant) -> Result<Vec<Unfit>, OpError> {
-    const NEEDED: [&str; 4] = ["REPLICAOF", "CONFIG", "CLIENT", "PSYNC"];
-    let mut commands = vec![
-        Command::from_args(&["INFO", "server"]),
-        Command::from_args(&["CONFIG", "GET", "replica-read-only"]),
-        Command::from_args(&["COMMAND", "INFO"]),
-    ];
-    for name in NEEDED {
-        commands[2] = std::mem::replace(&mut commands[2], Command::new("")).arg(name);
-    }
-    let values = link.pipeline(&commands, deadline).await?;
-    let mut unfit = Vec::new();
-    match parse_info(values.first())?.redis_version {
-        None => unfit.push(Unfit::NoVersion),
-        Some(version) if version < OLDEST_VERSION => unfit.push(Unfit::TooOld(version)),
-        Some(_) => {}
-    }
-    let setting = values
-        .get(1)
-        .and_then(Value::as_array)
-        .and_then(|pair| pair.get(1));
-    if setting.and_then(Value::as_bytes) == Some(b"no") {
-        unfit.push(Unfit::ReplicaWritable);
-    }
-    let known = values.get(2).and_then(Value::as_array).unwrap_or_default();
-    for (index, name) in NEEDED.into_iter().enumerate() {
-        if known.get(index).is_none_or(|entry| *entry == Value::Null) {
-            unfit.push(Unfit::NoCommand(name));
-        }
-    }
-    Ok(unfit)
-}
-
 pub(super) fn parse_info(value: Option<&Value>) -> Result<ServerInfo, OpError> {
     let value = value.ok_or(OpError::NotConfirmed("no answer to INFO"))?;
     refuse_error("INFO", value)?;

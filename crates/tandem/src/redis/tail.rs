@@ -109,7 +109,6 @@ pub(crate) struct TailReader {
     stream: TcpStream,
     buffer: Vec<u8>,
     parser: StreamParser,
-    from: u64,
 }
 
 impl TailReader {
@@ -130,7 +129,6 @@ impl TailReader {
                 stream,
                 buffer,
                 parser: StreamParser::new(from, Limits::default()),
-                from,
             }),
             PsyncAnswer::FullResync { replid, offset } => {
                 Err(TailError::FullResyncOffered { replid, offset })
@@ -182,11 +180,6 @@ impl TailReader {
             commands_in_unknown_db: summary.commands_in_unknown_db,
             keys: summary.keys,
         })
-    }
-
-    /// The fork that the reader was opened at.
-    pub(crate) fn from(&self) -> u64 {
-        self.from
     }
 
     /// Takes the complete commands out of the buffer, up to the offset `to`.

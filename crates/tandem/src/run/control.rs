@@ -13,6 +13,7 @@ use tandem_core::ids::HostId;
 use tandem_core::keeper::view::GroupStatus;
 use tandem_core::keeper::{Command, Reply};
 use tandem_core::rules::Ruling;
+use tandem_core::sentinel::daemon::{self, About};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -73,6 +74,8 @@ pub(crate) enum Request {
     Explain,
     /// Do.
     Command(Command),
+    /// A sentinel asks about this host's server.
+    Witness(About),
 }
 
 /// A group's answer.
@@ -86,6 +89,8 @@ pub(crate) enum Answer {
     Explain(Vec<Ruling>),
     /// What became of a command.
     Reply(ReplyLine),
+    /// What a sentinel is told of this host's server.
+    Witness(daemon::Answer),
 }
 
 /// The outcome of a command, as the command line reads it.
@@ -139,6 +144,8 @@ impl Answer {
             Self::Follow(status) => serde_json::to_value(status),
             Self::Explain(rulings) => serde_json::to_value(rulings),
             Self::Reply(line) => serde_json::to_value(line),
+            // Nobody asks that on this socket.
+            Self::Witness(_) => Ok(serde_json::Value::Null),
         };
         value.unwrap_or(serde_json::Value::Null)
     }

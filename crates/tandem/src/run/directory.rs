@@ -7,16 +7,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit};
 use tandem_config::settings::{self as config, Settings};
 use tandem_core::directory::{Daemon, Directory, Shown, sentinel_id};
+use tandem_core::sentinel::daemon::{self, About};
+use tandem_core::sentinel::io;
+use tandem_core::sentinel::settings::Compat;
+use tandem_core::sentinel::{Endpoint, Question};
 use tandem_core::topology::Topology;
-use tandem_resp::Limits;
-use tokio::sync::{mpsc, watch};
+use tandem_resp::{Limits, Value};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::control::{Answer, Request};
+use super::group::Event;
 use super::peer::Stranger;
 use crate::sentinel::serve::{self, Ask, Server};
 
@@ -26,6 +32,8 @@ const REDIS_VERSION: &str = "7.0.15";
 const CLIENTS_MAX: u64 = 1000;
 /// Files that the daemon itself needs.
 const OWN_FILES: u64 = 256;
+/// A group's loop answers a sentinel within this, or is said to be busy.
+const GROUP_WITHIN: Duration = Duration::from_millis(500);
 /// What anybody may ask. Questions to the directory are among it, whatever they are: it refuses them with a reason.
 const VISITOR: &str = "user default on nopass &* -@all +auth +hello +ping +role +info +command +client|id +client|info \
      +client|getname +client|setname +client|reply +client|no-evict +subscribe +psubscribe +unsubscribe +punsubscribe \
@@ -37,6 +45,9 @@ const REQUEST: Limits = Limits {
     max_frame: 64 * 1024,
     ..Limits::stranger()
 };
+
+/// The loops of this host's groups, by the address of their server here.
+pub(crate) type Servers = Vec<(SocketAddr, mpsc::Sender<Event>)>;
 
 /// What a group's loop says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,6 +145,7 @@ impl Port {
             request: REQUEST,
             identity: serve::Identity {
                 redis_version: REDIS_VERSION.to_owned(),
+                compat: Compat::V7_0,
                 run_id: sentinel_id(&own).as_str().to_owned(),
                 executable: std::env::current_exe()
                     .map(|path| path.display().to_string())
@@ -155,7 +167,7 @@ impl Port {
     }
 
     /// Answers for as long as the daemon runs. Needs a [`tokio::task::LocalSet`].
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, servers: Servers) {
         loop {
             tokio::select! {
                 biased;
@@ -164,10 +176,13 @@ impl Port {
                     // The daemon is leaving.
                     Err(_) => return self.server.close(),
                 },
-                Some(Ask { question, answer }) = self.asks.recv() => {
-                    // The client may have left.
-                    let _ = answer.send(self.directory.answer(&question, Instant::now()));
-                }
+                Some(Ask { question, answer }) = self.asks.recv() => match about_server(&question) {
+                    Some((about, server)) => ask_group(&servers, about, &server, answer),
+                    None => {
+                        // The client may have left.
+                        let _ = answer.send(self.directory.answer(&question, Instant::now()));
+                    }
+                },
                 Some(Stranger { stream, first }) = self.strangers.recv() => {
                     self.server.adopt(stream, first);
                 }
@@ -187,6 +202,44 @@ impl Port {
             }
         }
     }
+}
+
+/// What a sentinel asks about a server of this host.
+fn about_server(question: &Question) -> Option<(About, Endpoint)> {
+    match question {
+        Question::Sentinel(words) | Question::SentinelWithPrograms { args: words, .. } => {
+            daemon::asked(words)
+        }
+        Question::Publish { .. } | Question::Role | Question::InfoSection => None,
+    }
+}
+
+/// Has the loop of the group whose server is at this address answer.
+fn ask_group(servers: &Servers, about: About, at: &Endpoint, answer: oneshot::Sender<Value>) {
+    let is_at = |server: &SocketAddr| {
+        server.port() == at.port
+            && (server.ip().is_loopback() || server.ip().to_string() == at.host)
+    };
+    let Some((_, group)) = servers.iter().find(|(server, _)| is_at(server)) else {
+        let none = io::Word::Unarchived(format!("this host's daemon has no server at {at}"));
+        let _ = answer.send(daemon::Answer::Word(none).value());
+        return;
+    };
+    let (asked, answered) = oneshot::channel();
+    // A loop that is so far behind does not answer, and is asked again.
+    let _ = group.try_send(Event::Control(Request::Witness(about), asked));
+    tokio::task::spawn_local(async move {
+        let said = match tokio::time::timeout(GROUP_WITHIN, answered).await {
+            Ok(Ok(Answer::Witness(said))) => said,
+            Ok(
+                Ok(Answer::Status(_) | Answer::Follow(_) | Answer::Explain(_) | Answer::Reply(_))
+                | Err(_),
+            )
+            | Err(_) => daemon::Answer::Wait("its group is busy".to_owned()),
+        };
+        // The client may have left.
+        let _ = answer.send(said.value());
+    });
 }
 
 /// A daemon that cannot open a file any more cannot look after its server: clients leave it room.

@@ -2,8 +2,8 @@
 //!
 //! A thread of its own does the writing, because an fsync on the loop's thread would delay adverts.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use tandem_core::ids::HostId;
 use tandem_core::journal::Journal;
 use tokio::sync::oneshot;
+
+use crate::durable;
 
 /// Records waiting to be written. The keeper waits for the important ones, so this is never reached by
 /// more than a few marks.
@@ -81,7 +83,7 @@ impl JournalFile {
 
 fn write_all(path: &Path, work: &Receiver<(Vec<u8>, Option<Reply>)>) {
     while let Ok((bytes, reply)) = work.recv() {
-        let result = replace(path, &bytes);
+        let result = durable::replace(path, &bytes);
         match (reply, result) {
             (Some(reply), result) => {
                 let _ = reply.send(result);
@@ -89,23 +91,6 @@ fn write_all(path: &Path, work: &Receiver<(Vec<u8>, Option<Reply>)>) {
             (None, Err(error)) => tracing::warn!("journal {}: {error}", path.display()),
             (None, Ok(())) => {}
         }
-    }
-}
-
-/// Replaces a file so that a crash leaves the old or the new content and never half of one.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
     }
 }
 

@@ -69,7 +69,6 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut heard = incoming.heard;
     let told = directory::Told::new(&settings);
     let port = directory::Port::new(&settings, &config_path, &told, incoming.strangers)?;
-    tokio::task::spawn_local(port.run());
     let mut groups = Groups::new();
     let mut running = tokio::task::JoinSet::new();
     for group in &settings.groups {
@@ -97,6 +96,8 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
         running.spawn_local(shell.run());
         groups.push((follow.name.clone(), sender));
     }
+    let servers = servers(&settings, &groups);
+    tokio::task::spawn_local(port.run(servers));
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
@@ -138,6 +139,18 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     }
     let _ = std::fs::remove_file(&control_path);
     Ok(())
+}
+
+/// The loops of a daemon's groups, by their server on this host.
+fn servers(settings: &Settings, groups: &Groups) -> directory::Servers {
+    let led = settings.groups.iter().map(|it| (&it.name, it.server));
+    let followed = settings.follows.iter().map(|it| (&it.name, it.server));
+    led.chain(followed)
+        .filter_map(|(name, server)| {
+            let (_, sender) = groups.iter().find(|(group, _)| group == name)?;
+            Some((server, sender.clone()))
+        })
+        .collect()
 }
 
 fn stop(groups: &[(String, mpsc::Sender<Event>)], already: Option<Instant>) -> Instant {

@@ -251,7 +251,15 @@ impl Reloader {
         for (group, answer) in answers {
             let line = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
                 Ok(Ok(Answer::Reply(line))) => line,
-                Ok(Ok(Answer::Status(_) | Answer::Follow(_) | Answer::Explain(_)) | Err(_))
+                Ok(
+                    Ok(
+                        Answer::Status(_)
+                        | Answer::Follow(_)
+                        | Answer::Explain(_)
+                        | Answer::Witness(_),
+                    )
+                    | Err(_),
+                )
                 | Err(_) => ReplyLine::failed("the group's loop gave no answer".to_owned()),
             };
             out.push((group, line));

@@ -117,7 +117,7 @@ async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<O
                 .ok_or_else(|| refused("no peer server known"))?;
             let local = workshop.link()?;
             match remote_fence(&workshop.remote(address), &local, &lineage, deadline).await {
-                Ok(fence) => Ok(Outcome::RemoteFenced(Offset(fence.offset))),
+                Ok(offset) => Ok(Outcome::RemoteFenced(Offset(offset))),
                 Err(error) => {
                     let kind = match &error {
                         RemoteFenceError::Before { .. } | RemoteFenceError::Unrelated(_) => {

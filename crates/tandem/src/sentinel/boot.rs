@@ -22,6 +22,14 @@ pub(super) fn state_of(file: &conf::SentinelConf, fresh: &SentinelId) -> SavedSt
     }
 }
 
+/// The version that the file asks for.
+pub(super) fn compat_of(file: conf::Compat) -> Compat {
+    match file {
+        conf::Compat::V7_0 => Compat::V7_0,
+        conf::Compat::V7_2 => Compat::V7_2,
+    }
+}
+
 fn globals_of(file: &conf::SentinelConf) -> Globals {
     Globals {
         port: file.server.port,
@@ -35,10 +43,7 @@ fn globals_of(file: &conf::SentinelConf) -> Globals {
         sentinel_pass: file.sentinel_pass.as_ref().map(text),
         requirepass: file.server.requirepass.as_ref().map(text),
         deny_scripts_reconfig: file.deny_scripts_reconfig,
-        compat: match file.compat {
-            conf::Compat::V7_0 => Compat::V7_0,
-            conf::Compat::V7_2 => Compat::V7_2,
-        },
+        compat: compat_of(file.compat),
     }
 }
 

@@ -3,10 +3,7 @@
 //! One thread does all writing, in order. Redis writes inside its loop, and a slow disk makes it miss its own pings;
 //! here only what must be durable waits, namely a vote.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -14,6 +11,7 @@ use tandem_config::sentinel::{AclUser, Document, SentinelConf};
 use tandem_core::sentinel::saved::SavedState;
 
 use super::boot;
+use crate::durable;
 
 /// Writes that wait: the machine has at most one outstanding.
 const WAITING_MAX: usize = 4;
@@ -97,70 +95,18 @@ impl Writer {
         if text == self.document.text() {
             return Ok(());
         }
-        replace(self.document.path(), &text)
+        durable::replace(self.document.path(), &text)
             .map_err(|error| format!("{}: {error}", self.document.path().display()))?;
         self.document = self.document.clone().with_text(text);
         Ok(())
     }
 }
 
-/// Puts `text` where `path` leads: a new file beside it, synced, renamed over it, the folder synced. The rights of the
-/// old file are kept; one that only its owner may read holds passwords.
-pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        Some(_) | None => PathBuf::from("."),
-    };
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut fresh = name.to_owned();
-    fresh.push(format!(".{}.new", std::process::id()));
-    let fresh = folder.join(fresh);
-    let mode = fs::metadata(path).map_or(0o644, |facts| facts.mode() & 0o7777);
-    let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(text)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
-        fs::File::open(&folder)?.sync_all()
-    })();
-    if written.is_err() {
-        // What is left of the attempt would only confuse the next reader of the folder.
-        let _ = fs::remove_file(&fresh);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_and_keeps_its_rights() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sentinel.conf");
-        fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        replace(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
-        let names = fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names, 1, "nothing is left beside it");
-    }
-
-    #[test]
-    fn a_folder_that_is_gone_is_an_error_and_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("gone/sentinel.conf");
-        assert!(replace(&path, b"new").is_err());
-    }
 
     #[test]
     fn the_end_waits_for_the_file() {

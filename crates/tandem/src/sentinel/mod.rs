@@ -10,6 +10,7 @@
 //! of the file, the writer of the log and the system's resolver.
 
 mod boot;
+mod daemon;
 mod file;
 pub(crate) mod links;
 mod log;
@@ -36,6 +37,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::cli::SentinelVerb;
 use crate::daemonize;
+use crate::durable;
 use crate::files::HostFiles;
 use crate::linux::sys;
 use crate::service;
@@ -43,6 +45,10 @@ use crate::tls;
 
 /// The version whose ways are kept.
 const REDIS_VERSION: &str = "7.0.15";
+/// TLS sessions kept at most.
+const SESSIONS_MAX: usize = 20 * 1024;
+/// And where the file says `# tandem: compat 7.2`.
+const REDIS_VERSION_7_2: &str = "7.2.4";
 /// What real sentinels answer with after `SENTINEL SIMULATE-FAILURE`, and what everything else that ends us early gives.
 const FAILED: u8 = 1;
 
@@ -236,7 +242,7 @@ fn assemble(
         .render(&conf)
         .map_err(|error| Refused::Usage(error.to_string()))?;
     // Redis does the same: a sentinel whose file cannot be written must not vote.
-    file::replace(path, &text).map_err(|error| {
+    durable::replace(path, &text).map_err(|error| {
         Refused::Host(format!(
             "Sentinel config file {} is not writable: {error}. Exiting...",
             path.display()
@@ -253,6 +259,10 @@ fn assemble(
             .and_then(|text| text.parse::<IpAddr>().ok()),
         tls: connector(&conf.server.tls)?,
     };
+    let daemons = daemon::Daemons {
+        port: conf.daemon_port,
+        source: links.source,
+    };
     let started = |error: serve::StartError| Refused::Host(error.to_string());
     let (server, asks) = serve::Server::new(settings).map_err(started)?;
     server.listen().map_err(started)?;
@@ -265,6 +275,7 @@ fn assemble(
         server,
         asks,
         links,
+        daemons,
         file: file::File::start(document, conf).map_err(host("the writer of the file"))?,
         dir: std::env::current_dir().map_err(host("dir"))?,
         log,
@@ -299,7 +310,8 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
         acl_file: server.aclfile.clone().map(PathBuf::from),
         acl_log_max: usize::try_from(server.acllog_max_len).unwrap_or(usize::MAX),
         identity: serve::Identity {
-            redis_version: REDIS_VERSION.to_owned(),
+            redis_version: redis_version(conf.compat).to_owned(),
+            compat: boot::compat_of(conf.compat),
             run_id: run_id.to_owned(),
             executable: std::env::current_exe()
                 .map(|path| path.display().to_string())
@@ -316,6 +328,14 @@ fn serve_settings(path: &Path, conf: &conf::SentinelConf, run_id: &str) -> serve
     }
 }
 
+/// The version that clients are told.
+fn redis_version(compat: conf::Compat) -> &'static str {
+    match compat {
+        conf::Compat::V7_0 => REDIS_VERSION,
+        conf::Compat::V7_2 => REDIS_VERSION_7_2,
+    }
+}
+
 /// The certificates of the listening side, where there are some.
 fn tls_files(files: &conf::TlsConf) -> Option<tls::ServerFiles> {
     Some(tls::ServerFiles {
@@ -326,6 +346,7 @@ fn tls_files(files: &conf::TlsConf) -> Option<tls::ServerFiles> {
             conf::TlsAuthClients::No => tls::AuthClients::No,
             conf::TlsAuthClients::Optional => tls::AuthClients::Optional,
         },
+        offer: offer(files),
     })
 }
 
@@ -344,10 +365,27 @@ fn connector(files: &conf::TlsConf) -> Result<Option<TlsConnector>, Refused> {
             .or(own)
             .map(|(certificate, key)| pair(certificate, key)),
         authorities: authorities(files),
+        offer: offer(files),
     };
     tls::connector(&files)
         .map(Some)
         .map_err(|error| Refused::Host(format!("TLS: {error}")))
+}
+
+/// Reading the file has refused what cannot be honoured, so nothing is refused here any more.
+fn offer(files: &conf::TlsConf) -> tls::Offer {
+    let all = tls::Offer::default();
+    tls::Offer {
+        choice: files.choice().unwrap_or(all.choice),
+        prefers_own_order: files.prefer_server_ciphers,
+        // OpenSSL takes 0 for no bound; here the cache is never larger than Redis' default.
+        sessions: files
+            .session_caching
+            .then(|| match files.session_cache_size {
+                0 => SESSIONS_MAX,
+                size => SESSIONS_MAX.min(size as usize),
+            }),
+    }
 }
 
 fn pair(certificate: &str, key: &str) -> tls::Pair {

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant as Wake;
 
 use super::boot;
+use super::daemon::Daemons;
 use super::file::File;
 use super::links::{Links, Options};
 use super::log::RedisLog;
@@ -47,6 +48,7 @@ pub(super) struct Parts {
     pub(super) server: Server,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) links: Options,
+    pub(super) daemons: Daemons,
     pub(super) file: File,
     pub(super) dir: PathBuf,
     pub(super) log: RedisLog,
@@ -64,6 +66,7 @@ struct Shell {
     machine: Sentinel,
     server: Server,
     links: Links,
+    daemons: Daemons,
     scripts: Scripts,
     file: File,
     log: RedisLog,
@@ -83,6 +86,7 @@ pub(super) async fn run(parts: Parts) -> std::io::Result<End> {
         machine: parts.machine,
         server: parts.server,
         links: Links::new(inputs.clone(), parts.links),
+        daemons: parts.daemons,
         scripts: Scripts::new(inputs.clone(), parts.dir),
         file: parts.file,
         log: parts.log,
@@ -254,6 +258,9 @@ impl Shell {
                 Output::RunScript { script, argv } => self.scripts.run(script, &argv),
                 Output::KillScript { script } => self.scripts.kill(script),
                 Output::Resolve { host } => names::resolve(host, self.inputs.clone()),
+                Output::AskDaemon { server, about } => {
+                    self.daemons.ask(server, about, self.inputs.clone());
+                }
                 Output::Exit { code } => self.end = Some(code),
             }
         }

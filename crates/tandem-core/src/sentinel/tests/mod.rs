@@ -1,8 +1,10 @@
 //! Stories of whole fleets, told on a clock of their own: a small world of servers and sentinels (world.rs) in which
 //! things die, freeze and come back, and what the sentinels say and do about it.
 
+mod requested;
 mod rules;
 mod server;
 mod stories;
+mod stranded;
 mod view;
 mod world;

@@ -6,7 +6,7 @@ use super::server::Life;
 use super::view::Plan;
 use super::world::{World, server_at};
 use crate::sentinel::Endpoint;
-use crate::sentinel::io::Input;
+use crate::sentinel::io::{Input, Word};
 
 pub(super) const SETTLE: Duration = Duration::from_secs(15);
 const NO_ONE: &str = "SLAVEOF NO ONE";
@@ -213,8 +213,24 @@ fn with_a_foreign_sentinel_proof_alone_is_not_enough() {
 
 #[test]
 fn a_returning_primary_is_made_a_replica_at_once_and_its_loss_is_counted() {
+    let mut world = diverged(None);
+    let old = server_at(1);
+    let healed = world.clock();
+    assert!(world.run_till(ms(3_000), |world| world.servers[&old].follows.is_some()));
+    let told = world.first("+diverged", healed).expect("it is told");
+    assert!(told.payload.ends_with("40 discarded"), "{}", told.payload);
+    assert!(world.first("+convert-to-slave", healed).is_some());
+    world.run_for(SETTLE);
+    assert_whole(&world);
+}
+
+/// A primary that was cut off goes on taking writes, while the others elect another one; then it is back.
+fn diverged(daemon: Option<Word>) -> World {
     let mut world = settled(&Plan::default());
     let old = server_at(1);
+    if let Some(word) = daemon {
+        world.daemons.insert(old.clone(), word);
+    }
     for node in 0..3 {
         world.cut(&format!("10.0.0.{node}"), &old.host);
     }
@@ -222,16 +238,41 @@ fn a_returning_primary_is_made_a_replica_at_once_and_its_loss_is_counted() {
     world.server(&server_at(3)).lazy = true;
     assert!(world.run_till(ms(5_000), agreed_on_another));
     world.run_for(ms(5_000));
-    // It went on taking writes: 40 bytes that the others never had.
+    // 40 bytes that the others never had.
     world.server(&old).offset += 40;
     world.server(&server_at(2)).lazy = false;
     world.server(&server_at(3)).lazy = false;
     world.cuts.clear();
-    let healed = world.clock();
-    assert!(world.run_till(ms(3_000), |world| world.servers[&old].follows.is_some()));
-    let told = world.first("+diverged", healed).expect("it is told");
-    assert!(told.payload.ends_with("40 discarded"), "{}", told.payload);
-    assert!(world.first("+convert-to-slave", healed).is_some());
+    world
+}
+
+#[test]
+fn what_a_daemon_archived_is_told_as_such() {
+    let mut world = diverged(Some(Word::Archived("2 commands".to_owned())));
+    assert!(world.run_till(ms(3_000), |world| {
+        world.servers[&server_at(1)].follows.is_some()
+    }));
+    let told = world
+        .first("+diverged", Duration::ZERO)
+        .expect("it is told");
+    assert!(told.payload.ends_with("40 archived"), "{}", told.payload);
+    world.run_for(SETTLE);
+    assert_whole(&world);
+}
+
+#[test]
+fn a_server_that_a_daemon_leads_is_left_to_it() {
+    let mut world = diverged(Some(Word::Owned));
+    world.run_for(Duration::from_secs(50));
+    let told = &world.servers[&server_at(1)].told;
+    assert!(told.is_empty(), "{told:?}");
+    let told = world
+        .first("+diverged", Duration::ZERO)
+        .expect("it is told");
+    assert!(told.payload.ends_with("40 owned"), "{}", told.payload);
+    // The daemon has dealt with it.
+    let new = world.address(0);
+    world.server(&server_at(1)).follows = Some(new);
     world.run_for(SETTLE);
     assert_whole(&world);
 }

@@ -67,6 +67,11 @@ impl World {
 
 /// What is asked of a world's past and present.
 impl World {
+    pub(super) fn is_cut(&self, node: usize, to: &Endpoint) -> bool {
+        let from = self.nodes[node].at.host.clone();
+        self.cuts.contains(&(from, to.host.clone()))
+    }
+
     /// The names of all events of a node since a moment.
     pub(super) fn names(&self, node: usize, since: Duration) -> Vec<&str> {
         self.told

@@ -9,8 +9,9 @@ use tandem_resp::Value;
 use super::server::{Effect, Life, Server};
 use super::view::Plan;
 use crate::sentinel::Sentinel;
+use crate::sentinel::daemon::About;
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, GroupName, SentinelId};
-use crate::sentinel::io::{ConnId, ConnKind, Input, Loss, Output, Question, RequestId};
+use crate::sentinel::io::{ConnId, ConnKind, Input, Loss, Output, Question, RequestId, Word};
 use crate::sentinel::saved::{SavedGroup, SavedState};
 use crate::sentinel::settings::{Globals, GroupSettings, Periods};
 
@@ -67,6 +68,8 @@ pub(super) struct World {
     pub(super) cuts: BTreeSet<(String, String)>,
     pub(super) codes: Vec<(usize, i32)>,
     pub(super) scripts: Vec<(usize, Vec<String>)>,
+    /// What the daemons beside servers say when they are to archive.
+    pub(super) daemons: BTreeMap<Endpoint, Word>,
     pub(super) wires: BTreeMap<(usize, ConnId), Wire>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     asked: BTreeMap<RequestId, (usize, ConnId)>,
@@ -107,6 +110,7 @@ impl World {
             cuts: BTreeSet::new(),
             codes: Vec::new(),
             scripts: Vec::new(),
+            daemons: BTreeMap::new(),
             wires: BTreeMap::new(),
             queue: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -319,13 +323,16 @@ impl World {
                 | Output::SetLogLevel(_)
                 | Output::KillScript { .. }
                 | Output::Resolve { .. } => {}
+                Output::AskDaemon { server, about } => {
+                    if about == About::Tail {
+                        let none = Word::Unarchived("nobody listens there".to_owned());
+                        let word = self.daemons.get(&server).cloned().unwrap_or(none);
+                        let answer = Input::Witness { server, word };
+                        self.later(LATENCY, Delivery::To(node, answer));
+                    }
+                }
             }
         }
-    }
-
-    fn is_cut(&self, node: usize, to: &Endpoint) -> bool {
-        let from = self.nodes[node].at.host.clone();
-        self.cuts.contains(&(from, to.host.clone()))
     }
 
     pub(super) fn resume(&mut self, at: &Endpoint) {

@@ -248,31 +248,5 @@ fn on_interface(entries: &[Entry], interface_index: NonZeroU32) -> impl Iterator
         .filter(move |entry| entry.vip.interface_index == interface_index && !entry.ours)
 }
 
-/// What has to be done so that exactly `desired` is installed under our tag.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Reconciliation {
-    /// Desired, and absent or not tagged ours.
-    pub(crate) install: Vec<Vip>,
-    /// Tagged ours, not desired.
-    pub(crate) remove: Vec<Vip>,
-}
-
-/// Compares the desired set with a fresh listing: at start, and after [`Change::Overrun`].
-pub(crate) fn reconcile(desired: &[Vip], present: &[Entry]) -> Reconciliation {
-    let is_ours = |vip: &Vip| present.iter().any(|entry| entry.ours && entry.vip == *vip);
-    Reconciliation {
-        install: desired
-            .iter()
-            .filter(|vip| !is_ours(vip))
-            .copied()
-            .collect(),
-        remove: present
-            .iter()
-            .filter(|entry| entry.ours && !desired.contains(&entry.vip))
-            .map(|entry| entry.vip)
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests;

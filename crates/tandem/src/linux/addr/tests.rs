@@ -62,25 +62,6 @@ fn a_vip_is_never_the_source_of_adverts() {
 }
 
 #[test]
-fn reconciling_touches_only_what_is_tagged() {
-    let wanted = entry(2, "10.0.0.100", true).vip;
-    let foreign_copy = entry(2, "10.0.0.100", false);
-    let leftover = entry(2, "10.0.0.101", true);
-    let foreign = entry(2, "10.0.0.1", false);
-    assert_eq!(
-        reconcile(&[wanted], &[foreign_copy, leftover, foreign]),
-        Reconciliation {
-            install: vec![wanted],
-            remove: vec![leftover.vip]
-        }
-    );
-    assert_eq!(
-        reconcile(&[wanted], &[entry(2, "10.0.0.100", true), foreign]),
-        Reconciliation::default()
-    );
-}
-
-#[test]
 fn vips_are_installed_renewed_listed_and_removed() {
     in_namespace(
         "vips_are_installed_renewed_listed_and_removed",

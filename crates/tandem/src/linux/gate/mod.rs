@@ -9,9 +9,7 @@
 //! The rules, in order:
 //! 1. to a closed front (address, port): reset;
 //! 2. from an exempt source to (address, port): accept; the peer's daemon and replication belong here;
-//! 3. to a leased server while its lease element lives: accept. The element has a timeout in milliseconds and is renewed
-//!    by the daemon, so that a dead or frozen daemon closes the server by itself;
-//! 4. to a closed or leased server (address, port): reset.
+//! 3. to a closed server (address, port): reset.
 //!
 //! Traffic over loopback passes the same hook: the daemon's own connections to its server need an exemption of the address
 //! they come from. Frames of packet sockets do not pass it.
@@ -24,7 +22,6 @@ mod ruleset;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::netlink::{Requests, Subsystem};
 use ruleset::Set;
@@ -77,12 +74,11 @@ impl Gate {
                 &table,
                 set_of(*closure),
                 &key_of(*closure),
-                None,
             ));
         }
         for exemption in exempt {
             let (set, key) = exemption_element(*exemption)?;
-            messages.push(ruleset::add_element(&table, set, &key, None));
+            messages.push(ruleset::add_element(&table, set, &key));
         }
         let mut gate = Self {
             requests: Requests::open(Subsystem::Netfilter)?,
@@ -101,7 +97,6 @@ impl Gate {
             &self.table,
             set_of(closure),
             &key_of(closure),
-            None,
         )])
     }
 
@@ -112,41 +107,6 @@ impl Gate {
     pub(crate) fn open(&mut self, closure: Closure) -> io::Result<bool> {
         let removal = ruleset::remove_element(&self.table, set_of(closure), &key_of(closure));
         existed(self.change([removal]))
-    }
-
-    /// Lets a source through to a closed server.
-    ///
-    /// # Errors
-    /// As for [`Self::close`], and `InvalidInput` for mixed families.
-    pub(crate) fn exempt(&mut self, exemption: Exemption) -> io::Result<()> {
-        let (set, key) = exemption_element(exemption)?;
-        self.change([ruleset::add_element(&self.table, set, &key, None)])
-    }
-
-    /// Ends an exemption. `false`: there was none.
-    ///
-    /// # Errors
-    /// As for [`Self::exempt`].
-    pub(crate) fn end_exemption(&mut self, exemption: Exemption) -> io::Result<bool> {
-        let (set, key) = exemption_element(exemption)?;
-        let removal = ruleset::remove_element(&self.table, set, &key);
-        existed(self.change([removal]))
-    }
-
-    /// Grants or renews a lease: a closed server is open to everybody for this long from now, and closes by itself.
-    /// Close the server first; without that a lease changes nothing.
-    ///
-    /// # Errors
-    /// As for [`Self::close`].
-    pub(crate) fn lease(&mut self, server: SocketAddr, lasts: Duration) -> io::Result<()> {
-        let (set, key) = (Set::lease(server), ruleset::endpoint_key(server));
-        // Adding an element that exists does not renew it on kernels before 6.13, and removing one that does not exist
-        // fails the transaction. Added, removed and added anew within one transaction it works on all.
-        self.change([
-            ruleset::add_element(&self.table, set, &key, Some(lasts)),
-            ruleset::remove_element(&self.table, set, &key),
-            ruleset::add_element(&self.table, set, &key, Some(lasts)),
-        ])
     }
 
     /// Removes the table: at a clean exit, when nothing is to stay closed.
@@ -168,33 +128,6 @@ impl Gate {
         self.requests
             .batch(ruleset::batch(messages.into_iter().collect()))
     }
-}
-
-/// Removes tables of ours that belong to none of these groups: leftovers of groups that were renamed or deleted from the
-/// configuration. Returns their names. The tables of `keep` are left to [`Gate::install`], which replaces without a gap.
-///
-/// # Errors
-/// `EPERM` without `CAP_NET_ADMIN`; trying again is always safe.
-pub(crate) fn remove_leftovers(keep: &[&str]) -> io::Result<Vec<String>> {
-    let keep = keep
-        .iter()
-        .map(|group| table_name(group))
-        .collect::<io::Result<Vec<_>>>()?;
-    let mut requests = Requests::open(Subsystem::Netfilter)?;
-    let mut tables = Vec::new();
-    requests.dump(
-        &ruleset::dump_tables(),
-        &mut tables,
-        Vec::clear,
-        |tables, _kind, body| {
-            tables.extend(ruleset::table_name(body).filter(|name| name.starts_with(TABLE_PREFIX)));
-        },
-    )?;
-    tables.retain(|table| !keep.contains(table));
-    for table in &tables {
-        existed(requests.batch(ruleset::batch(vec![ruleset::remove_table(table)])))?;
-    }
-    Ok(tables)
 }
 
 /// The table of a group. nftables takes names of up to 255 bytes; characters beyond these would need quoting in `nft`.

@@ -1,11 +1,9 @@
-//! The nftables messages of the gate (`linux/netfilter/nf_tables.h`): one table, eight sets, one chain, eight rules.
+//! The nftables messages of the gate (`linux/netfilter/nf_tables.h`): one table, six sets, one chain, six rules.
 //!
 //! Numbers in attributes are big-endian. A key made of several fields gives each a multiple of four bytes, and the
 //! registers that the rule loads them into follow each other in the same way.
 
-use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use super::super::netlink::{self, Message};
 
@@ -13,7 +11,6 @@ const SUBSYSTEM: u16 = 10 << 8;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM;
-const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
@@ -34,8 +31,6 @@ const FIRST_REGISTER: u32 = 8;
 const VERDICT_REGISTER: u32 = 0;
 /// `NF_ACCEPT`.
 const ACCEPT: u32 = 1;
-/// `NFT_SET_TIMEOUT`.
-const SET_WITH_TIMEOUT: u32 = 0x10;
 
 /// Type numbers that `nft` shows keys with; the kernel does not read them.
 mod datatype {
@@ -59,12 +54,10 @@ enum Purpose {
     Close,
     /// {source, destination, port}: accept.
     Exempt,
-    /// {destination, port}, with timeouts: accept.
-    Lease,
 }
 
 /// In the order of their rules, which is the order of the module's description.
-const SETS: [Set; 8] = [
+const SETS: [Set; 6] = [
     Set {
         name: "front4",
         purpose: Purpose::Close,
@@ -83,16 +76,6 @@ const SETS: [Set; 8] = [
     Set {
         name: "exempt6",
         purpose: Purpose::Exempt,
-        ipv4: false,
-    },
-    Set {
-        name: "lease4",
-        purpose: Purpose::Lease,
-        ipv4: true,
-    },
-    Set {
-        name: "lease6",
-        purpose: Purpose::Lease,
         ipv4: false,
     },
     Set {
@@ -116,12 +99,8 @@ impl Set {
         SETS[2 + usize::from(address.is_ipv6())]
     }
 
-    pub(super) fn lease(address: SocketAddr) -> Self {
-        SETS[4 + usize::from(address.is_ipv6())]
-    }
-
     pub(super) fn server(address: SocketAddr) -> Self {
-        SETS[6 + usize::from(address.is_ipv6())]
+        SETS[4 + usize::from(address.is_ipv6())]
     }
 
     fn address_len(self) -> u32 {
@@ -131,7 +110,7 @@ impl Set {
     /// Addresses in the key: only exemptions name the source.
     fn address_count(self) -> u32 {
         match self.purpose {
-            Purpose::Close | Purpose::Lease => 1,
+            Purpose::Close => 1,
             Purpose::Exempt => 2,
         }
     }
@@ -198,29 +177,9 @@ pub(super) fn remove_table(table: &str) -> Message {
     message(DELETE_TABLE, netlink::ACK).string(1, table)
 }
 
-/// Asks for all tables of the family.
-pub(super) fn dump_tables() -> Message {
-    message(GET_TABLE, netlink::DUMP)
-}
-
-/// The name in an answer to [`dump_tables`].
-pub(super) fn table_name(body: &[u8]) -> Option<String> {
-    let (_, name) = netlink::attributes(body.get(4..)?).find(|(kind, _)| *kind == 1)?;
-    Some(
-        CStr::from_bytes_until_nul(name)
-            .ok()?
-            .to_str()
-            .ok()?
-            .to_owned(),
-    )
-}
-
 fn new_set(table: &str, set: Set, id: u32) -> Message {
     // NFTA_SET_TABLE, NAME, FLAGS, KEY_TYPE, KEY_LEN, ID.
-    let flags = match set.purpose {
-        Purpose::Lease => SET_WITH_TIMEOUT,
-        Purpose::Close | Purpose::Exempt => 0,
-    };
+    let flags = 0_u32;
     message(NEW_SET, netlink::ACK | netlink::CREATE)
         .string(1, table)
         .string(2, set.name)
@@ -289,7 +248,7 @@ fn new_rule(table: &str, set: Set) -> Message {
                     data.attribute(1, &1u32.to_be_bytes()).attribute(2, &[0])
                 }),
                 // NFTA_IMMEDIATE_DREG, DATA {NFTA_DATA_VERDICT {NFTA_VERDICT_CODE}}.
-                Purpose::Exempt | Purpose::Lease => expression(list, "immediate", |data| {
+                Purpose::Exempt => expression(list, "immediate", |data| {
                     data.attribute(1, &VERDICT_REGISTER.to_be_bytes())
                         .nest(2, |value| {
                             value.nest(2, |verdict| verdict.attribute(1, &ACCEPT.to_be_bytes()))
@@ -335,46 +294,22 @@ fn payload(list: Message, base: u32, offset: u32, length: u32, register: u32) ->
 }
 
 /// Adds an element; one that is there already stays as it is.
-pub(super) fn add_element(table: &str, set: Set, key: &[u8], timeout: Option<Duration>) -> Message {
-    element(
-        NEW_ELEMENT,
-        netlink::ACK | netlink::CREATE,
-        table,
-        set,
-        key,
-        timeout,
-    )
+pub(super) fn add_element(table: &str, set: Set, key: &[u8]) -> Message {
+    element(NEW_ELEMENT, netlink::ACK | netlink::CREATE, table, set, key)
 }
 
 /// Removes an element; `ENOENT` if it is not there.
 pub(super) fn remove_element(table: &str, set: Set, key: &[u8]) -> Message {
-    element(DELETE_ELEMENT, netlink::ACK, table, set, key, None)
+    element(DELETE_ELEMENT, netlink::ACK, table, set, key)
 }
 
-fn element(
-    kind: u16,
-    flags: u16,
-    table: &str,
-    set: Set,
-    key: &[u8],
-    timeout: Option<Duration>,
-) -> Message {
+fn element(kind: u16, flags: u16, table: &str, set: Set, key: &[u8]) -> Message {
     debug_assert_eq!(key.len(), set.key_len() as usize, "a key of another set");
-    // NFTA_SET_ELEM_LIST_TABLE, SET, ELEMENTS {NFTA_LIST_ELEM {KEY {NFTA_DATA_VALUE}, TIMEOUT in milliseconds}}.
+    // NFTA_SET_ELEM_LIST_TABLE, SET, ELEMENTS {NFTA_LIST_ELEM {KEY {NFTA_DATA_VALUE}}}.
     message(kind, flags)
         .string(1, table)
         .string(2, set.name)
         .nest(3, |list| {
-            list.nest(1, |element| {
-                let element = element.nest(1, |data| data.attribute(1, key));
-                match timeout {
-                    None => element,
-                    Some(lasts) => {
-                        let milliseconds =
-                            u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX).max(1);
-                        element.attribute(4, &milliseconds.to_be_bytes())
-                    }
-                }
-            })
+            list.nest(1, |element| element.nest(1, |data| data.attribute(1, key)))
         })
 }

@@ -1,7 +1,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
-use super::super::testing::{eventually, in_namespace, output, run};
+use super::super::testing::{in_namespace, output, run};
 use super::*;
 
 fn endpoint(text: &str) -> SocketAddr {
@@ -100,14 +101,9 @@ fn a_closed_server_lets_only_the_exempt_through() {
                 source: exempt.parse().expect("an address"),
                 server,
             };
-            let mut gate = Gate::install("orders", &[Closure::Server(server)], &[exemption])
-                .expect("installed");
+            Gate::install("orders", &[Closure::Server(server)], &[exemption]).expect("installed");
             assert_eq!(refusal(exempt, server), None);
             assert_eq!(refusal(other, server), Some(ErrorKind::ConnectionRefused));
-            assert!(gate.end_exemption(exemption).expect("ended"));
-            assert_eq!(refusal(exempt, server), Some(ErrorKind::ConnectionRefused));
-            gate.exempt(exemption).expect("exempted");
-            assert_eq!(refusal(exempt, server), None);
         }
         let mixed = Exemption {
             source: [10, 9, 0, 2].into(),
@@ -119,42 +115,13 @@ fn a_closed_server_lets_only_the_exempt_through() {
 }
 
 #[test]
-fn a_lease_that_is_not_renewed_closes_the_server() {
-    in_namespace(
-        "a_lease_that_is_not_renewed_closes_the_server",
-        async || {
-            two_addresses_of_each_family();
-            let listener = TcpListener::bind("10.9.0.1:0").expect("a listener");
-            let server = listener.local_addr().expect("bound");
-            let mut gate =
-                Gate::install("orders", &[Closure::Server(server)], &[]).expect("installed");
-            gate.lease(server, Duration::from_secs(60))
-                .expect("granted");
-            assert_eq!(refusal("10.9.0.2", server), None);
-            // The renewal counts, not the time left of the lease before.
-            gate.lease(server, Duration::from_millis(100))
-                .expect("renewed");
-            eventually("the lease ends", || {
-                refusal("10.9.0.2", server) == Some(ErrorKind::ConnectionRefused)
-            })
-            .await;
-        },
-    );
-}
-
-#[test]
 fn installing_replaces_what_an_earlier_process_left() {
     in_namespace(
         "installing_replaces_what_an_earlier_process_left",
         async || {
             let front = endpoint("10.9.0.1:6379");
             drop(Gate::install("orders", &[Closure::Front(front)], &[]).expect("installed"));
-            drop(Gate::install("old", &[], &[]).expect("installed"));
             run(&["nft", "add", "table", "inet", "foreign"]);
-            assert_eq!(
-                remove_leftovers(&["orders"]).expect("removed"),
-                ["tandem_old"]
-            );
             let listed = output(&["nft", "list", "ruleset"]);
             assert!(
                 listed.contains("10.9.0.1 . 6379") && listed.contains("table inet foreign"),

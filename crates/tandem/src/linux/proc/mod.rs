@@ -16,11 +16,9 @@
 //! A process is named by pid and start time, because pids are used again. Nothing here tells what follows from a
 //! death; and it does not say that nobody starts the server anew.
 
-mod listener;
 mod stat;
 mod watch;
 
-pub(crate) use listener::{listener_owner, owns_listener};
 pub(crate) use stat::{Life, Process};
 pub(crate) use watch::{DeathProof, Watch};
 

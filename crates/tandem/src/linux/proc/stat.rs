@@ -39,11 +39,6 @@ impl Life {
 }
 
 impl Process {
-    /// A process known by both numbers, from a journal for instance.
-    pub(crate) fn new(pid: i32, start_time: u64) -> Self {
-        Self { pid, start_time }
-    }
-
     /// The process that has `pid` now; `None` if there is none.
     ///
     /// # Errors
@@ -58,11 +53,6 @@ impl Process {
     /// The process id.
     pub(crate) fn pid(self) -> i32 {
         self.pid
-    }
-
-    /// Clock ticks between boot and the start of the process.
-    pub(crate) fn start_time(self) -> u64 {
-        self.start_time
     }
 
     /// Looks now. One read of a file in memory, about 20 us; it waits for nothing, not even for a frozen process.
@@ -171,9 +161,12 @@ mod tests {
         let process = Process::with_pid(pid).expect("readable").expect("it runs");
         assert_eq!(process.check_now().expect("readable"), Life::Alive);
         assert_eq!(
-            Process::new(pid, process.start_time() + 1)
-                .check_now()
-                .expect("readable"),
+            Process {
+                start_time: process.start_time + 1,
+                ..process
+            }
+            .check_now()
+            .expect("readable"),
             Life::Reused
         );
         child.kill().expect("killed");

@@ -70,13 +70,9 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The process watched.
-    pub(crate) fn process(&self) -> Process {
-        self.process
-    }
-
     /// How many threads give early notice; zero on kernels before 6.9 and for single-threaded processes.
-    pub(crate) fn thread_count(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn thread_count(&self) -> usize {
         self.threads.len()
     }
 

@@ -18,8 +18,8 @@ use std::num::NonZeroU32;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub(crate) use receive::{Datagram, Receiver};
-pub(crate) use send::{Sender, ipv4_header};
+pub(crate) use receive::Receiver;
+pub(crate) use send::Sender;
 
 /// CS6, network control, as keepalived marks its adverts.
 const TRAFFIC_CLASS: u8 = 0xc0;

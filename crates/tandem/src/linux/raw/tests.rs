@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::super::addr::Addresses;
 use super::super::testing::{in_namespace, run, veth_pair};
+use super::receive::Datagram;
+use super::send::ipv4_header;
 use super::*;
 
 /// Two ends of a wire in one namespace. IPv4 packets between local addresses would take the loopback, but these are

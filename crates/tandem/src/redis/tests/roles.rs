@@ -11,7 +11,7 @@ use tandem_resp::Value;
 use super::super::client::Link;
 use super::super::error::LinkError;
 use super::super::fence::{RemoteFenceError, remote_fence};
-use super::super::ops::{self, OpError, Unfit};
+use super::super::ops::{self, OpError};
 use super::super::raw::Credentials;
 use super::server::{Pair, Server, ok, run, soon, stat, until};
 
@@ -120,15 +120,13 @@ async fn a_remote_fence_loses_nothing_and_throws_clients_out() {
     });
     until(&pair.to_a, "some writes", |info| info.keys == 1).await;
     let lineage = lineage(&pair.to_b).await;
-    let fence = remote_fence(&pair.a.target(), &pair.to_b, &lineage, soon())
+    let offset = remote_fence(&pair.a.target(), &pair.to_b, &lineage, soon())
         .await
         .unwrap();
-    assert!(ops::is_fenced(&fence.info));
-    assert!(fence.killed >= 2, "{}", fence.killed);
     assert_eq!(client.closed().await, LinkError::Closed { sent: true });
     let acknowledged = writer.await.unwrap();
     let promoted = ops::promote(&pair.to_b, soon()).await.unwrap();
-    assert_eq!(promoted.second_repl_offset, Some(fence.offset + 1));
+    assert_eq!(promoted.second_repl_offset, Some(offset + 1));
     let kept = run(&pair.to_b, "GET n").await.as_integer().unwrap();
     assert_eq!(
         kept,
@@ -239,24 +237,7 @@ async fn a_busy_server_cannot_be_fenced_by_commands() {
 async fn a_writable_replica_voids_the_fence() {
     let server = Server::start(&[("replica-read-only", "no")]).await;
     let link = server.link().await;
-    assert_eq!(
-        ops::check_fit(&link, soon()).await,
-        Ok(vec![Unfit::ReplicaWritable])
-    );
     let fence = ops::fence(&link, soon()).await.unwrap_err();
     assert!(matches!(fence, OpError::NotConfirmed(_)));
     assert_eq!(write_class(&link).await, AnswerClass::Fine, "this is why");
-}
-
-#[tokio::test]
-async fn a_renamed_command_is_found() {
-    let server = Server::start(&[("rename-command", "REPLICAOF hidden")]).await;
-    let link = server.link().await;
-    let unfit = ops::check_fit(&link, soon()).await;
-    assert_eq!(unfit, Ok(vec![Unfit::NoCommand("REPLICAOF")]));
-    let plain = Server::start(&[]).await;
-    assert_eq!(
-        ops::check_fit(&plain.link().await, soon()).await,
-        Ok(Vec::new())
-    );
 }

@@ -10,7 +10,7 @@ use tandem_core::ids::{Epoch, Offset};
 use tandem_core::keeper::{StepError, StepErrorKind};
 
 use super::Archive;
-use crate::run::journal_file::replace;
+use crate::durable;
 
 /// What an entry holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ impl<'a> Entry<'a> {
             kind: StepErrorKind::Refused,
             text: e.to_string(),
         })?;
-        replace(&self.dir.join("receipt.json"), &text).map_err(|e| disk_error(&e))?;
+        durable::replace(&self.dir.join("receipt.json"), &text).map_err(|e| disk_error(&e))?;
         self.finished = true;
         self.archive.prune(&receipt.name);
         Ok(receipt)

@@ -1,9 +1,6 @@
 //! The port as clients see it, over loopback.
 
-use std::time::Duration;
-
 use tandem_config::settings::read;
-use tandem_core::sentinel::Endpoint;
 use tandem_core::topology::Member;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,7 +59,7 @@ impl Rig {
         let (met, strangers) = mpsc::channel(8);
         let path = std::path::Path::new("/etc/tandem/tandem.toml");
         let port = Port::new(&settings, path, &told, strangers).expect("a port");
-        tokio::task::spawn_local(port.run());
+        tokio::task::spawn_local(port.run(Vec::new()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         Self {
             settings,

@@ -2,8 +2,10 @@
 //!
 //! The follower decides whom the fleet means and whether the addresses belong here. This loop carries its connections
 //! ([`crate::sentinel::links`]), asks servers for their role, watches the local server as for a group that is led
-//! ([`super::server`]), and puts the addresses on and takes them off. No server is ever told anything.
+//! ([`super::server`]), and puts the addresses on and takes them off. No server is ever told anything, but for one
+//! case: the local one is about to be resynced by the fleet and holds writes of its own ([`keep`]).
 
+mod keep;
 mod role;
 
 use std::net::IpAddr;
@@ -15,11 +17,13 @@ use tandem_core::follow::{Follower, Input, Output, Role, Settings as FollowSetti
 use tandem_core::health::AnswerKind;
 use tandem_core::ids::Epoch;
 use tandem_core::keeper::{self, Event as Line, Hook, Reply, ServerEvent, Severity};
-use tandem_core::sentinel::io::Loss;
+use tandem_core::sentinel::daemon::{self, About};
+use tandem_core::sentinel::io::{Loss, Word};
 use tandem_core::sentinel::{self, Endpoint};
 use tandem_vrrp::garp::{Announcements, Round, RoundKind};
 use tokio::sync::mpsc;
 
+use super::archive::Archive;
 use super::control::{Answer, Request};
 use super::directory::Told;
 use super::events::Events;
@@ -40,6 +44,16 @@ const SECOND_ROUND: Duration = Duration::from_secs(5);
 /// Frames per address and round.
 const REPEAT: u32 = 5;
 
+/// What became of data that only the local server holds.
+enum Kept {
+    /// Nobody asked.
+    Nothing,
+    /// It is being archived.
+    Busy,
+    /// The answer for all who ask, until the server is a primary again.
+    Done(Word),
+}
+
 /// One group that is followed.
 pub(crate) struct Followed {
     settings: config::Follow,
@@ -52,6 +66,12 @@ pub(crate) struct Followed {
     front: Option<Front>,
     /// What the local server said last.
     local: Option<Role>,
+    /// Its process is gone, by proof.
+    dead: bool,
+    archive: Archive,
+    kept: Kept,
+    kept_out: mpsc::Sender<Word>,
+    kept_in: mpsc::Receiver<Word>,
     source: IpAddr,
     credentials: Option<Credentials>,
     second_round: Option<Instant>,
@@ -112,6 +132,7 @@ impl Followed {
         tokio::spawn(monitor(events_out));
         let (news, link_news) = mpsc::channel(LINKS_MAX);
         let (roles_out, roles_in) = mpsc::channel(LINKS_MAX);
+        let (kept_out, kept_in) = mpsc::channel(1);
         Ok(Self {
             follower,
             events_in,
@@ -121,6 +142,11 @@ impl Followed {
             roles_in,
             front: front.transpose().context("group.vip")?,
             local: None,
+            dead: false,
+            archive: Archive::new(&dir, &follow.name, &settings.host.id, follow.archive),
+            kept: Kept::Nothing,
+            kept_out,
+            kept_in,
             source: settings.host.address,
             credentials,
             second_round: None,
@@ -152,6 +178,7 @@ impl Followed {
                 biased;
                 Some(news) = self.link_news.recv() => self.link_news(news),
                 Some(answer) = self.roles_in.recv() => self.feed(answer),
+                Some(word) = self.kept_in.recv() => self.kept(word),
                 event = self.events_in.recv() => match event {
                     Some(event) => self.event(event),
                     // All senders are gone with the daemon.
@@ -239,6 +266,14 @@ impl Followed {
                             self.settings.fleet.master
                         ),
                     }),
+                    Request::Witness(About::Life) => {
+                        Answer::Witness(daemon::Answer::Word(if self.dead {
+                            Word::Dead
+                        } else {
+                            Word::Alive
+                        }))
+                    }
+                    Request::Witness(About::Tail) => Answer::Witness(self.keep()),
                 };
                 // Whoever asked may have gone.
                 let _ = answer.send(reply);
@@ -248,7 +283,48 @@ impl Followed {
         }
     }
 
+    /// What a sentinel is told that is about to have the local server resynced.
+    fn keep(&mut self) -> daemon::Answer {
+        let wait = |why: &str| daemon::Answer::Wait(why.to_owned());
+        match &self.kept {
+            Kept::Nothing => {}
+            Kept::Busy => return wait("what only this server holds is being archived"),
+            Kept::Done(word) => return daemon::Answer::Word(word.clone()),
+        }
+        let Some(fleet) = self.follower.current().cloned() else {
+            return wait("whom the fleet means is not known yet");
+        };
+        let local = self.settings.server;
+        if fleet.primary == Endpoint::new(local.ip().to_string(), local.port()) {
+            return wait("by what we heard the fleet means this very server");
+        }
+        self.kept = Kept::Busy;
+        let target = Target {
+            address: local,
+            source: None,
+            credentials: self.credentials.clone(),
+        };
+        let epoch = self.epoch();
+        let (archive, done) = (self.archive.clone(), self.kept_out.clone());
+        tokio::spawn(async move {
+            let word = keep::keep(archive, target, fleet, epoch).await;
+            // The loop may have ended.
+            let _ = done.send(word).await;
+        });
+        wait("what only this server holds is being archived")
+    }
+
+    fn kept(&mut self, word: Word) {
+        match &word {
+            Word::Archived(text) => self.tell("archived", text.clone(), Severity::Info),
+            Word::Unarchived(why) => self.tell("archive-failed", why.clone(), Severity::Alarm),
+            Word::Dead | Word::Alive | Word::Owned => {}
+        }
+        self.kept = Kept::Done(word);
+    }
+
     fn server_news(&mut self, news: &ServerEvent) {
+        self.dead = matches!(news, ServerEvent::Dead(_));
         self.local = match news {
             ServerEvent::View(view) if view.is_writable() => Some(Role::Primary),
             ServerEvent::View(_) => Some(Role::Other),
@@ -262,6 +338,10 @@ impl Followed {
             ServerEvent::Answer(AnswerKind::Loading | AnswerKind::Auth) => Some(Role::Other),
             ServerEvent::Dead(_) => None,
         };
+        if self.local == Some(Role::Primary) && matches!(self.kept, Kept::Done(_)) {
+            // Whatever it writes from here on is another divergence.
+            self.kept = Kept::Nothing;
+        }
         self.feed(Input::Local(self.local));
     }
 
@@ -317,14 +397,17 @@ impl Followed {
         }
     }
 
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            counter: self.follower.current().map_or(0, |it| it.epoch.0),
+            ..Epoch::zero()
+        }
+    }
+
     fn tell(&self, name: &'static str, text: String, severity: Severity) {
-        let epoch = self.follower.current().map_or(0, |it| it.epoch.0);
         self.events.tell(&Line {
             name,
-            epoch: Epoch {
-                counter: epoch,
-                ..Epoch::zero()
-            },
+            epoch: self.epoch(),
             text,
             severity,
             hook: None,

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use tandem_core::keeper::{Input, PeerEvent, Reply};
 use tandem_core::pair::PairInput;
+use tandem_core::sentinel::daemon;
+use tandem_core::sentinel::io::Word;
 use tandem_vrrp::machine::FaultSource;
 use tokio::sync::{mpsc, oneshot};
 
@@ -110,6 +112,8 @@ impl Group {
         let reply = match request {
             Request::Status => Answer::Status(Box::new(self.pair.keeper().status(now))),
             Request::Explain => Answer::Explain(self.pair.keeper().explain(now)),
+            // Whatever happens to this server is the keeper's to decide.
+            Request::Witness(_) => Answer::Witness(daemon::Answer::Word(Word::Owned)),
             Request::Command(command) => {
                 if self.replies.len() >= REPLIES_MAX {
                     Answer::of(&Reply::Failed("too many operators wait already".to_owned()))

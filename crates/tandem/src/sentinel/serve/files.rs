@@ -1,8 +1,10 @@
 //! The `aclfile`: read and written away from the loop, because a disk may take its time.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
+
+use crate::durable;
 
 /// The largest `aclfile` that is read.
 const LEN_MAX: u64 = 16 << 20;
@@ -30,25 +32,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 /// Replaces the file: either the old text or the new one is there after a crash.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = folder.join(name);
-    let replace = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    replace().map_err(|error| {
-        // The rest of an attempt that failed; if it cannot be removed either, the message says where it is.
-        let _ = fs::remove_file(&temporary);
-        format!("{}: {error}", path.display())
-    })
+    durable::replace(path, text.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -41,7 +41,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::tls;
 use acl::Users;
 use hub::Hub;
-#[allow(unused_imports)]
 pub(crate) use settings::{Identity, Settings};
 
 /// Questions on their way to the machine. When it is full, clients wait.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tandem_core::sentinel::settings::Compat;
 use tandem_resp::Limits;
 
 use crate::tls;
@@ -63,6 +64,8 @@ const REQUEST: Limits = Limits {
 pub(crate) struct Identity {
     /// The Redis version that is spoken here.
     pub(crate) redis_version: String,
+    /// Whose ways are kept where versions differ.
+    pub(crate) compat: Compat,
     /// 40 hexadecimal digits, new with each start and not the sentinel's id.
     pub(crate) run_id: String,
     /// The program's path.
@@ -98,6 +101,7 @@ impl Default for Settings {
             request: REQUEST,
             identity: Identity {
                 redis_version: "7.0.15".to_owned(),
+                compat: Compat::V7_0,
                 run_id: "0".repeat(40),
                 executable: String::new(),
                 config_file: String::new(),

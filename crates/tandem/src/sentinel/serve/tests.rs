@@ -4,6 +4,7 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use tandem_config::sentinel::TlsChoice;
 use tandem_core::sentinel::Question;
 use tandem_core::sentinel::io::{Event, Level};
 use tandem_resp::Value;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Ask, Server, Settings};
-use crate::tls::{AuthClients, Authorities, ClientFiles, Pair, ServerFiles, connector};
+use crate::tls::{AuthClients, Authorities, ClientFiles, Offer, Pair, ServerFiles, connector};
 
 /// Far beyond what anything here takes; only a hang comes to it.
 const BOUND: Duration = Duration::from_secs(30);
@@ -397,6 +398,7 @@ fn tls_serves_those_whom_the_ca_signed() {
                 pair: pair.clone(),
                 authorities: authorities.clone(),
                 auth_clients,
+                offer: Offer::default(),
             }),
             ..settings()
         };
@@ -405,6 +407,7 @@ fn tls_serves_those_whom_the_ca_signed() {
                 let files = ClientFiles {
                     pair,
                     authorities: authorities.clone(),
+                    offer: Offer::default(),
                 };
                 let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
                 let served = async {
@@ -441,6 +444,7 @@ fn tls_that_cannot_be_is_refused_at_the_start() {
         pair,
         authorities,
         auth_clients: AuthClients::Yes,
+        offer: Offer::default(),
     };
     let swapped = Pair {
         certificate: pair.key.clone(),
@@ -450,4 +454,49 @@ fn tls_that_cannot_be_is_refused_at_the_start() {
     assert!(text.contains("server.key: holds no certificate"), "{text}");
     let text = refusal(Some(files(pair, Authorities::default()))).unwrap();
     assert!(text.contains("no certificate authority"), "{text}");
+}
+
+#[test]
+fn tls_speaks_what_the_file_names_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pair, authorities) = certificates(folder.path());
+    let offer = |ciphers: &[&'static str], ciphersuites: &[&'static str]| Offer {
+        choice: TlsChoice {
+            ciphers: ciphers.to_vec(),
+            ciphersuites: ciphersuites.to_vec(),
+        },
+        ..Offer::default()
+    };
+    let only = "ECDHE-ECDSA-CHACHA20-POLY1305";
+    let tls = Settings {
+        port: None,
+        tls_port: Some(0),
+        tls: Some(ServerFiles {
+            pair,
+            authorities: authorities.clone(),
+            auth_clients: AuthClients::No,
+            offer: offer(&[only], &[]),
+        }),
+        ..settings()
+    };
+    serve(tls, |_server, port| async move {
+        for (offer, expected) in [
+            (Offer::default(), true),
+            (offer(&[only], &[]), true),
+            (offer(&["ECDHE-ECDSA-AES128-GCM-SHA256"], &[]), false),
+            (offer(&[], &["TLS_AES_128_GCM_SHA256"]), false),
+        ] {
+            let files = ClientFiles {
+                pair: None,
+                authorities: authorities.clone(),
+                offer: offer.clone(),
+            };
+            let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
+            let stream = connector(&files)
+                .unwrap()
+                .connect(name, connect(port).await)
+                .await;
+            assert_eq!(stream.is_ok(), expected, "{offer:?}");
+        }
+    });
 }

@@ -313,6 +313,8 @@ fn a_failover_is_begun_once() {
         handover: None,
         act_at: None,
         asked_at: now,
+        again_at: None,
+        by_word: false,
     });
     assert_eq!(
         world.error("failover m"),

@@ -17,6 +17,8 @@ fn failover(stage: Stage, world: &World) -> Failover {
         handover: None,
         act_at: None,
         asked_at: world.ago(60),
+        again_at: None,
+        by_word: false,
     }
 }
 

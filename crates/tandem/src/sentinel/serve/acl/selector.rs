@@ -293,7 +293,7 @@ impl Selector {
             used[best] = true;
             rules.push(format!("{sign}@{}", CATEGORIES[best]));
         }
-        for id in CommandId::all().filter(|id| id.entry().listed) {
+        for id in CommandId::all().filter(|id| id.entry().is_listed()) {
             let name = id.entry().name;
             let wanted = self.commands & id.bit() != 0;
             if wanted != (written & id.bit() != 0) {
@@ -337,7 +337,7 @@ fn with(set: u128, id: CommandId, allow: bool) -> u128 {
 
 fn with_category(set: u128, index: usize, allow: bool) -> u128 {
     CommandId::all()
-        .filter(|id| id.entry().listed && id.entry().in_category(index))
+        .filter(|id| id.entry().is_listed() && id.entry().in_category(index))
         .fold(set, |set, id| with(set, id, allow))
 }
 
@@ -348,7 +348,7 @@ fn best_category(rest: u128, additive: bool, used: &[bool]) -> Option<usize> {
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let members = CommandId::all().filter(|id| id.entry().in_category(index));
         let (mut on, mut off) = (0, 0);
-        for id in members.filter(|id| id.entry().listed) {
+        for id in members.filter(|id| id.entry().is_listed()) {
             if rest & id.bit() == 0 {
                 off += 1;
             } else {

@@ -1,8 +1,8 @@
 //! Commands that redis-sentinel 7.0 does not list and clients send all the same. They run here; `COMMAND` does not mention
 //! them, and each goes by the permission of a listed command that is like it.
 
-use super::Entry;
 use super::bits::{CONNECTION, FAST, SLOW};
+use super::{Entry, Listed};
 
 const fn extra(name: &'static str, arity: i32, as_if: &'static str) -> Entry {
     Entry {
@@ -15,7 +15,7 @@ const fn extra(name: &'static str, arity: i32, as_if: &'static str) -> Entry {
         since: "",
         group: "connection",
         complexity: "",
-        listed: false,
+        listed: Listed::Never,
         as_if,
     }
 }
@@ -40,7 +40,15 @@ const fn alias(name: &'static str, arity: i32, as_if: &'static str) -> Entry {
 /// The commands that `COMMAND` is silent about.
 pub(super) const EXTRAS: &[Entry] = &[
     extra("client|no-touch", 3, "client|no-evict"),
-    extra("client|setinfo", 4, "client|setname"),
+    Entry {
+        flags: &["noscript", "loading", "stale"],
+        categories: SLOW | CONNECTION,
+        summary: "Takes the name and the version of the client's library.",
+        since: "7.2.0",
+        complexity: "O(1)",
+        listed: Listed::From7_2,
+        ..extra("client|setinfo", 4, "client|setname")
+    },
     extra("echo", 2, "ping"),
     farewell("quit", -1),
     farewell("reset", 1),

@@ -5,12 +5,15 @@
 //! refuses although clients try them (`SELECT 0`, `ECHO`), are in it too, marked as not listed: they run, and `COMMAND` is
 //! silent about them, so that its count stays the one that clients and test suites expect.
 
+mod arguments;
 mod bits;
 mod describe;
 mod extras;
 mod table;
 
 pub(crate) use describe::{count, docs, help, info, keys, list};
+
+use tandem_core::sentinel::settings::Compat;
 
 use extras::EXTRAS;
 use table::LISTED;
@@ -37,9 +40,20 @@ pub(crate) struct Entry {
     /// Cost, as the documentation gives it; empty where it gives none.
     pub(crate) complexity: &'static str,
     /// Whether `COMMAND` speaks of it.
-    pub(crate) listed: bool,
+    pub(crate) listed: Listed,
     /// The command whose permission it goes by; its own for those that are listed.
     pub(crate) as_if: &'static str,
+}
+
+/// Whether `COMMAND` speaks of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// As a sentinel of 7.0 does.
+    Always,
+    /// As one of 7.2 does: `# tandem: compat 7.2`.
+    From7_2,
+    /// It runs, and nobody speaks of it.
+    Never,
 }
 
 /// A command by its place in the table.
@@ -132,6 +146,29 @@ impl Entry {
     /// The command that this is a subcommand of.
     pub(crate) fn container(&self) -> Option<&'static str> {
         self.name.split_once('|').map(|(container, _)| container)
+    }
+
+    /// Whether a sentinel of 7.0 has it, so that rules about permissions are about it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed_in(Compat::V7_0)
+    }
+
+    /// Whether `COMMAND` of this version speaks of it.
+    pub(crate) fn is_listed_in(&self, compat: Compat) -> bool {
+        match self.listed {
+            Listed::Always => true,
+            Listed::From7_2 => compat >= Compat::V7_2,
+            Listed::Never => false,
+        }
+    }
+
+    /// The arity as this version tells it. 7.2 counts the parameter of SENTINEL CONFIG in; what it is called with is
+    /// refused all the same, only by another check.
+    fn arity_in(&self, compat: Compat) -> i32 {
+        if compat >= Compat::V7_2 && self.name == "sentinel|config" {
+            return self.arity - 1;
+        }
+        self.arity
     }
 
     /// Whether it carries this flag.

@@ -2,8 +2,8 @@
 //!
 //! Names, arity, flags, categories, tips, versions and the formulas of costs are what the real one answers to `COMMAND` and `COMMAND DOCS`.
 
-use super::Entry;
 use super::bits::*;
+use super::{Entry, Listed};
 
 /// The commands that `COMMAND` speaks of.
 pub(super) const LISTED: &[Entry] = &[
@@ -17,7 +17,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -30,7 +30,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -43,7 +43,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -56,7 +56,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -69,7 +69,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -82,7 +82,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -95,7 +95,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -108,7 +108,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -121,7 +121,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -134,7 +134,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -147,7 +147,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -160,7 +160,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -173,7 +173,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -186,7 +186,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -206,7 +206,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "1.0.0",
         group: "connection",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -219,7 +219,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.4.0",
         group: "connection",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -232,7 +232,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -245,7 +245,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.6.9",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -258,7 +258,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -271,7 +271,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "5.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -284,7 +284,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "5.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -297,7 +297,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -310,7 +310,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.4.0",
         group: "connection",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -323,7 +323,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.4.0",
         group: "connection",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -336,7 +336,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -349,7 +349,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.9.50",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -362,7 +362,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "3.2.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -375,7 +375,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.6.9",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -388,7 +388,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -401,7 +401,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -414,7 +414,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "5.0.0",
         group: "connection",
         complexity: "O(log N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -427,7 +427,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "connection",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -440,7 +440,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.13",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -453,7 +453,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.13",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -466,7 +466,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -479,7 +479,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.13",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -492,7 +492,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -505,7 +505,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "5.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -518,7 +518,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.13",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -531,7 +531,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -551,7 +551,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -568,7 +568,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "1.0.0",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -581,7 +581,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "1.0.0",
         group: "connection",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -594,7 +594,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.0.0",
         group: "pubsub",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -607,7 +607,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.0.0",
         group: "pubsub",
         complexity: "O(N+M)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -620,7 +620,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.0.0",
         group: "pubsub",
         complexity: "O(N+M)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -633,7 +633,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.12",
         group: "server",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -646,7 +646,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -659,7 +659,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -672,7 +672,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -685,7 +685,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "7.0.0",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -698,7 +698,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -711,7 +711,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -724,7 +724,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -737,7 +737,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -750,7 +750,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "3.2.0",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -763,7 +763,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -776,7 +776,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -789,7 +789,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -802,7 +802,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -815,7 +815,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "6.2.0",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -828,7 +828,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -841,7 +841,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -854,7 +854,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "5.0.0",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -867,7 +867,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -880,7 +880,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -893,7 +893,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.4",
         group: "sentinel",
         complexity: "O(1)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -906,7 +906,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "3.2.0",
         group: "sentinel",
         complexity: "",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -919,7 +919,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.8.0",
         group: "sentinel",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -939,7 +939,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "1.0.0",
         group: "server",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -952,7 +952,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.0.0",
         group: "pubsub",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
     Entry {
@@ -965,7 +965,7 @@ pub(super) const LISTED: &[Entry] = &[
         since: "2.0.0",
         group: "pubsub",
         complexity: "O(N)",
-        listed: true,
+        listed: Listed::Always,
         as_if: "",
     },
 ];

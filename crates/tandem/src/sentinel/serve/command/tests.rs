@@ -1,3 +1,5 @@
+use tandem_resp::Value;
+
 use super::*;
 
 #[test]
@@ -10,9 +12,14 @@ fn the_table_is_the_real_ones() {
         let entry = id.entry();
         assert_eq!(entry.name, entry.name.to_ascii_lowercase());
         assert_eq!(CommandId::by_name(entry.name.as_bytes()), Some(id));
-        assert_eq!(entry.listed, entry.as_if.is_empty(), "{}", entry.name);
-        assert_eq!(entry.listed, !entry.summary.is_empty(), "{}", entry.name);
-        assert!(id.permission().entry().listed, "{}", entry.name);
+        assert_eq!(entry.is_listed(), entry.as_if.is_empty(), "{}", entry.name);
+        assert_eq!(
+            entry.is_listed_in(Compat::V7_2),
+            !entry.summary.is_empty(),
+            "{}",
+            entry.name
+        );
+        assert!(id.permission().entry().is_listed(), "{}", entry.name);
         if let Some(container) = entry.container() {
             assert!(
                 CommandId::by_name(container.as_bytes()).is_some(),
@@ -76,7 +83,26 @@ fn our_own_word_passes_the_door_and_command_is_silent_about_it() {
         let Lookup::Known(id) = lookup(words) else {
             panic!("{words:?} is unknown");
         };
-        assert!(id.entry().takes(words.len()) && !id.entry().listed);
+        assert!(id.entry().takes(words.len()) && !id.entry().is_listed_in(Compat::V7_2));
         assert_eq!(id.permission().entry().name, "sentinel|masters");
     }
+}
+
+#[test]
+fn what_7_2_speaks_of_beyond_7_0() {
+    let names = |value: Value| -> Vec<Vec<u8>> {
+        let all = value.as_array().unwrap().iter();
+        all.map(|name| name.as_bytes().unwrap().to_vec()).collect()
+    };
+    let old = names(list(&[], Compat::V7_0));
+    let mut new = names(list(&[], Compat::V7_2));
+    new.retain(|name| !old.contains(name));
+    assert_eq!(new, [b"client|setinfo"]);
+    let arity = |compat| {
+        let about = info(&[b"sentinel|config".to_vec()], compat);
+        about.as_array().unwrap()[0].as_array().unwrap()[1].as_integer()
+    };
+    assert_eq!(arity(Compat::V7_0), Some(-3));
+    assert_eq!(arity(Compat::V7_2), Some(-4));
+    assert_eq!(count(Compat::V7_2), count(Compat::V7_0));
 }

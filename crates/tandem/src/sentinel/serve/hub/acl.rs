@@ -241,7 +241,7 @@ fn cat(args: &[Vec<u8>]) -> Reply {
             Some(index) => Reply::Value(bulks(
                 CommandId::all()
                     .map(CommandId::entry)
-                    .filter(|entry| entry.listed && entry.in_category(index))
+                    .filter(|entry| entry.is_listed() && entry.in_category(index))
                     .map(|entry| entry.name.as_bytes()),
             )),
             None => Reply::error(format!(

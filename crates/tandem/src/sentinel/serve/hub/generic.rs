@@ -52,7 +52,7 @@ impl Hub {
             "reset" => self.reset(id),
             "role" => ask(Question::Role, Shape::Plain),
             "info" => self.info(&argv[1..], now),
-            "command" => Reply::Value(command::info(&[])),
+            "command" => Reply::Value(command::info(&[], self.identity.compat)),
             "subscribe" => self.subscribe(id, Kind::Channel, &argv[1..]),
             "psubscribe" => self.subscribe(id, Kind::Pattern, &argv[1..]),
             "unsubscribe" => self.unsubscribe(id, Kind::Channel, &argv[1..]),
@@ -69,13 +69,14 @@ impl Hub {
         }
     }
 
-    pub(super) fn run_command(sub: &str, args: &[Vec<u8>]) -> Reply {
+    pub(super) fn run_command(&self, sub: &str, args: &[Vec<u8>]) -> Reply {
+        let compat = self.identity.compat;
         match sub {
-            "count" => Reply::Value(command::count()),
-            "docs" => Reply::Value(command::docs(args)),
+            "count" => Reply::Value(command::count(compat)),
+            "docs" => Reply::Value(command::docs(args, compat)),
             "getkeys" | "getkeysandflags" => Reply::Value(command::keys(args)),
-            "info" => Reply::Value(command::info(args)),
-            "list" => Reply::Value(command::list(args)),
+            "info" => Reply::Value(command::info(args, compat)),
+            "list" => Reply::Value(command::list(args, compat)),
             _ => Reply::Value(command::help("command")),
         }
     }

@@ -445,7 +445,7 @@ impl Hub {
         match name.split_once('|') {
             Some(("acl", sub)) => self.run_acl(id, sub, &argv[2..], now),
             Some(("client", sub)) => self.run_client(id, sub, &argv[2..], now),
-            Some(("command", sub)) => Self::run_command(sub, &argv[2..]),
+            Some(("command", sub)) => self.run_command(sub, &argv[2..]),
             // Whatever the container SENTINEL has is the machine's.
             Some(_) => Reply::Flow(Flow::Ask {
                 question: Question::Sentinel(argv[1..].to_vec()),
