@@ -33,6 +33,16 @@ router_id = 51
 priority = 100
 "#;
 
+const PROXY: &str = r#"
+[[proxy]]
+listen = "10.0.0.200:6379"
+groups = ["orders", "stock"]
+
+[[proxy.group]]
+name = "stock"
+daemons = ["10.0.1.1:26379", "10.0.1.2:26379"]
+"#;
+
 /// A file in which every key of the table is given.
 const FULL: &str = include_str!("data/full.toml");
 
@@ -177,18 +187,15 @@ fn keys_of_coming_versions_are_refused_by_name() {
         let Presence::Later(_) = key.presence else {
             continue;
         };
-        let text = if key.section().is_empty() {
-            format!("{PAIR}\n[[{}]]\nlisten = \"10.0.0.200:6379\"\n", key.name())
+        let file = format!("{PAIR}{PROXY}");
+        let header = format!("[{}]", key.section());
+        let at = file.find(&header).expect("the section is in the file") + header.len();
+        let at = if file[at..].starts_with(']') {
+            at + 1
         } else {
-            let header = format!("[{}]", key.section());
-            let at = PAIR.find(&header).expect("the section is in the file") + header.len();
-            let at = if PAIR[at..].starts_with(']') {
-                at + 1
-            } else {
-                at
-            };
-            format!("{}\n{} = {{}}{}", &PAIR[..at], key.name(), &PAIR[at..])
+            at
         };
+        let text = format!("{}\n{} = {{}}{}", &file[..at], key.name(), &file[at..]);
         let codes: Vec<_> = errors(&text).into_iter().map(|(code, ..)| code).collect();
         assert_eq!(codes, ["not-in-this-version"], "{}", key.path);
     }
@@ -437,4 +444,55 @@ fn findings_serialise_with_their_places() {
     assert_eq!(unknown["places"][0]["file"], "tandem.toml");
     assert_eq!(unknown["places"][0]["line"], 2);
     assert_eq!(unknown["places"][0]["text"], "did you mean `id`?");
+}
+
+#[test]
+fn a_host_with_a_proxy_alone_is_complete() {
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let text = format!("{host}{}", PROXY.replace("\"orders\", ", ""));
+    let settings = good(&text);
+    assert!(settings.groups.is_empty() && settings.peers.is_empty());
+    let proxy = &settings.proxies[0];
+    assert_eq!(proxy.name, "proxy-6379");
+    assert_eq!(
+        (proxy.hash.name(), proxy.distribution.name()),
+        ("xxh3", "rendezvous")
+    );
+    assert_eq!(proxy.hash_tag, Some(*b"{}"));
+    assert!(
+        matches!(&proxy.shards[0].at, settings::ShardAt::Daemons { daemons } if daemons.len() == 2)
+    );
+}
+
+#[test]
+fn a_proxy_s_shards_have_to_be_somewhere_and_once() {
+    let wrong = |from: &str, to: &str| {
+        let text = format!("{PAIR}{}", PROXY.replace(from, to));
+        let codes: Vec<_> = errors(&text).into_iter().map(|(code, ..)| code).collect();
+        codes
+    };
+    assert_eq!(
+        wrong("\"orders\", \"stock\"", "\"orders\", \"stocks\", \"stock\""),
+        ["no-such-group"]
+    );
+    assert_eq!(
+        wrong("\"orders\", ", "\"orders\", \"orders\", "),
+        ["same-group"]
+    );
+    assert_eq!(wrong("\"orders\", \"stock\"", "\"orders\""), ["idle-group"]);
+    assert_eq!(
+        wrong("daemons", "server = \"10.0.0.3:6379\"\ndaemons"),
+        ["proxy-group"]
+    );
+    assert_eq!(
+        wrong(
+            "listen",
+            "hash = \"xxh3\"\ndistribution = \"ketama\"\nlisten"
+        ),
+        ["placement"]
+    );
+    assert_eq!(
+        wrong("listen", "hash = \"fnv1a_46\"\nlisten"),
+        ["wrong-value"]
+    );
 }

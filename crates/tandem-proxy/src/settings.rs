@@ -38,6 +38,45 @@ pub enum Hash {
     Xxh3,
 }
 
+impl Hash {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::OneAtATime,
+        Self::Md5,
+        Self::Crc16,
+        Self::Crc32,
+        Self::Crc32a,
+        Self::Fnv1_64,
+        Self::Fnv1a64,
+        Self::Fnv1_32,
+        Self::Fnv1a32,
+        Self::Hsieh,
+        Self::Murmur,
+        Self::Jenkins,
+        Self::Xxh3,
+    ];
+
+    /// The word for it in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OneAtATime => "one_at_a_time",
+            Self::Md5 => "md5",
+            Self::Crc16 => "crc16",
+            Self::Crc32 => "crc32",
+            Self::Crc32a => "crc32a",
+            Self::Fnv1_64 => "fnv1_64",
+            Self::Fnv1a64 => "fnv1a_64",
+            Self::Fnv1_32 => "fnv1_32",
+            Self::Fnv1a32 => "fnv1a_32",
+            Self::Hsieh => "hsieh",
+            Self::Murmur => "murmur",
+            Self::Jenkins => "jenkins",
+            Self::Xxh3 => "xxh3",
+        }
+    }
+}
+
 /// How the number chooses a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Distribution {
@@ -50,6 +89,22 @@ pub enum Distribution {
     Random,
     /// Highest random weight: for new pools, moves the fewest keys when servers come and go.
     Rendezvous,
+}
+
+impl Distribution {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ketama, Self::Modula, Self::Random, Self::Rendezvous];
+
+    /// The word for it in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ketama => "ketama",
+            Self::Modula => "modula",
+            Self::Random => "random",
+            Self::Rendezvous => "rendezvous",
+        }
+    }
 }
 
 /// Where a socket is.

@@ -92,26 +92,18 @@ const DIRECTIVES: [(&str, Kind); 17] = [
     ("servers", Kind::Servers),
 ];
 
-const HASHES: [(&str, Hash); 12] = [
-    ("one_at_a_time", Hash::OneAtATime),
-    ("md5", Hash::Md5),
-    ("crc16", Hash::Crc16),
-    ("crc32", Hash::Crc32),
-    ("crc32a", Hash::Crc32a),
-    ("fnv1_64", Hash::Fnv1_64),
-    ("fnv1a_64", Hash::Fnv1a64),
-    ("fnv1_32", Hash::Fnv1_32),
-    ("fnv1a_32", Hash::Fnv1a32),
-    ("hsieh", Hash::Hsieh),
-    ("murmur", Hash::Murmur),
-    ("jenkins", Hash::Jenkins),
-];
+/// The words of twemproxy: all that the proxy knows but those of new pools.
+fn hashes() -> Vec<(&'static str, Hash)> {
+    let known = Hash::ALL.into_iter().filter(|hash| *hash != Hash::Xxh3);
+    known.map(|hash| (hash.name(), hash)).collect()
+}
 
-const DISTRIBUTIONS: [(&str, Distribution); 3] = [
-    ("ketama", Distribution::Ketama),
-    ("modula", Distribution::Modula),
-    ("random", Distribution::Random),
-];
+fn distributions() -> Vec<(&'static str, Distribution)> {
+    let known = Distribution::ALL
+        .into_iter()
+        .filter(|it| *it != Distribution::Rendezvous);
+    known.map(|it| (it.name(), it)).collect()
+}
 
 /// What twemproxy 0.5.0 does not know and files have all the same.
 const ELSEWHERE: [(&str, &str); 2] = [
@@ -181,9 +173,9 @@ impl Draft {
                 let server = address_of(address::server(&value.text), value, report);
                 self.servers.extend(server);
             }
-            Kind::Hash => self.hash = one_of(&HASHES, "hash", value, report),
+            Kind::Hash => self.hash = one_of(&hashes(), "hash", value, report),
             Kind::Distribution => {
-                self.distribution = one_of(&DISTRIBUTIONS, "distribution", value, report);
+                self.distribution = one_of(&distributions(), "distribution", value, report);
             }
             Kind::HashTag => self.hash_tag = tag(value, report),
             Kind::Password => self.password = Some(given(value.text.clone(), value)),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tandem_proxy::settings::{Distribution, Hash};
 use toml::de::DeValue;
 
 use super::section::{Read, Wrong};
@@ -26,6 +27,9 @@ pub(super) struct Interface(pub(super) String);
 /// A TCP port.
 #[derive(Debug)]
 pub(super) struct Port(pub(super) u16);
+/// Two bytes around the part of a key that is hashed.
+#[derive(Debug)]
+pub(super) struct Tag(pub(super) Option<[u8; 2]>);
 /// A number of bytes.
 #[derive(Debug)]
 pub(super) struct Size(pub(super) u64);
@@ -222,6 +226,39 @@ impl Read for Vec<Interface> {
     const KIND: &'static str = "list of interface";
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         list(value, "a list such as [\"eth0\"]")
+    }
+}
+
+impl Read for Vec<Name> {
+    const KIND: &'static str = "list of name";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        list(value, "a list such as [\"orders-a\", \"orders-b\"]")
+    }
+}
+
+impl Read for Tag {
+    const KIND: &'static str = "two characters";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        const RIGHT: &str = "two ASCII characters such as \"{}\", or \"\" for none";
+        match text(value, RIGHT)?.as_bytes() {
+            [] => Ok(Self(None)),
+            [open, close] => Ok(Self(Some([*open, *close]))),
+            [_] | [_, _, _, ..] => Err(Wrong::new(RIGHT)),
+        }
+    }
+}
+
+impl Read for Hash {
+    const KIND: &'static str = "hash";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        word(value, &Self::ALL.map(|hash| (hash.name(), hash)))
+    }
+}
+
+impl Read for Distribution {
+    const KIND: &'static str = "distribution";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        word(value, &Self::ALL.map(|it| (it.name(), it)))
     }
 }
 

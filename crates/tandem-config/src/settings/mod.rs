@@ -8,6 +8,7 @@
 mod check;
 mod follow;
 mod kinds;
+mod proxy;
 mod read;
 mod reference;
 mod section;
@@ -18,7 +19,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use tandem_proxy::settings::{Distribution, Hash};
 
 pub use read::read;
 pub use reference::reference_markdown;
@@ -37,8 +39,10 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// The groups that this host looks after, with distinct names.
     pub groups: Vec<Group>,
-    /// The groups whose primary an existing Sentinel fleet decides. There is at least one group of either kind.
+    /// The groups whose primary an existing Sentinel fleet decides.
     pub follows: Vec<Follow>,
+    /// The proxies. There is at least one group of either kind, or a proxy.
+    pub proxies: Vec<Proxy>,
 }
 
 impl Settings {
@@ -310,4 +314,66 @@ pub struct TrackScript {
     /// 0: a bad check is a fault of the host. Otherwise keepalived's arithmetic: added while good if positive, subtracted while
     /// bad if negative; -253 to 253.
     pub weight: i16,
+}
+
+/// `[[proxy]]`: an address at which clients find groups as one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proxy {
+    /// Names it in statistics and logs, distinct among the proxies.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// At least one, with distinct names.
+    pub shards: Vec<Shard>,
+    /// Hash of keys.
+    #[serde(serialize_with = "hash_word")]
+    pub hash: Hash,
+    /// Choice of the shard.
+    #[serde(serialize_with = "distribution_word")]
+    pub distribution: Distribution,
+    /// Two bytes around the part of a key that is hashed.
+    pub hash_tag: Option<[u8; 2]>,
+    /// Threads that serve clients; 0 is one for each core.
+    pub threads: u16,
+    /// Shared connections of each thread to each server.
+    pub server_connections: u32,
+    /// How long a server may take to answer; none: as long as it wants.
+    pub timeout: Option<Duration>,
+    /// File with the password that clients must give and that the servers are given.
+    pub password_file: Option<PathBuf>,
+}
+
+fn hash_word<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(hash.name())
+}
+
+fn distribution_word<S: Serializer>(it: &Distribution, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(it.name())
+}
+
+/// One shard of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// What placement and statistics know it by.
+    pub name: String,
+    /// Who says where it is.
+    pub at: ShardAt,
+}
+
+/// Who says which server is the primary of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "by")]
+pub enum ShardAt {
+    /// A group of this host.
+    Here,
+    /// Daemons or sentinels elsewhere.
+    Daemons {
+        /// At least one.
+        daemons: Vec<SocketAddr>,
+    },
+    /// Nobody: it is this server for ever.
+    Server {
+        /// Where.
+        server: SocketAddr,
+    },
 }

@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use super::check::{self, GroupPlaces, Places};
 use super::follow;
 use super::kinds::{Command, Commands, Interface, ManageWord, Name, Port, Size, Text};
+use super::proxy;
 use super::section::Section;
 use super::{
     ArchiveLimits, Group, Hooks, Host, Manage, Peer, Settings, TrackScript, Vip, Vrrp, VrrpVersion,
@@ -77,7 +78,8 @@ fn whole_file(root: &Section<'_, '_>, report: &mut Report) -> Option<Settings> {
         }
     }
     let group_sections = root.children(report, "group");
-    if group_sections.is_empty() && !root.has("group") {
+    let proxy_sections = root.children(report, "proxy");
+    if group_sections.is_empty() && !root.has("group") && !root.has("proxy") {
         report.push(
             Diagnostic::error("missing-section", "there is no [[group]]")
                 .at(root.header, "")
@@ -96,16 +98,29 @@ fn whole_file(root: &Section<'_, '_>, report: &mut Report) -> Option<Settings> {
             groups.push(group);
         }
     }
+    let proxies_given = proxy_sections.len();
+    let (proxies, proxy_places): (Vec<_>, Vec<_>) = proxy_sections
+        .iter()
+        .filter_map(|section| proxy::read_proxy(section, report))
+        .unzip();
     let settings = Settings {
         host: host?.0,
         peers,
         groups,
         follows,
+        proxies,
     };
     check::across(&settings, &places, report);
     follow::check(&settings, &follow_places, report);
+    // A group that could not be read would be reported twice.
     let groups_read = settings.groups.len() + settings.follows.len();
-    (settings.peers.len() == peers_given && groups_read == groups_given).then_some(settings)
+    if groups_read == groups_given {
+        proxy::check(&settings, &proxy_places, report);
+    }
+    let whole = settings.peers.len() == peers_given
+        && groups_read == groups_given
+        && settings.proxies.len() == proxies_given;
+    whole.then_some(settings)
 }
 
 fn read_host(section: &Section<'_, '_>, report: &mut Report) -> Option<Host> {
@@ -351,7 +366,7 @@ pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option
 }
 
 /// A number within bounds; reports one outside.
-fn number(
+pub(super) fn number(
     section: &Section<'_, '_>,
     report: &mut Report,
     name: &str,
