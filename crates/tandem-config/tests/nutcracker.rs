@@ -3,6 +3,8 @@
 //! `data/nutcracker/verdicts.tsv` holds what `nutcracker -t` answered for each file beside it; `tandem-lab` asks it again
 //! where it is installed, and writes the table with `TANDEM_GOLDEN=write`.
 
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -291,7 +293,7 @@ fn a_memcached_pool_is_valid_and_not_among_those_to_run() {
 }
 
 proptest! {
-    /// Whatever the bytes are: an answer, and pools only where there is no error about the whole file.
+    /// Whatever the bytes are: an answer. By chance they are never a file.
     #[test]
     fn any_bytes_get_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let loaded = read("n.yml", &bytes, &resolve);
@@ -299,7 +301,7 @@ proptest! {
         let _ = loaded.report.render(false);
     }
 
-    /// Good files with a few characters replaced: no place lies outside of the file.
+    /// Good files with a few characters replaced: no place lies outside of the file, and what is valid can be run.
     #[test]
     fn places_lie_in_the_file(at in 0_usize..400, what in "[ \\t\\n:#\"'\\-\\[{&*!|>%@é0a]{0,3}", length in 0_usize..4) {
         let good = fs::read_to_string(format!("{FOLDER}/several-pools.yml")).unwrap();
@@ -315,5 +317,11 @@ proptest! {
             }
         }
         let _ = loaded.report.render(false);
+        if !loaded.report.has_errors() {
+            prop_assert!(!loaded.pools.is_empty() || !loaded.memcached.is_empty());
+            for pool in &loaded.pools {
+                prop_assert!(!pool.servers.is_empty() && pool.server_connections > 0);
+            }
+        }
     }
 }

@@ -4,11 +4,13 @@
 //! [`Report`] collects all of them; readers never stop at the first. Turning a report into text is the business of
 //! `render`; turning it into JSON is the caller's, by serialising [`Report::entries`].
 
+mod bounded;
 mod render;
 mod source;
 
 use serde::Serialize;
 
+pub(crate) use bounded::Bounded;
 pub use source::{FileId, Position, Sources, Span};
 
 /// How much a finding matters.

@@ -5,7 +5,7 @@ use tandem_proxy::settings::{Address, Distribution, Hash, Server};
 use super::address::{self, Wrong};
 use super::number::number;
 use super::yaml::Word;
-use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::diagnostic::{Bounded, Diagnostic, Span};
 use crate::suggest::nearest;
 
 /// A value and where it stands.
@@ -146,7 +146,7 @@ impl Draft {
     }
 
     /// Takes one value of a directive; a list gives its items one after another, as twemproxy takes them.
-    pub(super) fn set(&mut self, name: &Word, value: &Word, report: &mut Report) {
+    pub(super) fn set(&mut self, name: &Word, value: &Word, report: &mut Bounded) {
         let Some((known, kind)) = DIRECTIVES.iter().find(|(known, _)| *known == name.text) else {
             report.push(unknown(name));
             return;
@@ -210,7 +210,7 @@ fn unknown(name: &Word) -> Diagnostic {
 fn address_of<T>(
     read: Result<address::Read<T>, Wrong>,
     word: &Word,
-    report: &mut Report,
+    report: &mut Bounded,
 ) -> Option<Given<T>> {
     match read {
         Ok(read) => {
@@ -241,7 +241,7 @@ fn one_of<T: Copy>(
     table: &[(&str, T)],
     what: &str,
     word: &Word,
-    report: &mut Report,
+    report: &mut Bounded,
 ) -> Option<Given<T>> {
     if let Some((_, value)) = table.iter().find(|(name, _)| *name == word.text) {
         return Some(given(*value, word));
@@ -259,7 +259,7 @@ fn one_of<T: Copy>(
     None
 }
 
-fn tag(word: &Word, report: &mut Report) -> Option<Given<[u8; 2]>> {
+fn tag(word: &Word, report: &mut Bounded) -> Option<Given<[u8; 2]>> {
     if let Ok(tag) = <[u8; 2]>::try_from(word.text.as_bytes()) {
         return Some(given(tag, word));
     }
@@ -274,7 +274,7 @@ fn tag(word: &Word, report: &mut Report) -> Option<Given<[u8; 2]>> {
     None
 }
 
-fn count(name: &str, word: &Word, report: &mut Report) -> Option<Given<u32>> {
+fn count(name: &str, word: &Word, report: &mut Bounded) -> Option<Given<u32>> {
     let Some((value, wrapped)) = number(&word.text) else {
         let right = if name.ends_with("timeout") {
             "milliseconds, in digits alone; without the directive there is no bound"
@@ -308,7 +308,7 @@ fn count(name: &str, word: &Word, report: &mut Report) -> Option<Given<u32>> {
     Some(given(value, word))
 }
 
-fn flag(name: &str, word: &Word, report: &mut Report) -> Option<Given<bool>> {
+fn flag(name: &str, word: &Word, report: &mut Bounded) -> Option<Given<bool>> {
     match word.text.as_str() {
         "true" => Some(given(true, word)),
         "false" => Some(given(false, word)),

@@ -20,7 +20,7 @@ use tandem_proxy::settings::Pool;
 
 pub use number::number;
 
-use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::diagnostic::{Bounded, Diagnostic, Report, Span};
 use directive::Draft;
 use yaml::{Node, Word};
 
@@ -54,23 +54,22 @@ pub type Resolve<'r> = &'r dyn Fn(&str, u16) -> Result<(), String>;
 
 /// Reads a file. `name` is what findings shall call it.
 pub fn read(name: &str, bytes: &[u8], resolve: Resolve<'_>) -> Loaded {
-    let mut report = Report::default();
+    let mut report = Bounded::default();
     let (file, text) = yaml::decode(name, bytes, &mut report);
     let tree = text.and_then(|text| yaml::parse(file, &text, &mut report));
     let drafts = tree
         .map(|tree| drafts(&tree, &mut report))
         .unwrap_or_default();
     let (pools, memcached) = pools::finish(drafts, resolve, &mut report);
-    report.sort();
     Loaded {
         pools,
         memcached,
-        report,
+        report: report.finish(),
     }
 }
 
 /// The pools as the file describes them, by the two levels that twemproxy allows.
-fn drafts(tree: &Node, report: &mut Report) -> Vec<Draft> {
+fn drafts(tree: &Node, report: &mut Bounded) -> Vec<Draft> {
     const FORM: &str = "a pool is `name:` with its directives below it, each one indented by the same number of blanks";
     let Node::Mapping { entries, .. } = tree else {
         report.push(
@@ -101,7 +100,7 @@ fn drafts(tree: &Node, report: &mut Report) -> Vec<Draft> {
     drafts
 }
 
-fn draft(name: &Word, entries: &[(Node, Node)], report: &mut Report) -> Draft {
+fn draft(name: &Word, entries: &[(Node, Node)], report: &mut Bounded) -> Draft {
     let mut draft = Draft::new(name.clone());
     let mut list: Option<Span> = None;
     for (key, value) in entries {
@@ -154,7 +153,7 @@ fn draft(name: &Word, entries: &[(Node, Node)], report: &mut Report) -> Draft {
 }
 
 /// A word that is not empty; anything else is reported, an alias already.
-fn scalar<'n>(node: &'n Node, what: &str, report: &mut Report) -> Option<&'n Word> {
+fn scalar<'n>(node: &'n Node, what: &str, report: &mut Bounded) -> Option<&'n Word> {
     match node {
         Node::Scalar(word) if !word.text.is_empty() => Some(word),
         Node::Scalar(word) => {
@@ -173,7 +172,7 @@ fn scalar<'n>(node: &'n Node, what: &str, report: &mut Report) -> Option<&'n Wor
     }
 }
 
-fn nested(at: Span, report: &mut Report) {
+fn nested(at: Span, report: &mut Bounded) {
     report.push(
         Diagnostic::error("structure", "this is nested too deeply")
             .at(first_line(at), "")

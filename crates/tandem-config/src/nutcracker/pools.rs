@@ -10,13 +10,13 @@ use tandem_proxy::settings::{Address, Compat, Ejection, Pool, Server};
 use super::address::UNIX_PATH_MAX;
 use super::directive::{Draft, Given};
 use super::{MEMCACHED_POOL, Memcached, Resolve};
-use crate::diagnostic::{Diagnostic, Report, Span};
+use crate::diagnostic::{Bounded, Diagnostic, Span};
 
 /// The pools that can be run and those that cannot, both in twemproxy's order.
 pub(super) fn finish(
     mut drafts: Vec<Draft>,
     resolve: Resolve<'_>,
-    report: &mut Report,
+    report: &mut Bounded,
 ) -> (Vec<Pool>, Vec<Memcached>) {
     unique(&drafts, report);
     drafts.sort_by(|a, b| compare_names(&a.name.text, &b.name.text));
@@ -42,7 +42,7 @@ pub(super) fn finish(
 }
 
 /// No two pools have one name, or one address as it is written.
-fn unique(drafts: &[Draft], report: &mut Report) {
+fn unique(drafts: &[Draft], report: &mut Bounded) {
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
     let mut addresses: BTreeMap<&str, Span> = BTreeMap::new();
     for draft in drafts {
@@ -75,7 +75,11 @@ fn unique(drafts: &[Draft], report: &mut Report) {
 }
 
 /// Nothing where an error took away what a pool cannot be without. The flag: its protocol is Redis'.
-fn finish_one(mut draft: Draft, resolve: Resolve<'_>, report: &mut Report) -> (Option<Pool>, bool) {
+fn finish_one(
+    mut draft: Draft,
+    resolve: Resolve<'_>,
+    report: &mut Bounded,
+) -> (Option<Pool>, bool) {
     let is_redis = draft.redis.as_ref().is_some_and(|redis| redis.value);
     needed(&draft, is_redis, report);
     address(&draft, resolve, report);
@@ -87,7 +91,7 @@ fn finish_one(mut draft: Draft, resolve: Resolve<'_>, report: &mut Report) -> (O
         .servers
         .sort_by(|a, b| compare_names(&a.value.name, &b.value.name));
     let places = (draft.hash.as_ref().map(|given| given.at))
-        .or(draft.distribution.as_ref().map(|given| given.at))
+        .or_else(|| draft.distribution.as_ref().map(|given| given.at))
         .unwrap_or(draft.name.at);
     let password = taken(draft.password);
     let number = |given: Option<Given<u32>>, default| taken(given).unwrap_or(default);
@@ -141,7 +145,7 @@ fn taken<T>(given: Option<Given<T>>) -> Option<T> {
 }
 
 /// What twemproxy's last check refuses.
-fn needed(draft: &Draft, is_redis: bool, report: &mut Report) {
+fn needed(draft: &Draft, is_redis: bool, report: &mut Bounded) {
     let pool = &draft.name;
     if draft.listen.is_none() && draft.listen_text.is_empty() {
         report.push(
@@ -188,7 +192,7 @@ fn needed(draft: &Draft, is_redis: bool, report: &mut Report) {
 }
 
 /// The address to listen on exists.
-fn address(draft: &Draft, resolve: Resolve<'_>, report: &mut Report) {
+fn address(draft: &Draft, resolve: Resolve<'_>, report: &mut Bounded) {
     let Some(Given {
         value: Address::Tcp { host, port },
         at,
@@ -209,7 +213,7 @@ fn address(draft: &Draft, resolve: Resolve<'_>, report: &mut Report) {
     }
 }
 
-fn same_names(draft: &Draft, report: &mut Report) {
+fn same_names(draft: &Draft, report: &mut Bounded) {
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
     for Given {
         value: Server { name, .. },
@@ -228,7 +232,7 @@ fn same_names(draft: &Draft, report: &mut Report) {
 }
 
 /// Valid, and not what was meant.
-fn surprises(draft: &Draft, report: &mut Report) {
+fn surprises(draft: &Draft, report: &mut Bounded) {
     if let (Some(password), Some(database)) = (
         &draft.password,
         draft.database.as_ref().filter(|given| given.value != 0),

@@ -11,12 +11,10 @@ use std::borrow::Cow;
 
 use saphyr_parser::{Event, Marker, Parser};
 
-use crate::diagnostic::{Diagnostic, FileId, Report, Span};
+use crate::diagnostic::{Bounded, Diagnostic, FileId, Span};
 
 /// Deeper nesting is an error anyway; reading ends there, so that a hostile file costs no memory.
 const DEPTH_MAX: usize = 8;
-/// Findings about the form of one file. A file with more is not meant for twemproxy.
-const FINDINGS_MAX: usize = 50;
 
 /// A scalar and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +51,7 @@ impl Node {
 /// The text, if libyaml would read these bytes: UTF-8, or UTF-16 with its mark, without control characters.
 ///
 /// The text of a refused file is given to `report` too, as far as it is one.
-pub(super) fn decode(name: &str, bytes: &[u8], report: &mut Report) -> (FileId, Option<String>) {
+pub(super) fn decode(name: &str, bytes: &[u8], report: &mut Bounded) -> (FileId, Option<String>) {
     let text = match bytes {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
@@ -73,7 +71,7 @@ pub(super) fn decode(name: &str, bytes: &[u8], report: &mut Report) -> (FileId, 
         }
         Err((text, at)) => (text, Some((at, "this is not UTF-8".to_owned()))),
     };
-    let file = report.sources.add(name, text.clone());
+    let file = report.add_source(name, text.clone());
     match bad {
         None => (file, Some(text)),
         Some((at, message)) => {
@@ -120,31 +118,27 @@ fn may_occur(c: char) -> bool {
 }
 
 /// The one document of the file; nothing where there is none that could be looked at further.
-pub(super) fn parse(file: FileId, text: &str, report: &mut Report) -> Option<Node> {
+pub(super) fn parse(file: FileId, text: &str, report: &mut Bounded) -> Option<Node> {
     let mut reader = Reader {
         text,
         file,
         offsets: (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect()),
         scalars: Vec::new(),
-        found: Vec::new(),
+        found: report,
     };
-    let tree = reader.read();
+    let tree = reader.read()?;
     reader.tabs();
-    reader.found.truncate(FINDINGS_MAX);
-    for found in reader.found {
-        report.push(found);
-    }
-    tree
+    Some(tree)
 }
 
-struct Reader<'t> {
-    text: &'t str,
+struct Reader<'r> {
+    text: &'r str,
     file: FileId,
     /// Byte of each character, where the two differ.
     offsets: Option<Vec<usize>>,
     /// Where scalars are.
     scalars: Vec<Span>,
-    found: Vec<Diagnostic>,
+    found: &'r mut Bounded,
 }
 
 /// A collection that is not closed yet.
@@ -166,123 +160,132 @@ impl Reader<'_> {
         let mut parser = Parser::new_from_str(&text);
         let mut open: Vec<Open> = Vec::new();
         let mut root = None;
-        let mut documents = 0;
         while let Some(event) = parser.next_event() {
             let (event, span) = match event {
                 Ok(event) => event,
                 Err(error) => {
                     let at = self.place(*error.marker());
-                    self.refuse(
-                        "yaml",
-                        format!("this is not YAML: {}", error.info()),
-                        Span::new(self.file, at, at + 1),
-                        "libyaml does not read it either",
-                    );
+                    let message = format!("this is not YAML: {}", error.info());
+                    const RIGHT: &str = "look here and above for a quote that is not closed, uneven blanks before a word, a tab, or a value with `: ` in it, which wants quotes";
+                    self.refuse("yaml", message, Span::new(self.file, at, at + 1), RIGHT);
                     return None;
                 }
             };
             let at = self.span(span);
-            let closed = match event {
-                Event::Nothing | Event::StreamStart | Event::StreamEnd => None,
-                Event::DocumentStart(explicit) => {
-                    documents += 1;
-                    if documents > 1 {
-                        self.refuse(
-                            "documents",
-                            "a second document begins here",
-                            at,
-                            "one file holds one document; put all pools into it",
-                        );
-                        return None;
-                    }
-                    if explicit {
-                        self.refuse(
-                            "document-marker",
-                            "twemproxy allows no document marker and no directive",
-                            at,
-                            "take the line with `---` out, and `%` lines before it",
-                        );
-                    }
-                    None
-                }
-                Event::DocumentEnd => {
-                    if self.text[at.start..].starts_with("...") {
-                        self.refuse(
-                            "document-marker",
-                            "twemproxy allows no end marker",
-                            at,
-                            "take the line with `...` out",
-                        );
-                    }
-                    None
-                }
-                Event::Alias(_) => {
-                    self.refuse(
-                        "alias",
-                        "twemproxy allows no aliases",
-                        at,
-                        "write the value out",
-                    );
-                    Some(Node::Alias(at))
-                }
-                Event::Scalar(value, _, anchor, tag) => {
-                    self.ornaments(at, anchor, tag.is_some());
-                    self.scalars.push(at);
-                    Some(Node::Scalar(Word {
-                        text: value.into_owned(),
-                        at,
-                    }))
-                }
-                Event::SequenceStart(anchor, tag) => {
-                    self.ornaments(at, anchor, tag.is_some());
-                    self.flow(
-                        at,
-                        '[',
-                        "a list is written with one `- ` line for each item",
-                    );
-                    open.push(Open::Sequence {
-                        at,
-                        items: Vec::new(),
-                    });
-                    None
-                }
-                Event::MappingStart(anchor, tag) => {
-                    self.ornaments(at, anchor, tag.is_some());
-                    self.flow(at, '{', "write `name: value` on lines of their own; quote a value that begins with a brace: \"{}\"");
-                    open.push(Open::Mapping {
-                        at,
-                        key: None,
-                        entries: Vec::new(),
-                    });
-                    None
-                }
-                Event::SequenceEnd | Event::MappingEnd => open.pop().map(close),
-            };
-            if open.len() > DEPTH_MAX {
-                self.refuse(
-                    "too-deep",
-                    "nested too deeply",
-                    at,
-                    "a file has pools, and a pool has directives; nothing is deeper",
-                );
+            if root.is_some() && matches!(event, Event::DocumentStart(_)) {
+                const RIGHT: &str = "one file holds one document; put all pools into it";
+                self.refuse("documents", "a second document begins here", at, RIGHT);
                 return None;
             }
-            if let Some(node) = closed {
+            self.forbid(&event, at);
+            if let Some(node) = self.build(event, at, &mut open) {
                 match open.last_mut() {
                     Some(collection) => add(collection, node),
                     None => root = Some(node),
                 }
             }
+            if open.len() > DEPTH_MAX {
+                const RIGHT: &str =
+                    "a file has pools, and a pool has directives; nothing is deeper";
+                self.refuse("too-deep", "nested too deeply", at, RIGHT);
+                return None;
+            }
         }
         if root.is_none() {
-            self.refuse(
-                "no-pools",
-                "there is nothing in this file",
-                Span::new(self.file, 0, 0),
-                "a pool is `name:` with `listen:` and `servers:` below it",
-            );
+            const RIGHT: &str = "a pool is `name:` with `listen:` and `servers:` below it";
+            let at = Span::new(self.file, 0, 0);
+            self.refuse("no-pools", "there is nothing in this file", at, RIGHT);
         }
         root
+    }
+
+    /// Takes an event into the tree; the node that it completes.
+    fn build(&mut self, event: Event<'_>, at: Span, open: &mut Vec<Open>) -> Option<Node> {
+        match event {
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => None,
+            Event::Alias(_) => Some(Node::Alias(at)),
+            Event::Scalar(text, ..) => {
+                self.scalars.push(at);
+                let text = text.into_owned();
+                Some(Node::Scalar(Word { text, at }))
+            }
+            Event::SequenceStart(..) => {
+                let items = Vec::new();
+                open.push(Open::Sequence { at, items });
+                None
+            }
+            Event::MappingStart(..) => {
+                let (key, entries) = (None, Vec::new());
+                open.push(Open::Mapping { at, key, entries });
+                None
+            }
+            Event::SequenceEnd | Event::MappingEnd => open.pop().map(close),
+        }
+    }
+
+    /// Reports what is YAML and forbidden all the same.
+    fn forbid(&mut self, event: &Event<'_>, at: Span) {
+        let text = self.text;
+        let begins = |with: &str| text[at.start..].starts_with(with);
+        let (anchor, tagged) = match event {
+            Event::DocumentStart(true) => {
+                const RIGHT: &str = "take the line with `---` out, and `%` lines before it";
+                let message = "twemproxy allows no document marker and no directive";
+                self.refuse("document-marker", message, at, RIGHT);
+                return;
+            }
+            Event::DocumentEnd if begins("...") => {
+                const RIGHT: &str = "take the line with `...` out";
+                self.refuse(
+                    "document-marker",
+                    "twemproxy allows no end marker",
+                    at,
+                    RIGHT,
+                );
+                return;
+            }
+            Event::Alias(_) => {
+                const RIGHT: &str = "write the value out";
+                self.refuse("alias", "twemproxy allows no aliases", at, RIGHT);
+                return;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                if begins("[") {
+                    const RIGHT: &str = "a list is written with one `- ` line for each item";
+                    let message = "twemproxy allows no flow style, which `[` begins";
+                    self.refuse("flow-style", message, at, RIGHT);
+                }
+                (*anchor, tag.is_some())
+            }
+            Event::MappingStart(anchor, tag) => {
+                if begins("{") {
+                    const RIGHT: &str = "write `name: value` on lines of their own; quote a value that begins with a brace: \"{}\"";
+                    let message = "twemproxy allows no flow style, which `{` begins";
+                    self.refuse("flow-style", message, at, RIGHT);
+                }
+                (*anchor, tag.is_some())
+            }
+            Event::Scalar(_, _, anchor, tag) => (*anchor, tag.is_some()),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(false)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => return,
+        };
+        if anchor != 0 {
+            const RIGHT: &str = "take out the `&name` before this value";
+            self.refuse("anchor", "twemproxy allows no anchors", at, RIGHT);
+        }
+        if tagged {
+            const RIGHT: &str = "take out the `!tag` before this value";
+            self.refuse("tag", "twemproxy allows no tags", at, RIGHT);
+        }
     }
 
     /// libyaml takes no tab before the first word of a line, or between a `-` and what follows.
@@ -310,41 +313,9 @@ impl Reader<'_> {
         }
     }
 
-    fn ornaments(&mut self, at: Span, anchor: usize, tagged: bool) {
-        if anchor != 0 {
-            self.refuse(
-                "anchor",
-                "twemproxy allows no anchors",
-                at,
-                "take out the `&name` before this value",
-            );
-        }
-        if tagged {
-            self.refuse(
-                "tag",
-                "twemproxy allows no tags",
-                at,
-                "take out the `!tag` before this value",
-            );
-        }
-    }
-
-    fn flow(&mut self, at: Span, opening: char, right: &str) {
-        if self.text[at.start..].starts_with(opening) {
-            self.refuse(
-                "flow-style",
-                format!("twemproxy allows no flow style, which `{opening}` begins"),
-                at,
-                right,
-            );
-        }
-    }
-
     fn refuse(&mut self, code: &'static str, message: impl Into<String>, at: Span, right: &str) {
-        if self.found.len() < FINDINGS_MAX {
-            self.found
-                .push(Diagnostic::error(code, message).at(at, "").help(right));
-        }
+        self.found
+            .push(Diagnostic::error(code, message).at(at, "").help(right));
     }
 
     /// Without the blanks and breaks that the parser counts to the end of some events.

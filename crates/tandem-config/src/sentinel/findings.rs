@@ -1,12 +1,9 @@
 //! What reading collects besides the model, within bounds.
 
-use crate::diagnostic::{Diagnostic, FileId, Report, Severity, Span};
+use crate::diagnostic::{Bounded, Diagnostic, FileId, Report, Span};
 
 use super::fatal::Fatal;
 use super::words::Word;
-
-/// More findings than this help nobody, and a hostile file could ask for one per two bytes.
-const FINDINGS_MAX: usize = 500;
 
 /// One text that lines come from.
 #[derive(Debug)]
@@ -72,65 +69,24 @@ impl Line<'_> {
 /// Collects the findings and, beside them, the first refusal in Redis' own order.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub(super) report: Report,
+    pub(super) found: Bounded,
     pub(super) fatal: Option<Fatal>,
-    left_out: Option<(Severity, usize)>,
 }
 
 impl Findings {
     /// The file cannot be used. The first refusal is the one that Redis would have stopped at.
     pub(super) fn refuse(&mut self, fatal: Fatal, found: Diagnostic) {
         self.fatal.get_or_insert(fatal);
-        self.push(found);
+        self.found.push(found);
     }
 
     /// The file can be used.
     pub(super) fn advise(&mut self, found: Diagnostic) {
-        self.push(found);
-    }
-
-    fn push(&mut self, found: Diagnostic) {
-        if self.report.diagnostics.len() < FINDINGS_MAX {
-            self.report.push(found);
-            return;
-        }
-        let (worst, count) = self.left_out.unwrap_or((found.severity, 0));
-        self.left_out = Some((worst.min(found.severity), count + 1));
+        self.found.push(found);
     }
 
     /// The findings in the order of the files, and the refusal.
-    pub(super) fn finish(mut self) -> (Report, Option<Fatal>) {
-        self.report.sort();
-        if let Some((worst, count)) = self.left_out {
-            self.report.push(Diagnostic::new(
-                worst,
-                "more-findings",
-                format!("{count} more findings are not shown"),
-            ));
-        }
-        (self.report, self.fatal)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn findings_are_bounded_and_an_error_among_those_left_out_still_counts() {
-        let mut findings = Findings::default();
-        for _ in 0..FINDINGS_MAX + 7 {
-            findings.advise(Diagnostic::warning("w", "w"));
-        }
-        let reason = "no".to_owned();
-        findings.refuse(Fatal::File { reason }, Diagnostic::error("e", "e"));
-        findings.advise(Diagnostic::note("n", "n"));
-        let (report, fatal) = findings.finish();
-        assert_eq!(report.diagnostics.len(), FINDINGS_MAX + 1);
-        assert!(report.has_errors() && fatal.is_some());
-        assert_eq!(
-            report.diagnostics.last().unwrap().message,
-            "9 more findings are not shown"
-        );
+    pub(super) fn finish(self) -> (Report, Option<Fatal>) {
+        (self.found.finish(), self.fatal)
     }
 }

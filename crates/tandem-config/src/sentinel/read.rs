@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
             self.findings.refuse(Fatal::File { reason }, found);
             return;
         }
-        let file = self.findings.report.sources.add(name, shown(&bytes));
+        let file = self.findings.found.add_source(name, shown(&bytes));
         if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
             let reason = "the file holds a NUL byte, which no text does".to_owned();
             let found = Diagnostic::error("nul-byte", reason.clone())

@@ -154,6 +154,25 @@ fn configurations_on_the_pages_are_read_without_errors() {
     assert!(seen >= 3, "{seen}");
 }
 
+#[test]
+fn pools_on_the_pages_are_read_without_errors() {
+    let mut seen = 0;
+    for (path, page) in files_below("docs/migrate", "md") {
+        for block in page.split("```yaml\n").skip(1) {
+            let text = block.split("```").next().unwrap_or_default();
+            let name = path.to_string_lossy();
+            let loaded = tandem_config::nutcracker::read(&name, text.as_bytes(), &|_, _| Ok(()));
+            assert!(
+                !loaded.report.has_errors() && loaded.memcached.is_empty(),
+                "{}",
+                loaded.report.render(false)
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 1, "{seen}");
+}
+
 /// An alarm that no page explains is of no use to the person it wakes.
 #[test]
 fn every_alarm_is_on_the_page() {

@@ -56,39 +56,17 @@ const MEMCACHED: u8 = 4;
 /// Descriptors that twemproxy keeps for itself when it counts how many clients it may have.
 const RESERVED_FILES: u64 = 32;
 
-/// The calls that this program knows.
-const USAGE: &str = "\
-Usage: nutcracker [-hVtdD] [-v N] [-o FILE] [-c FILE] [-s PORT] [-a ADDR]
-                  [-i MSEC] [-p FILE] [-m BYTES] [--threads N] [--metrics ADDR:PORT]
-                  [--accept-move] [-t --diff OLD]
-
-Options:
-  -h, --help             : say this, and end
-  -V, --version          : say the version, and end
-  -t, --test-conf        : check the configuration file, and end
-  -d, --daemonize        : go on without the terminal
-  -D, --describe-stats   : describe the statistics, and end
-  -v, --verbose=N        : how much is logged (default: 5, min: 0, max: 11)
-  -o, --output=S         : log file (default: /var/log/nutcracker/nutcracker.log)
-  -c, --conf-file=S      : configuration file (default: /etc/nutcracker/nutcracker.yml)
-  -s, --stats-port=N     : port of the statistics (default: 22222)
-  -a, --stats-addr=S     : address of the statistics (default: 0.0.0.0)
-  -i, --stats-interval=N : accepted and not needed: statistics are never old
-  -p, --pid-file=S       : pid file, with -d only (default: /run/nutcracker/nutcracker.pid)
-  -m, --mbuf-size=N      : accepted and not needed: there are no chunks
-      --threads=N        : threads that carry requests (default: 1)
-      --metrics=S        : address and port of the statistics for Prometheus (default: none)
-      --accept-move      : let SIGUSR1 apply a file that moves keys
-      --diff=S           : with -t: say whose keys live elsewhere than by this older file
-";
-
 /// Runs a process that was called `nutcracker`; nothing for any other name.
 pub(crate) fn called() -> Option<ExitCode> {
     let args = ProxyArgs::of_alias(std::env::args_os())?;
     Some(match args {
         Ok(args) => main(args),
         Err(error) => {
-            eprint!("nutcracker: {}{USAGE}", first_line(&error.to_string()));
+            eprint!(
+                "nutcracker: {}{}",
+                first_line(&error.to_string()),
+                options::usage()
+            );
             ExitCode::from(FAILED)
         }
     })
@@ -119,7 +97,7 @@ pub(crate) fn main(args: ProxyArgs) -> ExitCode {
         }) => load::test(&conf, diff.as_deref(), accept_move),
         Ok(Job::Run(options)) => run(&options),
         Err(refused) => {
-            eprint!("{refused}\n{USAGE}");
+            eprint!("{refused}\n{}", options::usage());
             FAILED
         }
     })
@@ -133,7 +111,7 @@ fn say(usage: bool, statistics: bool) {
         stats::VERSION
     );
     if usage {
-        eprintln!("{USAGE}");
+        eprintln!("{}", options::usage());
     }
     if statistics {
         eprint!("{}", catalogue::described());

@@ -6,12 +6,14 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tandem_config::nutcracker::number;
 
 /// nutcracker's bounds of `-m`.
 const MBUF_MIN: u32 = 512;
 const MBUF_MAX: u32 = 16_777_216;
+/// And its default.
+const MBUF_DEFAULT: u32 = 16_384;
 /// More threads than this are a mistake.
 const THREADS_MAX: u32 = 256;
 
@@ -242,10 +244,143 @@ impl ProxyArgs {
     }
 }
 
-/// nutcracker's default of `-m`.
-const MBUF_DEFAULT: u32 = 16_384;
-
 /// As nutcracker counts, overflow included.
 fn numeric(text: &OsString) -> Option<u32> {
     number(text.to_str()?).map(|(value, _)| value)
+}
+
+/// What there is to type, from the same table that reads it, in nutcracker's layout.
+pub(super) fn usage() -> String {
+    let mut text = String::from("Usage: nutcracker [OPTION]...\n\nOptions:\n");
+    let command = Alias::command();
+    for option in command
+        .get_arguments()
+        .filter(|option| !option.is_hide_set())
+    {
+        let short = option
+            .get_short()
+            .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+        let long = option.get_long().unwrap_or_default();
+        let takes = option.get_action().takes_values();
+        let value = option
+            .get_value_names()
+            .and_then(|names| names.first())
+            .filter(|_| takes);
+        let value = value.map_or_else(String::new, |name| format!("={name}"));
+        let default = option.get_default_values().first().filter(|_| takes);
+        let default = default.map_or_else(String::new, |default| {
+            format!(" (default: {})", default.to_string_lossy())
+        });
+        let names = format!("{short}--{long}{value}");
+        let meaning = option
+            .get_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        text.push_str(&format!("  {names:<27}: {meaning}{default}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(words: &[&str]) -> Result<Job, Refused> {
+        let words = ["/usr/sbin/nutcracker"]
+            .iter()
+            .chain(words)
+            .map(OsString::from);
+        ProxyArgs::of_alias(words).unwrap().unwrap().job()
+    }
+
+    #[test]
+    fn without_options_it_runs_as_debian_has_it() {
+        let Ok(Job::Run(options)) = job(&[]) else {
+            panic!("runs")
+        };
+        assert_eq!(
+            options,
+            RunOptions {
+                conf: PathBuf::from("/etc/nutcracker/nutcracker.yml"),
+                log: PathBuf::from("/var/log/nutcracker/nutcracker.log"),
+                verbosity: 5,
+                stats: ("0.0.0.0".to_owned(), 22222),
+                metrics: None,
+                pid_file: None,
+                threads: 1,
+                accept_move: false,
+                mbuf_given: false,
+            }
+        );
+        let Ok(Job::Run(options)) = job(&["-d", "-m", "512", "-v", "99", "-v", "7"]) else {
+            panic!("runs")
+        };
+        assert_eq!(
+            options.pid_file,
+            Some(PathBuf::from("/run/nutcracker/nutcracker.pid"))
+        );
+        assert!(options.mbuf_given);
+        assert_eq!(options.verbosity, 7, "the last one counts");
+    }
+
+    #[test]
+    fn numbers_are_refused_in_nutcrackers_words() {
+        for (words, said) in [
+            (["-v", "x"], "nutcracker: option -v requires a number"),
+            (["-s", "-1"], "nutcracker: option -s requires a number"),
+            (
+                ["-s", "70000"],
+                "nutcracker: option -s value 70000 is not a valid port",
+            ),
+            (["-i", ""], "nutcracker: option -i requires a number"),
+            (
+                ["-m", "0"],
+                "nutcracker: option -m requires a non-zero number",
+            ),
+            (
+                ["-m", "511"],
+                "nutcracker: mbuf chunk size must be between 512 and 16777216 bytes",
+            ),
+            (
+                ["--threads", "0"],
+                "nutcracker: option --threads requires a number from 1 to 256",
+            ),
+        ] {
+            assert_eq!(job(&words).unwrap_err().to_string(), said);
+        }
+    }
+
+    #[test]
+    fn what_is_said_comes_before_what_is_tested_and_run() {
+        let say = |usage, statistics| Ok(Job::Say { usage, statistics });
+        assert_eq!(job(&["-t", "-V"]), say(false, false));
+        assert_eq!(job(&["-Dh"]), say(true, true));
+        let conf = PathBuf::from("x");
+        assert_eq!(
+            job(&["-tcx"]),
+            Ok(Job::Test {
+                conf,
+                diff: None,
+                accept_move: false
+            })
+        );
+    }
+
+    #[test]
+    fn another_name_is_another_program() {
+        assert!(ProxyArgs::of_alias([OsString::from("/usr/bin/tandem")]).is_none());
+        assert!(ProxyArgs::of_alias([]).is_none());
+    }
+
+    #[test]
+    fn the_usage_names_every_option_with_its_default() {
+        let usage = usage();
+        for line in [
+            "  -s, --stats-port=PORT      : Port of the statistics (default: 22222)",
+            "  -t, --test-conf            : Check the file and end: 0 valid, 1 invalid, as nutcracker says it",
+            "      --metrics=ADDR:PORT    : Serve the statistics for Prometheus over HTTP on this address and port",
+        ] {
+            assert!(usage.contains(line), "{usage}");
+        }
+    }
 }
