@@ -8,6 +8,8 @@ use super::number::{mode, number};
 
 /// libmemcached left this port out of the names that its ring is made of, in every kind of pool.
 const PORT_WITHOUT_NAME: u16 = 11211;
+/// glibc's getaddrinfo(3) takes a star for no name at all, and gives the loopback address for that.
+const STAR: &str = "::1";
 /// `sun_path` without its end.
 pub(super) const UNIX_PATH_MAX: usize = 107;
 
@@ -61,11 +63,11 @@ impl Wrong {
     }
 }
 
-/// An address and whether a number in it is not what is written.
+/// An address, and what in it is not what is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Read<T> {
     pub(super) value: T,
-    /// The numbers that twemproxy took otherwise, in words.
+    /// What twemproxy takes otherwise than it is written, in words.
     pub(super) taken_as: Vec<String>,
 }
 
@@ -97,9 +99,18 @@ pub(super) fn listen(text: &str) -> Result<Read<Address>, Wrong> {
         return Ok(Read { value, taken_as });
     }
     let (host, digits) = text.rsplit_once(':').ok_or(Wrong::ListenForm)?;
+    let port = port(digits, &mut taken_as)?;
+    let host = if host == "*" {
+        taken_as.push(format!(
+            "the host `*` counts as {STAR}, which only this host can reach"
+        ));
+        STAR
+    } else {
+        host
+    };
     let value = Address::Tcp {
         host: host.to_owned(),
-        port: port(digits, &mut taken_as)?,
+        port,
     };
     Ok(Read { value, taken_as })
 }
@@ -237,7 +248,7 @@ mod tests {
         for (text, is) in [
             ("0.0.0.0:22121", tcp("0.0.0.0", 22121)),
             ("::1:22121", tcp("::1", 22121)),
-            ("*:1", tcp("*", 1)),
+            ("*:1", tcp("::1", 1)),
             ("h:65535", tcp("h", 65535)),
             ("h:65536", Err(Wrong::Port)),
             ("h:0", Err(Wrong::Port)),

@@ -24,6 +24,8 @@ pub(super) struct Draft {
     pub(super) listen: Option<Given<Address>>,
     /// There may have been lines that were refused.
     pub(super) servers_given: bool,
+    /// There is a list, of whatever directive.
+    pub(super) list_given: bool,
     pub(super) servers: Vec<Given<Server>>,
     pub(super) hash: Option<Given<Hash>>,
     pub(super) hash_tag: Option<Given<[u8; 2]>>,
@@ -130,6 +132,7 @@ impl Draft {
             listen_text: String::new(),
             listen: None,
             servers_given: false,
+            list_given: false,
             servers: Vec::new(),
             hash: None,
             hash_tag: None,
@@ -220,7 +223,7 @@ fn address_of<T>(
     match read {
         Ok(read) => {
             for taken in read.taken_as {
-                report.push(other_number(taken, word));
+                report.push(taken_otherwise(taken, word));
             }
             Some(given(read.value, word))
         }
@@ -236,10 +239,10 @@ fn address_of<T>(
     }
 }
 
-fn other_number(taken: String, word: &Word) -> Diagnostic {
-    Diagnostic::warning("number", taken)
+fn taken_otherwise(taken: String, word: &Word) -> Diagnostic {
+    Diagnostic::warning("taken-otherwise", taken)
         .at(word.at, "twemproxy takes it so, and this program too")
-        .help("write the number that is meant")
+        .help("write what is meant")
 }
 
 fn one_of<T: Copy>(
@@ -305,7 +308,7 @@ fn count(name: &str, word: &Word, report: &mut Report) -> Option<Given<u32>> {
         return None;
     };
     if wrapped {
-        report.push(other_number(
+        report.push(taken_otherwise(
             format!("`{name}: {}` counts as {value}", word.text),
             word,
         ));

@@ -139,6 +139,7 @@ fn draft(name: &Word, entries: &[(Node, Node)], report: &mut Report) -> Draft {
             Node::Mapping { at, .. } => nested(*at, report),
         }
     }
+    draft.list_given = list.is_some();
     if list.is_none() {
         report.push(
             Diagnostic::error(

@@ -153,7 +153,8 @@ fn needed(draft: &Draft, is_redis: bool, report: &mut Report) {
             .help("write `listen: 0.0.0.0:22121`"),
         );
     }
-    if !draft.servers_given {
+    // Without any list that is what was said already.
+    if draft.list_given && !draft.servers_given {
         report.push(
             Diagnostic::error(
                 "missing",

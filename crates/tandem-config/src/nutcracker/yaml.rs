@@ -5,7 +5,7 @@
 //! only what is no YAML at all ends it.
 //!
 //! libyaml knows YAML 1.1 and the parser used here 1.2. What differs in files that people write is levelled here: the
-//! encodings and characters that may occur ([`decode`]), and the characters that end a line.
+//! encodings and characters that may occur ([`decode`]), the characters that end a line, and where a tab may stand.
 
 use std::borrow::Cow;
 
@@ -125,9 +125,11 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Report) -> Option<Nod
         text,
         file,
         offsets: (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect()),
+        scalars: Vec::new(),
         found: Vec::new(),
     };
     let tree = reader.read();
+    reader.tabs();
     reader.found.truncate(FINDINGS_MAX);
     for found in reader.found {
         report.push(found);
@@ -140,6 +142,8 @@ struct Reader<'t> {
     file: FileId,
     /// Byte of each character, where the two differ.
     offsets: Option<Vec<usize>>,
+    /// Where scalars are.
+    scalars: Vec<Span>,
     found: Vec<Diagnostic>,
 }
 
@@ -158,7 +162,7 @@ enum Open {
 
 impl Reader<'_> {
     fn read(&mut self) -> Option<Node> {
-        let text = one_line_break(self.text);
+        let text = levelled(self.text);
         let mut parser = Parser::new_from_str(&text);
         let mut open: Vec<Open> = Vec::new();
         let mut root = None;
@@ -223,6 +227,7 @@ impl Reader<'_> {
                 }
                 Event::Scalar(value, _, anchor, tag) => {
                     self.ornaments(at, anchor, tag.is_some());
+                    self.scalars.push(at);
                     Some(Node::Scalar(Word {
                         text: value.into_owned(),
                         at,
@@ -280,6 +285,31 @@ impl Reader<'_> {
         root
     }
 
+    /// libyaml takes no tab before the first word of a line, or between a `-` and what follows.
+    fn tabs(&mut self) {
+        let mut start = 0;
+        for line in self.text.split_inclusive(['\n', '\r']) {
+            let lead = line.len() - line.trim_start_matches([' ', '\t', '-', '?']).len();
+            if let Some(tab) = line[..lead].find('\t') {
+                let at = start + tab;
+                // Scalars come in the order of the text.
+                let before = self.scalars.partition_point(|scalar| scalar.start <= at);
+                let scalar = before
+                    .checked_sub(1)
+                    .and_then(|index| self.scalars.get(index));
+                if scalar.is_none_or(|scalar| scalar.end <= at) {
+                    self.refuse(
+                        "tab",
+                        "a tab stands where YAML takes only blanks",
+                        Span::new(self.file, at, at + 1),
+                        "indent with blanks",
+                    );
+                }
+            }
+            start += line.len();
+        }
+    }
+
     fn ornaments(&mut self, at: Span, anchor: usize, tagged: bool) {
         if anchor != 0 {
             self.refuse(
@@ -335,13 +365,28 @@ impl Reader<'_> {
     }
 }
 
-/// YAML 1.1 ends lines at three more characters. One for one, so that places stay what they are.
-fn one_line_break(text: &str) -> Cow<'_, str> {
+/// The text as the parser here reads it in libyaml's way. One character for one, so that places stay what they are.
+///
+/// YAML 1.1 ends lines at three more characters, and libyaml takes a tab between `name:` and its value.
+fn levelled(text: &str) -> Cow<'_, str> {
     const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
-    if text.contains(BREAKS) {
-        Cow::Owned(text.replace(BREAKS, "\n"))
-    } else {
-        Cow::Borrowed(text)
+    if !text.contains(BREAKS) && !text.contains(":\t") {
+        return Cow::Borrowed(text);
+    }
+    let text = text.replace(BREAKS, "\n");
+    Cow::Owned(text.split_inclusive('\n').map(tab_after_name).collect())
+}
+
+/// A line, with a blank for the tab after `name:`.
+fn tab_after_name(line: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let name = line.trim_start_matches(' ').trim_start_matches(plain);
+    match name.strip_prefix(":\t") {
+        Some(value) => {
+            let (before, _) = line.split_at(line.len() - name.len());
+            format!("{before}: {value}")
+        }
+        None => line.to_owned(),
     }
 }
 

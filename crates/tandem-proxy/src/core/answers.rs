@@ -3,6 +3,7 @@
 use super::desk::Desk;
 use super::lane::{Lane, State};
 use super::peer::How;
+use super::pubsub;
 use super::slots::{NONE, Owner};
 use super::{Core, Order};
 use crate::frame::Fed;
@@ -22,6 +23,8 @@ enum End {
     Refused(Vec<u8>),
     /// Something that is no reply, or a reply that nobody asked for.
     Broken,
+    /// Nobody is subscribed on this connection any more.
+    Unsubscribed,
     /// A client has to take what it has first; bytes from this offset on are still to be looked at.
     Stalled(usize),
 }
@@ -87,6 +90,10 @@ impl Core {
                     self.lane_refused(index, &error);
                     return bytes.len();
                 }
+                End::Unsubscribed => {
+                    self.subscribed_no_more(index);
+                    return bytes.len();
+                }
                 End::Broken => {
                     self.lane_down(index, How::Protocol);
                     return bytes.len();
@@ -114,8 +121,12 @@ impl Core {
         if !lane.waiters.is_empty() && lane.has_room(super::lane::RING_BOUND / 2) {
             self.desk.wake.append(&mut lane.waiters);
         }
-        if lane.retired && lane.first == NONE {
-            self.hang_up(index);
+        if lane.first == NONE {
+            if lane.owner.is_some() {
+                self.pinned_idle(index);
+            } else if lane.retired {
+                self.hang_up(index);
+            }
         }
     }
 
@@ -182,6 +193,15 @@ fn walk(lane: &mut Lane, desk: &mut Desk, bytes: &[u8], mut start: usize, mut at
             };
             continue;
         }
+        if lane.messages {
+            if pubsub::message(desk, lane, reply) {
+                break Some(End::Unsubscribed);
+            }
+            if desk.heavy != NONE && stalls(lane, desk) {
+                break Some(End::Stalled(start));
+            }
+            continue;
+        }
         if lane.first == NONE {
             if reply.first() == Some(&b'>') && !lane.streaming {
                 continue;
@@ -232,7 +252,11 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
         return false;
     }
     match desk.slots[slot].owner {
-        Owner::Client(client) => desk.clients[client as usize].first == slot,
+        // Between the pieces there must be no message.
+        Owner::Client(client) => {
+            let client = &desk.clients[client as usize];
+            client.first == slot && !client.special
+        }
         Owner::Part { .. } => false,
         Owner::Nobody => true,
     }

@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) hold: Hold,
     /// Has not given the pool's password.
     pub(super) stranger: bool,
+    /// Not every request goes its ordinary way: a stranger, inside MULTI, watching or subscribed.
+    pub(super) special: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
     /// Is in the list of those with something to send.
@@ -58,6 +60,8 @@ pub(super) struct Client {
     pub(super) sent: usize,
     /// When it last took something, while a lane waits for it.
     pub(super) progress_ms: u32,
+    /// The connection that it has for itself; [`NONE`] as a rule.
+    pub(super) pinned: u32,
     /// What CLIENT ID says: unique in the process.
     pub(super) id: u64,
     pub(super) cold: Option<Box<Cold>>,
@@ -72,6 +76,37 @@ pub(super) struct Cold {
     pub(super) lib_name: Vec<u8>,
     /// CLIENT SETINFO LIB-VER.
     pub(super) lib_ver: Vec<u8>,
+    /// Between MULTI and EXEC.
+    pub(super) multi: Option<Box<Multi>>,
+    /// What it watches, on its pinned connection.
+    pub(super) watch: Watch,
+    /// Its pinned connection brings messages.
+    pub(super) subscribed: bool,
+}
+
+/// Whether WATCH is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Watch {
+    /// Nothing is watched.
+    #[default]
+    No,
+    /// The server watches for it.
+    Yes,
+    /// The connection that watched is gone: nobody knows what happened to the keys since.
+    Lost,
+}
+
+/// A transaction that the server has not seen yet.
+#[derive(Debug, Default)]
+pub(super) struct Multi {
+    /// Its requests, one after the other, as they came.
+    pub(super) bytes: Vec<u8>,
+    /// How long each is.
+    pub(super) lengths: Vec<u32>,
+    /// Where its keys are, once one has been named.
+    pub(super) server: Option<u32>,
+    /// One of its requests was refused: EXEC will be too.
+    pub(super) broken: bool,
 }
 
 impl Client {
@@ -82,6 +117,7 @@ impl Client {
             life: Life::Vacant,
             hold: Hold::No,
             stranger: false,
+            special: false,
             resp3: false,
             dirty: false,
             next_dirty: NONE,
@@ -93,9 +129,18 @@ impl Client {
             output: Vec::new(),
             sent: 0,
             progress_ms: 0,
+            pinned: NONE,
             id: 0,
             cold: None,
         }
+    }
+
+    /// To be called after what it depends on has changed.
+    pub(super) fn set_special(&mut self) {
+        self.special = self.stranger
+            || self.cold.as_ref().is_some_and(|cold| {
+                cold.multi.is_some() || cold.subscribed || cold.watch != Watch::No
+            });
     }
 
     pub(super) fn peer(&self, index: u32) -> Peer {

@@ -28,12 +28,21 @@ pub(super) struct Desk {
     dirty: u32,
     /// Clients that were held and may go on.
     pub(super) wake: Vec<Peer>,
-    /// Clients that are gone, with their pools; the shell closes their sockets.
-    pub(super) gone: Vec<(Peer, u32)>,
+    /// Clients that are gone; the shell closes their sockets.
+    pub(super) gone: Vec<Gone>,
     /// How many lanes wait for a client to take its replies.
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+}
+
+/// What is left of a client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone {
+    pub(super) peer: Peer,
+    pub(super) pool: u32,
+    /// The connection that it had for itself, or [`NONE`].
+    pub(super) pinned: u32,
 }
 
 impl Desk {
@@ -67,6 +76,7 @@ impl Desk {
         client.pool = pool;
         client.life = Life::Open;
         client.stranger = stranger;
+        client.special = stranger;
         client.id = id;
         client.peer(index)
     }
@@ -298,7 +308,11 @@ impl Desk {
             slot = next;
         }
         let client = &mut self.clients[index as usize];
-        self.gone.push((client.peer(index), client.pool));
+        self.gone.push(Gone {
+            peer: client.peer(index),
+            pool: client.pool,
+            pinned: client.pinned,
+        });
         let input = std::mem::take(&mut client.input);
         let output = std::mem::take(&mut client.output);
         // `dirty` stays as it is: the place may still be in that list, and is passed over there.

@@ -152,7 +152,7 @@ impl Core {
         };
         let client = &self.desk.clients[index as usize];
         if let Route::OneKey { at } = command.route
-            && !client.stranger
+            && !client.special
             && command.takes(request.count())
             && let Some(key) = request.argument(usize::from(at))
         {
@@ -208,8 +208,24 @@ impl Core {
     /// Forwards a request to a server, as it came.
     #[inline]
     pub(super) fn forward(&mut self, index: u32, server: u32, bytes: &[u8]) -> Taken {
+        let lane = self.lane_for(index, server);
+        self.forward_on(lane, index, bytes)
+    }
+
+    /// The lane for requests of this client to that server.
+    #[inline]
+    pub(super) fn lane_for(&self, index: u32, server: u32) -> u32 {
         let client = &self.desk.clients[index as usize];
-        let lane = self.lane_to(client.pool, server, client.resp3, index);
+        if client.pinned == NONE {
+            self.lane_to(client.pool, server, client.resp3, index)
+        } else {
+            self.lane_beside_pinned(index, server)
+        }
+    }
+
+    /// Forwards a request on this lane.
+    #[inline]
+    pub(super) fn forward_on(&mut self, lane: u32, index: u32, bytes: &[u8]) -> Taken {
         if !self.open_for(lane, index, bytes.len()) {
             return Taken::Wait;
         }
@@ -358,41 +374,71 @@ impl Core {
             error.extend_from_slice(b"' ");
         }
         error.extend_from_slice(b"\r\n");
-        self.desk.say(index, &error);
-        Taken::Yes
+        self.wrong(index, &error)
     }
 
     /// Everything but one key of one who may ask for it.
     #[cold]
     #[inline(never)]
     fn unusual(&mut self, index: u32, command: &'static Command, request: &Request<'_>) -> Taken {
-        let command = if command.subs.is_empty() || request.count() < 2 {
-            command
-        } else {
-            match request.argument(1).and_then(|name| command.sub(name)) {
-                Some(sub) => sub,
-                None => {
-                    let sub = request.argument(1).unwrap_or_default();
-                    let error = text::about("unknown subcommand ", sub, "");
-                    self.desk.say(index, &error);
-                    return Taken::Yes;
-                }
-            }
+        let resolved = match request.argument(1) {
+            Some(name) if !command.subs.is_empty() => command.sub(name),
+            Some(_) | None => Some(command),
+        };
+        let Some(command) = resolved else {
+            let name = request.argument(1).unwrap_or_default();
+            let error = text::about("unknown subcommand ", name, "");
+            return self.wrong(index, &error);
         };
         if self.desk.clients[index as usize].stranger && !command.needs_no_authentication() {
             self.noauth(index);
             return Taken::Yes;
         }
         if !command.takes(request.count()) {
-            let error = text::about(
-                "wrong number of arguments for ",
-                command.name.as_bytes(),
-                " command",
-            );
-            self.desk.say(index, &error);
-            return Taken::Yes;
+            return self.wrong_number(index, command);
+        }
+        if self.desk.clients[index as usize].special
+            && let Some(taken) = self.specially(index, command, request)
+        {
+            return taken;
         }
         self.routed(index, command, request)
+    }
+
+    /// A request that no server would take; inside MULTI it ends the transaction.
+    pub(super) fn wrong(&mut self, index: u32, error: &[u8]) -> Taken {
+        if let Some(cold) = &mut self.desk.clients[index as usize].cold
+            && let Some(multi) = &mut cold.multi
+        {
+            multi.broken = true;
+        }
+        self.desk.say(index, error);
+        Taken::Yes
+    }
+
+    /// Too few arguments, too many, or half a pair.
+    pub(super) fn wrong_number(&mut self, index: u32, command: &Command) -> Taken {
+        let name = command.name.as_bytes();
+        let error = text::about("wrong number of arguments for ", name, " command");
+        self.wrong(index, &error)
+    }
+
+    /// What those do who are inside MULTI or subscribed. None: the ordinary thing.
+    fn specially(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Option<Taken> {
+        let client = &self.desk.clients[index as usize];
+        let cold = client.cold.as_ref()?;
+        if cold.multi.is_some() {
+            return self.in_multi(index, command, request);
+        }
+        if cold.subscribed && !client.resp3 {
+            return self.while_subscribed(index, command, request);
+        }
+        None
     }
 
     fn noauth(&mut self, index: u32) {

@@ -61,6 +61,12 @@ pub(super) struct Lane {
     pub(super) streaming: bool,
     /// Nothing is read because this client does not take what it asked for.
     pub(super) stalled_on: Option<Peer>,
+    /// Who has it for itself; none: it is shared, or pinned and free.
+    pub(super) owner: Option<Peer>,
+    /// Brings messages to its owner, beside or instead of replies.
+    pub(super) messages: bool,
+    /// A request on it may block so much longer, in milliseconds; `u64::MAX`: for ever.
+    pub(super) extra_ms: u64,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     pub(super) dirty: bool,
@@ -100,6 +106,9 @@ impl Lane {
             input: Vec::new(),
             streaming: false,
             stalled_on: None,
+            owner: None,
+            messages: false,
+            extra_ms: 0,
             retired: false,
             dirty: false,
             next_dirty: NONE,
@@ -148,6 +157,16 @@ impl Lane {
         self.queued -= 1;
         self.ring.free(place.len as usize);
         slot
+    }
+
+    /// The kernel took so many bytes of requests.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.ring.sent(bytes);
+        if self.messages {
+            // What is sent here has no reply of its own that would free it.
+            self.ring.free(bytes);
+        }
     }
 
     /// What the socket should get next.

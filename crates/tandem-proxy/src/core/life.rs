@@ -55,7 +55,13 @@ impl Core {
                     if how == How::Eof {
                         if client.life == Life::Open {
                             counters.client_eof.add(1);
-                            self.desk.dismiss(index);
+                            if client.pinned == NONE {
+                                self.desk.dismiss(index);
+                            } else {
+                                // One that was killed says no more than one that half closed, and what it blocks in
+                                // would take something for nobody. Redis makes no difference either.
+                                self.desk.leave(index);
+                            }
                         }
                     } else {
                         counters.client_err.add(1);
@@ -89,6 +95,10 @@ impl Core {
     fn lane_due(&mut self, index: u32) {
         let lane = &self.lanes[index as usize];
         if let Some(client) = lane.stalled_on {
+            if lane.owner.is_some() {
+                // It waits for itself alone; how much a subscriber may leave untaken is the server's to decide.
+                return;
+            }
             let since = self.desk.clients[client.index()].progress_ms;
             let waited = u64::from((self.now_ms as u32).wrapping_sub(since));
             let stall_ms = STALL.as_millis() as u64;
@@ -114,9 +124,10 @@ impl Core {
         let Some(timeout_ms) = self.pools[lane.pool as usize].timeout_ms else {
             return;
         };
-        if lane.first == NONE {
+        if lane.first == NONE || lane.extra_ms == u64::MAX {
             return;
         }
+        let timeout_ms = timeout_ms.saturating_add(lane.extra_ms);
         let waited =
             u64::from((self.now_ms as u32).wrapping_sub(self.desk.slots[lane.first].since));
         if waited > timeout_ms {
@@ -205,6 +216,7 @@ impl Core {
         }
         lane.gauge(&self.desk.slots);
         self.desk.wake.append(&mut lane.waiters);
+        self.pinned_down(index);
     }
 }
 

@@ -3,9 +3,11 @@
 //! To its clients the proxy is one standalone server with one database. What such a server would say of itself it
 //! says here; what any of the servers behind can say as well is asked of one of them.
 
+use super::client::Watch;
 use super::intake::Taken;
+use super::slots::NONE;
 use super::{Core, text};
-use crate::command::{self, Blocks, Command, Connection, Local, PubSub, Refusal, Route};
+use crate::command::{Command, Connection, Local, Refusal, Route};
 use crate::frame::Request;
 use tandem_resp::Protocol;
 
@@ -33,19 +35,9 @@ impl Core {
                 request,
             ),
             Route::Keys | Route::Script => self.together(index, command, request),
-            Route::Blocking(_) | Route::Wait => match command::blocks_for(command, request) {
-                Blocks::No => self.together(index, command, request),
-                Blocks::For(_) | Blocks::Forever => {
-                    self.unsupported(
-                        index,
-                        command,
-                        "would block the connection that all clients share",
-                    );
-                    Taken::Yes
-                }
-            },
+            Route::Blocking(_) | Route::Wait => self.blocking(index, command, request),
             Route::AnyShard => self.anywhere(index, request),
-            Route::OnlyShard | Route::Scan => {
+            Route::OnlyShard => {
                 let pool = self.desk.clients[index as usize].pool;
                 if self.pools[pool as usize].setup.settings.servers.len() == 1 {
                     return self.forward(index, 0, request.bytes());
@@ -53,36 +45,15 @@ impl Core {
                 self.refused(index, command, Refusal::OneServer);
                 Taken::Yes
             }
+            Route::Scan => self.scan(index, request),
             Route::AllShards(merge) | Route::AllNodes(merge) => {
                 self.everywhere(index, merge, request)
             }
-            Route::PubSub(PubSub::Publish(_)) => {
-                let channel = request.argument(1).unwrap_or_default();
-                self.by_key(index, channel, request.bytes())
-            }
-            Route::PubSub(PubSub::Subscribe(_) | PubSub::Unsubscribe(_) | PubSub::Inspect) => {
-                self.unsupported(index, command, "needs a connection of its own");
-                Taken::Yes
-            }
-            Route::Transaction(_) => {
-                self.unsupported(
-                    index,
-                    command,
-                    "needs a connection of its own; a script does the same in one request",
-                );
-                Taken::Yes
-            }
+            Route::PubSub(which) => self.pubsub(index, which, request),
+            Route::Transaction(which) => self.transaction(index, which, command, request),
             Route::Connection(which) => self.connection(index, which, command, request),
             Route::Local(which) => self.local(index, which, request),
-            Route::Container => {
-                let error = text::about(
-                    "wrong number of arguments for ",
-                    command.name.as_bytes(),
-                    " command",
-                );
-                self.desk.say(index, &error);
-                Taken::Yes
-            }
+            Route::Container => self.wrong_number(index, command),
             Route::Refused(why) => {
                 self.refused(index, command, why);
                 Taken::Yes
@@ -90,7 +61,7 @@ impl Core {
         }
     }
 
-    fn refused(&mut self, index: u32, command: &Command, why: Refusal) {
+    pub(super) fn refused(&mut self, index: u32, command: &Command, why: Refusal) {
         let error = text::about("", command.name.as_bytes(), &[" ", why.text()].concat());
         self.desk.say(index, &error);
     }
@@ -138,10 +109,20 @@ impl Core {
             Connection::Select => self.select(index, request.argument(1).unwrap_or_default()),
             Connection::Client => return self.client_command(index, command, request),
             Connection::Reset => {
+                if let Some(cold) = &mut self.desk.clients[index as usize].cold
+                    && cold.multi.take().is_some()
+                {
+                    // A transaction is dropped even if what comes before it still has to be awaited.
+                    self.desk.clients[index as usize].set_special();
+                }
                 if !self.desk.quiet(index) {
                     return Taken::Wait;
                 }
                 let client = &mut self.desk.clients[index as usize];
+                let clean = client
+                    .cold
+                    .as_ref()
+                    .is_none_or(|cold| cold.watch == Watch::No);
                 client.cold = None;
                 client.resp3 = false;
                 client.stranger = self.pools[client.pool as usize]
@@ -149,6 +130,12 @@ impl Core {
                     .settings
                     .password
                     .is_some();
+                client.set_special();
+                if !clean && client.pinned != NONE {
+                    // It watches, and must not be given to another like this.
+                    self.lanes[client.pinned as usize].retired = true;
+                }
+                self.unpin(index);
                 self.desk.say(index, b"+RESET\r\n");
             }
             Connection::Quit => {
@@ -186,6 +173,7 @@ impl Core {
         };
         if user == b"default" && same(password, expected.as_bytes()) {
             client.stranger = false;
+            client.set_special();
             return Ok(());
         }
         Err(if pool.twemproxy {

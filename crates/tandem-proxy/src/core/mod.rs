@@ -28,13 +28,17 @@ mod lane;
 mod life;
 mod local;
 mod peer;
+mod pinned;
+mod pubsub;
 mod reload;
 mod ring;
+mod scan;
 mod scatter;
 mod slots;
 mod spare;
 mod split;
 mod text;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -122,6 +126,7 @@ pub struct Core {
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
+    pins: pinned::Pins,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -146,6 +151,7 @@ impl Core {
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
+            pins: pinned::Pins::default(),
             draining: false,
         };
         for setup in pools {
@@ -303,7 +309,7 @@ impl Core {
                 if let Some(index) = self.find_lane(peer) {
                     let lane = &mut self.lanes[index as usize];
                     match lane.state {
-                        State::Ready => lane.ring.sent(bytes),
+                        State::Ready => lane.sent(bytes),
                         State::SettingUp { .. } => lane.setup_sent += bytes,
                         State::Closed | State::Connecting { .. } => {}
                     }
@@ -425,13 +431,14 @@ impl Core {
                 break;
             }
         }
-        while let Some((peer, pool)) = self.desk.gone.pop() {
-            self.pools[pool as usize]
-                .setup
-                .counters
-                .client_connections
-                .sub(1);
-            self.orders.push_back(Order::Close(peer));
+        while let Some(gone) = self.desk.gone.pop() {
+            let counters = &self.pools[gone.pool as usize].setup.counters;
+            counters.client_connections.sub(1);
+            if gone.pinned != NONE {
+                // At once: what blocks there would take something for nobody.
+                self.drop_pinned(gone.pinned);
+            }
+            self.orders.push_back(Order::Close(gone.peer));
         }
     }
 }

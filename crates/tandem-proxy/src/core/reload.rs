@@ -65,11 +65,12 @@ impl Core {
                 && !(kept.contains(&pool) && self.pools[pool as usize].heir.is_none())
             {
                 lane.retired = true;
-                if lane.first == NONE {
+                if lane.first == NONE && lane.owner.is_none() {
                     self.hang_up(index);
                 }
             }
         }
+        self.cool_retired();
         self.settle();
         numbers
     }
@@ -86,6 +87,10 @@ impl Core {
 
     #[cold]
     fn inherit(&mut self, index: u32, pool: u32, heir: u32) -> bool {
+        if self.desk.clients[index as usize].pinned != NONE {
+            // What it watches or is subscribed to is on a server of the old pool, and is over before it moves.
+            return true;
+        }
         if !self.desk.quiet(index) {
             return false;
         }
@@ -109,6 +114,7 @@ impl Core {
         } else if new.settings.password != self.pools[pool as usize].setup.settings.password {
             client.stranger = true;
         }
+        client.set_special();
         true
     }
 

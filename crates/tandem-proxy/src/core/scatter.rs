@@ -2,7 +2,7 @@
 
 use super::intake::Taken;
 use super::slots::{NONE, Owner, Slot, Wait};
-use super::split::push_decimal;
+use super::split::{Join, push_decimal};
 use super::{Core, text};
 use crate::command::{self, Command, KeyList, Merge};
 use crate::frame::{Request, Span};
@@ -59,13 +59,7 @@ impl Core {
         request: &Request<'_>,
     ) -> Taken {
         if !(request.count() - first).is_multiple_of(step) {
-            let error = text::about(
-                "wrong number of arguments for ",
-                command.name.as_bytes(),
-                " command",
-            );
-            self.desk.say(index, &error);
-            return Taken::Yes;
+            return self.wrong_number(index, command);
         }
         let pool = self.desk.clients[index as usize].pool;
         if self.pools[pool as usize].setup.settings.servers.len() == 1 {
@@ -97,8 +91,7 @@ impl Core {
         tally.servers.clear();
         tally.order.clear();
         tally.parts.clear();
-        let client = &self.desk.clients[index as usize];
-        let (pool, resp3) = (client.pool, client.resp3);
+        let pool = self.desk.clients[index as usize].pool;
         let mut part = 0;
         for (at, argument) in request.arguments().skip(first).enumerate() {
             if at % step == 0 {
@@ -108,7 +101,7 @@ impl Core {
                 part = match tally.parts.iter().position(|share| share.server == server) {
                     Some(part) => part,
                     None => {
-                        let lane = self.lane_to(pool, server, resp3, index);
+                        let lane = self.lane_for(index, server);
                         tally.parts.push(Share {
                             server,
                             lane,
@@ -174,7 +167,7 @@ impl Core {
         } else {
             &[]
         };
-        let split = self.await_parts(index, merge, parts, order);
+        let split = self.await_parts(index, Join::All(merge), parts, order);
         for (part, share) in tally.parts.iter().enumerate() {
             self.enter_part(share.lane, split, part as u16, share.bytes);
         }
@@ -182,14 +175,14 @@ impl Core {
     }
 
     /// The client's slot for a reply that is put together.
-    fn await_parts(&mut self, index: u32, merge: Merge, parts: u16, order: &[u16]) -> u32 {
+    fn await_parts(&mut self, index: u32, join: Join, parts: u16, order: &[u16]) -> u32 {
         let pool = self.desk.clients[index as usize].pool;
         self.pools[pool as usize]
             .setup
             .counters
             .fragments
             .add(u64::from(parts));
-        let split = self.desk.splits.open(merge, parts, order);
+        let split = self.desk.splits.open(join, parts, order);
         let slot = self.desk.expect(
             index,
             Slot {
@@ -225,27 +218,40 @@ impl Core {
 
     /// The same request to every server of the pool.
     pub(super) fn everywhere(&mut self, index: u32, merge: Merge, request: &Request<'_>) -> Taken {
-        let client = &self.desk.clients[index as usize];
-        let (pool, resp3) = (client.pool, client.resp3);
+        let pool = self.desk.clients[index as usize].pool;
         let servers = self.pools[pool as usize].setup.settings.servers.len() as u32;
         if servers == 1 {
             return self.forward(index, 0, request.bytes());
         }
         let bytes = request.bytes();
         for server in 0..servers {
-            let lane = self.lane_to(pool, server, resp3, index);
+            let lane = self.lane_for(index, server);
             if !self.open_for(lane, index, bytes.len()) {
                 return Taken::Wait;
             }
         }
-        let split = self.await_parts(index, merge, servers as u16, &[]);
+        let split = self.await_parts(index, Join::All(merge), servers as u16, &[]);
         for server in 0..servers {
-            let lane = self.lane_to(pool, server, resp3, index);
+            let lane = self.lane_for(index, server);
             if self.shut(lane).is_none() {
                 self.lanes[lane as usize].ring.push(bytes);
             }
             self.enter_part(lane, split, server as u16, bytes.len());
         }
+        Taken::Yes
+    }
+
+    /// A part of a request that concerns one server, whose reply needs a change.
+    pub(super) fn send_part(&mut self, index: u32, server: u32, join: Join, bytes: &[u8]) -> Taken {
+        let lane = self.lane_for(index, server);
+        if !self.open_for(lane, index, bytes.len()) {
+            return Taken::Wait;
+        }
+        let split = self.await_parts(index, join, 1, &[]);
+        if self.shut(lane).is_none() {
+            self.lanes[lane as usize].ring.push(bytes);
+        }
+        self.enter_part(lane, split, 0, bytes.len());
         Taken::Yes
     }
 
@@ -256,15 +262,43 @@ impl Core {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Taken {
+        match self.servers_of_keys(index, command, request) {
+            Shared::At(server) => self.forward(index, server, request.bytes()),
+            Shared::Apart(first) => {
+                // twemproxy goes by the first key and lets the server sort it out; its users' data lies accordingly.
+                let pool = self.desk.clients[index as usize].pool;
+                let (count, keys) = (request.count(), &self.tally.keys);
+                if self.pools[pool as usize].twemproxy
+                    && command::deciding_argument(command, count, keys).is_some()
+                {
+                    return self.forward(index, first, request.bytes());
+                }
+                self.desk.say(index, text::CROSS_SHARD);
+                Taken::Yes
+            }
+            Shared::Nobody => {
+                self.nobody(index);
+                Taken::Yes
+            }
+            Shared::Nowhere => self.anywhere(index, request),
+        }
+    }
+
+    /// Where the keys of a request are; [`Tally::keys`] holds them afterwards if there are several servers.
+    pub(super) fn servers_of_keys(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Shared {
         let pool = self.desk.clients[index as usize].pool;
         if self.pools[pool as usize].setup.settings.servers.len() == 1 {
-            return self.forward(index, 0, request.bytes());
+            return Shared::At(0);
         }
         let mut tally = std::mem::take(&mut self.tally);
         tally.spans.clear();
-        let base = request.bytes().as_ptr() as usize;
         tally.spans.extend(request.arguments().map(|argument| Span {
-            start: (argument.value.as_ptr() as usize - base) as u32,
+            start: argument.start,
             len: argument.value.len() as u32,
         }));
         let indexed = Indexed {
@@ -284,34 +318,22 @@ impl Core {
                 (Shared::Apart(_) | Shared::Nobody, Some(_)) => shared,
             };
         }
-        let twemproxy = self.pools[pool as usize].twemproxy
-            && command::deciding_argument(command, request.count(), &tally.keys).is_some();
         self.tally = tally;
-        match shared {
-            Shared::At(server) => self.forward(index, server, request.bytes()),
-            // twemproxy goes by the first key and lets the server sort it out; its users' data lies accordingly.
-            Shared::Apart(first) if twemproxy => self.forward(index, first, request.bytes()),
-            Shared::Apart(_) => {
-                self.desk.say(index, text::CROSS_SHARD);
-                Taken::Yes
-            }
-            Shared::Nobody => {
-                self.nobody(index);
-                Taken::Yes
-            }
-            Shared::Nowhere => self.anywhere(index, request),
-        }
+        shared
     }
 
-    /// A request that any server can answer: always the same one, twemproxy's choice for LOLWUT and COMMAND.
+    /// A request that any server can answer.
     pub(super) fn anywhere(&mut self, index: u32, request: &Request<'_>) -> Taken {
-        self.by_key(index, b"placeholder", request.bytes())
+        self.by_key(index, ANYWHERE, request.bytes())
     }
 }
 
+/// The key that stands for none: always the same server, twemproxy's choice for LOLWUT and COMMAND.
+pub(super) const ANYWHERE: &[u8] = b"placeholder";
+
 /// Where the keys of one request are.
 #[derive(Debug, Clone, Copy)]
-enum Shared {
+pub(super) enum Shared {
     /// It has none.
     Nowhere,
     /// All on this server.

@@ -6,16 +6,26 @@
 //! `-ERR Invalid argument` there, which tells nobody anything.
 
 use super::desk::Desk;
+use super::scan;
 use super::slots::NONE;
 use crate::command::Merge;
 use crate::frame::{Fed, Scanner};
+
+/// What becomes of the replies of the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Join {
+    /// They become one.
+    All(Merge),
+    /// There is one part, a step of a scan.
+    Scan(scan::Step),
+}
 
 /// One split request.
 #[derive(Debug)]
 pub(super) struct Split {
     /// The client's slot; [`NONE`] once it has left.
     slot: u32,
-    merge: Merge,
+    join: Join,
     /// Parts without reply.
     left: u16,
     /// Of each key, which part it went to; for [`Merge::InOrder`].
@@ -45,13 +55,13 @@ impl Splits {
     }
 
     /// Opens a split of so many parts.
-    pub(super) fn open(&mut self, merge: Merge, parts: u16, order: &[u16]) -> u32 {
+    pub(super) fn open(&mut self, join: Join, parts: u16, order: &[u16]) -> u32 {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
                 self.splits.push(Split {
                     slot: NONE,
-                    merge,
+                    join,
                     left: 0,
                     order: Vec::new(),
                     parts: Vec::new(),
@@ -61,7 +71,7 @@ impl Splits {
             }
         };
         let split = &mut self.splits[index as usize];
-        split.merge = merge;
+        split.join = join;
         split.left = parts;
         split.order.extend_from_slice(order);
         split.parts.resize_with(usize::from(parts), Part::default);
@@ -132,12 +142,20 @@ impl Desk {
 impl Split {
     /// Whether one good reply makes up for errors of the others, and there is one.
     fn may_fail_in_part(&self) -> bool {
-        self.merge == Merge::OneSucceeded && self.parts.iter().any(|part| !part.reply.is_empty())
+        self.join == Join::All(Merge::OneSucceeded)
+            && self.parts.iter().any(|part| !part.reply.is_empty())
     }
 
     /// Puts the replies together; false if they are not of the kind that was expected.
     fn merge_into(&mut self, merged: &mut Vec<u8>) -> bool {
-        match self.merge {
+        let merge = match self.join {
+            Join::All(merge) => merge,
+            Join::Scan(step) => {
+                let reply = self.parts.first().map_or(&[][..], |part| &part.reply);
+                return step.merge(reply, merged).is_some();
+            }
+        };
+        match merge {
             Merge::AllSucceeded | Merge::Info => self.take_first(merged, |_| true),
             Merge::OneSucceeded => self.take_first(merged, |reply| !reply.is_empty()),
             Merge::Pick => {

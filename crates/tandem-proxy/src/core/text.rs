@@ -43,6 +43,28 @@ a pool of its own for another\r\n";
 pub(super) const CROSS_SHARD: &[u8] =
     b"-CROSSSLOT Keys in request are on different shards of this proxy and this \
 command cannot be split; give them a common hash tag, or ask for each key by itself\r\n";
+/// More clients block, watch or subscribe than there may be connections for.
+pub(super) const TOO_MANY_PINNED: &[u8] =
+    b"-ERR too many clients of this proxy block, watch or subscribe at once; try \
+again later\r\n";
+/// A client's own connection goes somewhere else.
+pub(super) const PINNED_ELSEWHERE: &[u8] =
+    b"-CROSSSLOT this connection already watches keys of, or is subscribed on, \
+another shard of this proxy; use a connection of its own for each\r\n";
+/// EXEC after one of the commands was refused.
+pub(super) const EXECABORT: &[u8] =
+    b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+/// A transaction over its bounds.
+pub(super) const MULTI_TOO_LARGE: &[u8] =
+    b"-ERR this transaction is too large for the proxy: 16 MiB and 65536 commands \
+are the most\r\n";
+/// What is allowed with subscriptions, after the name of a command.
+pub(super) const ONLY_SUBSCRIBED: &str =
+    ": only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+/// A SCAN that began with other servers.
+pub(super) const STALE_CURSOR: &[u8] =
+    b"-ERR invalid cursor: the servers behind this proxy have changed since the scan \
+began; begin again at 0\r\n";
 /// The whole connection cannot go on.
 pub(super) const CROSS_PROTOCOL: &[u8] = b"-ERR this looks like HTTP, not like Redis\r\n";
 

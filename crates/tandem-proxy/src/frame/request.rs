@@ -259,6 +259,8 @@ impl<'a> Request<'a> {
 /// An argument as value and as it stands on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Argument<'a> {
+    /// Where the value begins, counted from the start of the request.
+    pub start: u32,
     /// The bytes that count.
     pub value: &'a [u8],
     /// With length before and line end after, ready to be put into another request.
@@ -290,7 +292,11 @@ impl<'a> Iterator for Arguments<'a> {
         let value = self.bytes.get(start..end)?;
         let wire = self.bytes.get(self.at..end + 2)?;
         self.at = end + 2;
-        Some(Argument { value, wire })
+        Some(Argument {
+            start: start as u32,
+            value,
+            wire,
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

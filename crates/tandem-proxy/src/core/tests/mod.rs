@@ -2,6 +2,7 @@
 
 mod bounds;
 mod failures;
+mod pinned;
 mod stories;
 mod streams;
 

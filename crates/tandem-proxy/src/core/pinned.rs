@@ -1,0 +1,279 @@
+//! Connections that one client has for itself for a while: for what blocks, for what is watched, for messages.
+//!
+//! A client gets one when it is owed nothing, so that nothing of it overtakes on the way there; while it has one, its
+//! requests to that server go over it. It is given back only with nothing outstanding and nothing left behind on the
+//! server; otherwise it is closed. When its client goes it is closed at once, else a BLPOP would pop for nobody.
+
+use super::client::Watch;
+use super::intake::Taken;
+use super::lane::{Lane, State};
+use super::slots::{NONE, Owner, Slot, Wait};
+use super::{Core, text};
+use crate::command::{self, Blocks, Command, Route};
+use crate::frame::Request;
+
+/// Pinned connections that a thread may have.
+const MOST: usize = 1024;
+/// Connections kept open for the next one who needs one.
+const WARM: usize = 16;
+/// A message to nobody, see [`Core::blocking`].
+const TO_NOBODY: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$11\r\ntandem:wait\r\n$0\r\n\r\n";
+
+/// Pinned connections of a thread, by what becomes of them.
+#[derive(Debug, Default)]
+pub(super) struct Pins {
+    /// Places of lanes without a connection.
+    free: Vec<u32>,
+    /// Connected, clean, nobody's.
+    warm: Vec<u32>,
+    /// How many are somebody's.
+    taken: usize,
+}
+
+impl Core {
+    /// Gives a client a connection of its own to a server. None: there are too many already, and it was told.
+    pub(super) fn pin(&mut self, index: u32, server: u32) -> Option<u32> {
+        let client = &self.desk.clients[index as usize];
+        let (pool, resp3, peer) = (client.pool, client.resp3, client.peer(index));
+        if self.pins.taken >= MOST {
+            self.desk.say(index, text::TOO_MANY_PINNED);
+            return None;
+        }
+        let fits = |lane: &Lane| {
+            lane.pool == pool
+                && lane.server == server
+                && lane.resp3 == resp3
+                && lane.state == State::Ready
+        };
+        let warm = self
+            .pins
+            .warm
+            .iter()
+            .position(|&lane| fits(&self.lanes[lane as usize]));
+        let lane = match warm {
+            Some(place) => self.pins.warm.swap_remove(place),
+            None => self.fresh_lane(pool, server, resp3),
+        };
+        self.pins.taken += 1;
+        self.lanes[lane as usize].owner = Some(peer);
+        self.desk.clients[index as usize].pinned = lane;
+        Some(lane)
+    }
+
+    fn fresh_lane(&mut self, pool: u32, server: u32, resp3: bool) -> u32 {
+        let counters = self.pools[pool as usize].setup.counters.servers[server as usize].clone();
+        let fresh = Lane::new(pool, server, resp3, counters);
+        match self.pins.free.pop() {
+            Some(lane) => {
+                let place = &mut self.lanes[lane as usize];
+                // The generation goes on, so that late news of the last tenant do not reach this one; and the place may
+                // still be in the list of those with something to send.
+                let (generation, dirty, next_dirty) =
+                    (place.generation, place.dirty, place.next_dirty);
+                *place = Lane {
+                    generation,
+                    dirty,
+                    next_dirty,
+                    ..fresh
+                };
+                lane
+            }
+            None => {
+                self.lanes.push(fresh);
+                (self.lanes.len() - 1) as u32
+            }
+        }
+    }
+
+    /// The lane for a client that has a pinned one: that, if it goes to the right server and brings replies.
+    pub(super) fn lane_beside_pinned(&self, index: u32, server: u32) -> u32 {
+        let client = &self.desk.clients[index as usize];
+        let pinned = &self.lanes[client.pinned as usize];
+        if pinned.server == server && !pinned.messages {
+            client.pinned
+        } else {
+            self.lane_to(client.pool, server, client.resp3, index)
+        }
+    }
+
+    /// Everything asked on a pinned connection is answered: whether its client needs it longer.
+    #[cold]
+    pub(super) fn pinned_idle(&mut self, lane: u32) {
+        let owner = self.lanes[lane as usize].owner;
+        let Some(client) = owner.and_then(|owner| self.desk.find(owner)) else {
+            return;
+        };
+        let needed = match &self.desk.clients[client as usize].cold {
+            Some(cold) => cold.subscribed || cold.watch != Watch::No,
+            None => false,
+        };
+        if !needed {
+            self.unpin(client);
+        }
+    }
+
+    /// Takes a client's connection back, if it has one.
+    pub(super) fn unpin(&mut self, index: u32) {
+        let lane = std::mem::replace(&mut self.desk.clients[index as usize].pinned, NONE);
+        if lane == NONE {
+            return;
+        }
+        let place = &mut self.lanes[lane as usize];
+        place.owner = None;
+        place.extra_ms = 0;
+        self.pins.taken -= 1;
+        let clean =
+            place.state == State::Ready && !place.messages && !place.retired && place.first == NONE;
+        if clean && self.pins.warm.len() < WARM {
+            self.pins.warm.push(lane);
+        } else {
+            self.drop_lane(lane);
+        }
+    }
+
+    /// Closes a connection whose client is gone.
+    pub(super) fn drop_pinned(&mut self, lane: u32) {
+        self.lanes[lane as usize].owner = None;
+        self.pins.taken -= 1;
+        self.drop_lane(lane);
+    }
+
+    fn drop_lane(&mut self, lane: u32) {
+        let place = &mut self.lanes[lane as usize];
+        place.streaming = false;
+        while place.first != NONE {
+            let slot = place.dequeue(&self.desk.slots);
+            self.desk.slots.give(slot);
+        }
+        let unsent = place.ring.len();
+        place.ring.free(unsent);
+        if place.stalled_on.take().is_some() {
+            self.desk.stalling -= 1;
+        }
+        place.gauge(&self.desk.slots);
+        self.hang_up(lane);
+        self.pins.free.push(lane);
+    }
+
+    /// A pinned connection has ended by itself; its place is free, and its client hears of it.
+    pub(super) fn pinned_down(&mut self, lane: u32) {
+        if let Some(place) = self.pins.warm.iter().position(|&warm| warm == lane) {
+            self.pins.warm.swap_remove(place);
+            self.pins.free.push(lane);
+            return;
+        }
+        let Some(owner) = self.lanes[lane as usize].owner.take() else {
+            return;
+        };
+        let Some(index) = self.desk.find(owner) else {
+            // It has left a moment ago, and what it had is given back with it.
+            return;
+        };
+        self.pins.taken -= 1;
+        self.pins.free.push(lane);
+        let client = &mut self.desk.clients[index as usize];
+        client.pinned = NONE;
+        let Some(cold) = &mut client.cold else { return };
+        if cold.watch == Watch::Yes {
+            cold.watch = Watch::Lost;
+        }
+        if cold.subscribed {
+            // It would wait for messages that cannot come; one that loses its connection subscribes again.
+            let error = text::unreachable(self.lanes[lane as usize].ended);
+            self.desk.say(index, error);
+            self.desk.dismiss(index);
+        }
+    }
+
+    /// A command that may block: over a connection of its own if this call does.
+    pub(super) fn blocking(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Taken {
+        let waits = command.route == Route::Wait;
+        let extra_ms = match command::blocks_for(command, request) {
+            Blocks::No if !waits => return self.together(index, command, request),
+            Blocks::No => 0,
+            Blocks::For(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            Blocks::Forever => u64::MAX,
+        };
+        let server = if waits {
+            let pool = self.desk.clients[index as usize].pool;
+            if self.pools[pool as usize].setup.settings.servers.len() > 1 {
+                self.refused(index, command, command::Refusal::OneServer);
+                return Taken::Yes;
+            }
+            0
+        } else {
+            match self.shared_server(index, command, request) {
+                Some(server) => server,
+                None => return Taken::Yes,
+            }
+        };
+        if !self.desk.quiet(index) {
+            return Taken::Wait;
+        }
+        let lane = match self.pinned_to(index, server) {
+            Ok(Some(lane)) => lane,
+            Ok(None) => match self.pin(index, server) {
+                Some(lane) => lane,
+                None => return Taken::Yes,
+            },
+            Err(error) => {
+                self.desk.say(index, error);
+                return Taken::Yes;
+            }
+        };
+        self.lanes[lane as usize].extra_ms = extra_ms;
+        if waits {
+            // On a connection that has written nothing newer servers answer at once, and untruly. A message to nobody
+            // makes it wait for everything up to now.
+            self.send_unheard(lane, TO_NOBODY);
+        }
+        self.forward_on(lane, index, request.bytes())
+    }
+
+    /// A client's own connection for requests to this server, if it has one; an error if it has one for something else.
+    pub(super) fn pinned_to(&self, index: u32, server: u32) -> Result<Option<u32>, &'static [u8]> {
+        let pinned = self.desk.clients[index as usize].pinned;
+        if pinned == NONE {
+            return Ok(None);
+        }
+        let lane = &self.lanes[pinned as usize];
+        if lane.server == server && !lane.messages {
+            Ok(Some(pinned))
+        } else {
+            Err(text::PINNED_ELSEWHERE)
+        }
+    }
+
+    /// A request whose reply nobody wants.
+    pub(super) fn send_unheard(&mut self, lane: u32, bytes: &[u8]) {
+        if self.shut(lane).is_some() {
+            return;
+        }
+        self.lanes[lane as usize].ring.push(bytes);
+        let slot = self.desk.slots.take(Slot {
+            owner: Owner::Nobody,
+            wait: Wait::Lane,
+            next_in_lane: NONE,
+            next_of_client: NONE,
+            len: bytes.len() as u32,
+            since: self.now_ms as u32,
+        });
+        self.enter(lane, slot, bytes.len());
+    }
+
+    /// Closes every warm connection of pools that were replaced.
+    pub(super) fn cool_retired(&mut self) {
+        for lane in std::mem::take(&mut self.pins.warm) {
+            if self.lanes[lane as usize].retired {
+                self.drop_lane(lane);
+            } else {
+                self.pins.warm.push(lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Messages: who subscribes gets a connection of its own to one server, and what comes there goes to it as it is.
+//!
+//! All plain channels and patterns live on one server of a pool, so that one connection brings all of a client's
+//! messages in order and a pattern sees every channel; PUBLISH goes there too. Sharded channels live where a key of
+//! their name would. Keyspace notifications are those of the plain channels' server only.
+
+use super::desk::Desk;
+use super::intake::Taken;
+use super::lane::Lane;
+use super::scatter::ANYWHERE;
+use super::slots::NONE;
+use super::{Core, text};
+use crate::command::{Channels, Command, Connection, Local, PubSub, Route};
+use crate::frame::Request;
+
+impl Core {
+    /// PUBLISH, SUBSCRIBE and what belongs to them.
+    pub(super) fn pubsub(&mut self, index: u32, which: PubSub, request: &Request<'_>) -> Taken {
+        match which {
+            PubSub::Publish(Channels::Sharded) => {
+                let channel = request.argument(1).unwrap_or_default();
+                self.by_key(index, channel, request.bytes())
+            }
+            PubSub::Publish(Channels::Plain | Channels::Patterns) | PubSub::Inspect => {
+                self.anywhere(index, request)
+            }
+            PubSub::Subscribe(channels) => self.subscribe(index, channels, request),
+            PubSub::Unsubscribe(_) => self.unsubscribe(index, request),
+        }
+    }
+
+    fn subscribe(&mut self, index: u32, channels: Channels, request: &Request<'_>) -> Taken {
+        let pool = self.desk.clients[index as usize].pool;
+        let home = match channels {
+            Channels::Plain | Channels::Patterns => self.server_for(pool, ANYWHERE),
+            Channels::Sharded => {
+                let mut home = None;
+                for channel in request.arguments().skip(1) {
+                    let server = self.server_for(pool, channel.value);
+                    if home.is_some() && home != server {
+                        self.desk.say(index, text::CROSS_SHARD);
+                        return Taken::Yes;
+                    }
+                    home = server;
+                }
+                home
+            }
+        };
+        let Some(home) = home else {
+            self.nobody(index);
+            return Taken::Yes;
+        };
+        if self.desk.clients[index as usize].pinned == NONE {
+            if !self.desk.quiet(index) {
+                return Taken::Wait;
+            }
+            let Some(lane) = self.pin(index, home) else {
+                return Taken::Yes;
+            };
+            self.lanes[lane as usize].messages = true;
+            self.lanes[lane as usize].extra_ms = u64::MAX;
+            self.desk.cold(index).subscribed = true;
+            self.desk.clients[index as usize].set_special();
+        }
+        let lane = self.desk.clients[index as usize].pinned;
+        if self.lanes[lane as usize].server != home || !self.lanes[lane as usize].messages {
+            self.desk.say(index, text::PINNED_ELSEWHERE);
+            return Taken::Yes;
+        }
+        self.tell(index, lane, request)
+    }
+
+    fn unsubscribe(&mut self, index: u32, request: &Request<'_>) -> Taken {
+        let lane = self.desk.clients[index as usize].pinned;
+        if lane == NONE || !self.lanes[lane as usize].messages {
+            return self.unsubscribe_nothing(index, request);
+        }
+        self.tell(index, lane, request)
+    }
+
+    /// What a server says to someone without subscriptions.
+    fn unsubscribe_nothing(&mut self, index: u32, request: &Request<'_>) -> Taken {
+        let resp3 = self.desk.clients[index as usize].resp3;
+        let (head, null): (&[u8], &[u8]) = if resp3 {
+            (b">3\r\n", b"_\r\n")
+        } else {
+            (b"*3\r\n", b"$-1\r\n")
+        };
+        let name = request.argument(0).unwrap_or_default().to_ascii_lowercase();
+        let mut reply = self.desk.spare.take();
+        let mut confirm = |channel: Option<&[u8]>| {
+            reply.extend_from_slice(head);
+            tandem_resp::write_bulk(&name, &mut reply);
+            match channel {
+                Some(channel) => tandem_resp::write_bulk(channel, &mut reply),
+                None => reply.extend_from_slice(null),
+            }
+            tandem_resp::write_integer(0, &mut reply);
+        };
+        if request.count() == 1 {
+            confirm(None);
+        }
+        for channel in request.arguments().skip(1) {
+            confirm(Some(channel.value));
+        }
+        self.desk.say(index, &reply);
+        self.desk.spare.give(reply);
+        Taken::Yes
+    }
+
+    /// Sends something on a connection for messages; what it answers comes as messages do.
+    fn tell(&mut self, index: u32, lane: u32, request: &Request<'_>) -> Taken {
+        if !self.open_for(lane, index, request.bytes().len()) {
+            return Taken::Wait;
+        }
+        if let Some(error) = self.shut(lane) {
+            self.desk.say(index, error);
+            return Taken::Yes;
+        }
+        self.lanes[lane as usize].ring.push(request.bytes());
+        self.touch_lane(lane);
+        Taken::Yes
+    }
+
+    /// A request of someone with subscriptions who speaks RESP2, where replies and messages cannot be told apart.
+    /// None: the ordinary thing.
+    pub(super) fn while_subscribed(
+        &mut self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Option<Taken> {
+        match command.route {
+            Route::PubSub(PubSub::Subscribe(_) | PubSub::Unsubscribe(_))
+            | Route::Connection(Connection::Quit | Connection::Reset) => None,
+            Route::Local(Local::Ping) => {
+                let lane = self.desk.clients[index as usize].pinned;
+                Some(self.tell(index, lane, request))
+            }
+            Route::OneKey { .. }
+            | Route::Split { .. }
+            | Route::Keys
+            | Route::Script
+            | Route::Blocking(_)
+            | Route::Wait
+            | Route::AnyShard
+            | Route::OnlyShard
+            | Route::AllShards(_)
+            | Route::AllNodes(_)
+            | Route::Scan
+            | Route::PubSub(PubSub::Publish(_) | PubSub::Inspect)
+            | Route::Transaction(_)
+            | Route::Connection(_)
+            | Route::Local(_)
+            | Route::Container
+            | Route::Refused(_) => {
+                let name = command.name.as_bytes();
+                let error = text::about("Can't execute ", name, text::ONLY_SUBSCRIBED);
+                self.desk.say(index, &error);
+                Some(Taken::Yes)
+            }
+        }
+    }
+
+    /// The last subscription is gone: the client is an ordinary one again.
+    pub(super) fn subscribed_no_more(&mut self, lane: u32) {
+        let owner = self.lanes[lane as usize].owner;
+        let Some(index) = owner.and_then(|owner| self.desk.find(owner)) else {
+            return;
+        };
+        if let Some(cold) = &mut self.desk.clients[index as usize].cold {
+            cold.subscribed = false;
+        }
+        self.desk.clients[index as usize].set_special();
+        self.unpin(index);
+    }
+}
+
+/// Something came on a connection for messages. True: it says that no subscription is left.
+pub(super) fn message(desk: &mut Desk, lane: &Lane, frame: &[u8]) -> bool {
+    let Some(index) = lane.owner.and_then(|owner| desk.find(owner)) else {
+        return false;
+    };
+    desk.stream(index, frame);
+    ends_subscriptions(frame)
+}
+
+/// Whether this is the confirmation of an UNSUBSCRIBE with a count of 0.
+fn ends_subscriptions(frame: &[u8]) -> bool {
+    const KINDS: [&[u8]; 3] = [
+        b"$11\r\nunsubscribe\r\n",
+        b"$12\r\npunsubscribe\r\n",
+        b"$12\r\nsunsubscribe\r\n",
+    ];
+    let rest = frame
+        .strip_prefix(b"*3\r\n")
+        .or_else(|| frame.strip_prefix(b">3\r\n"));
+    frame.ends_with(b"\r\n:0\r\n")
+        && rest.is_some_and(|rest| KINDS.iter().any(|kind| rest.starts_with(kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_confirmation_that_says_zero_ends_subscriptions() {
+        for (frame, ends) in [
+            (&b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n"[..], true),
+            (b">3\r\n$12\r\npunsubscribe\r\n_\r\n:0\r\n", true),
+            (b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n", false),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:0\r\n", false),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n:0\r\n", false),
+        ] {
+            assert_eq!(
+                ends_subscriptions(frame),
+                ends,
+                "{:?}",
+                String::from_utf8_lossy(frame)
+            );
+        }
+    }
+}
