@@ -14,6 +14,8 @@ use tandem_lab::usage;
 use proxy_common::{BOUND, EVERY, Rig, each_proxy, repeated, stuff};
 
 const MIB: usize = 1 << 20;
+/// What a value of 64 MiB may take on its way: twice its size, since a large request is collected before it is sent on.
+const COPIES_MIB: u64 = 160;
 
 #[test]
 fn clients_that_never_read_hold_up_nobody_and_little_memory() {
@@ -252,7 +254,10 @@ fn a_large_value_passes_unchanged_beside_small_ones() {
                     "it is another"
                 );
                 let peak = (usage::peak_bytes(pid).unwrap().saturating_sub(before)) >> 20;
-                assert!(program != Program::Tandem || peak < 32, "{peak} MiB");
+                assert!(
+                    program != Program::Tandem || peak < COPIES_MIB,
+                    "{peak} MiB"
+                );
             });
         },
     );

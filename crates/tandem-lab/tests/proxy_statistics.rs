@@ -13,8 +13,15 @@ use tandem_lab::{can_run, poll, skip};
 
 use proxy_common::{BOUND, EVERY, Rig};
 
-/// Fields that differ by their nature: who it is, and when.
-const OWN: [&str; 5] = ["service", "source", "version", "uptime", "timestamp"];
+/// Fields that differ by their nature: who it is, and when; and the one that nutcracker declares and never counts.
+const OWN: [&str; 6] = [
+    "service",
+    "source",
+    "version",
+    "uptime",
+    "timestamp",
+    "lab.fragments",
+];
 /// How many single-key requests of each kind are made.
 const EACH: usize = 20;
 

@@ -149,6 +149,14 @@ impl Bed {
             .collect()
     }
 
+    /// Processor time of all servers together.
+    pub(super) fn server_time(&self) -> anyhow::Result<Duration> {
+        let times = self.servers.iter();
+        times
+            .map(|server| usage::processor(server.process().pid()))
+            .sum()
+    }
+
     /// The first server, which every proxy without shards stands before.
     pub(super) fn server(&self) -> &Server {
         &self.servers[0]

@@ -80,11 +80,15 @@ fn charge(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let (pid, port) = bed.subject(contestant, shards)?;
-    let before = usage::processor(pid)?;
+    let before = (usage::processor(pid)?, bed.server_time()?);
     outcome.rate = benchmark(bed.host(), port, pipeline, requests, arguments)?;
     std::thread::sleep(REST);
-    let used = usage::processor(pid)?.saturating_sub(before);
-    outcome.cpu_us = used.as_secs_f64() * 1e6 / requests as f64;
+    let after = (usage::processor(pid)?, bed.server_time()?);
+    let each = |before: Duration, after: Duration| {
+        after.saturating_sub(before).as_secs_f64() * 1e6 / requests as f64
+    };
+    outcome.cpu_us = each(before.0, after.0);
+    outcome.server_us = each(before.1, after.1);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// Processor time per request, all threads, in microseconds.
     pub cpu_us: f64,
+    /// Processor time per request of all servers together, in microseconds.
+    pub server_us: f64,
     /// Requests per second.
     pub rate: f64,
     /// Resident memory for each idle connection, in bytes.
@@ -62,6 +64,7 @@ impl Outcome {
         let mut text = head;
         for (label, value) in [
             ("us of processor per request", self.cpu_us),
+            ("us of the server", self.server_us),
             ("requests/s", self.rate),
             ("bytes per connection", self.connection_bytes),
             ("calls per request", self.calls),

@@ -77,6 +77,7 @@ fn lines() -> Vec<Line> {
                     .against(Against::Quotient(tandem))
                     .bar(Contestant::TandemTwo, 1.15, None),
                 Line::new(row, ", us per request", cpu),
+                Line::new(row, ", us of the server behind", |o| o.server_us),
                 Line::new(row, ", requests/s", rate),
             ]);
         }
@@ -100,7 +101,7 @@ fn lines() -> Vec<Line> {
             .against(Against::Difference(Contestant::Direct))
             .bar(tandem, 200.0, None),
         Line::new(Row::Latency, ", at requests/s", rate),
-        Line::new(Row::Large, ", MiB for 512 MiB", |o| o.peak_mib),
+        Line::new(Row::Large, ", MiB for 512 MiB", |o| o.peak_mib).bar(tandem, 16.0, None),
     ]);
     lines
 }
