@@ -51,10 +51,13 @@ pub(crate) type Servers = Vec<(SocketAddr, mpsc::Sender<Event>)>;
 
 /// What a group's loop says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Word {
+pub(crate) struct Word {
     topology: Topology,
     address: Option<IpAddr>,
 }
+
+/// The newest word of each group.
+pub(crate) type Words = watch::Receiver<BTreeMap<String, Word>>;
 
 /// Where the groups' loops say where their servers are.
 #[derive(Clone, Debug)]
@@ -85,6 +88,16 @@ impl Told {
             words.insert(group.to_owned(), word);
             true
         });
+    }
+
+    /// Hears every word from now on, and the newest ones at once.
+    pub(crate) fn subscribe(&self) -> Words {
+        self.words.subscribe()
+    }
+
+    /// The newest word on a group, if there was one.
+    pub(crate) fn topology_of(words: &Words, group: &str) -> Option<Topology> {
+        words.borrow().get(group).map(|word| word.topology.clone())
     }
 
     /// The VIP that clients are told: one of the family in which the server listens, if there is one.

@@ -18,6 +18,7 @@ mod group;
 mod hooks;
 mod journal_file;
 mod peer;
+mod proxy;
 mod reload;
 mod server;
 mod spawn;
@@ -32,7 +33,7 @@ use tandem_config::settings::Settings;
 use tandem_core::keeper::Input;
 use tandem_core::session::Secret;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use control::{Answer, ReplyLine};
 use follow::Followed;
@@ -98,6 +99,8 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     }
     let servers = servers(&settings, &groups);
     tokio::task::spawn_local(port.run(servers));
+    let (stop_proxies, stopping) = watch::channel(false);
+    proxy::start(&settings, &told, &stopping, &mut running)?;
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
@@ -130,8 +133,8 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
                 // kernel's lifetime takes the address down.
                 Some(Err(error)) => bail!("a group's loop ended by itself: {error}"),
             },
-            _ = terminate.recv() => stop_by = Some(stop(&groups, stop_by)),
-            _ = interrupt.recv() => stop_by = Some(stop(&groups, stop_by)),
+            _ = terminate.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
+            _ = interrupt.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
             _ = hangup.recv() => hang_up(&reloader),
             Some(request) = reloads.recv() => take_over(&mut settings, request, &groups),
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
@@ -153,7 +156,12 @@ fn servers(settings: &Settings, groups: &Groups) -> directory::Servers {
         .collect()
 }
 
-fn stop(groups: &[(String, mpsc::Sender<Event>)], already: Option<Instant>) -> Instant {
+fn stop(
+    groups: &[(String, mpsc::Sender<Event>)],
+    proxies: &watch::Sender<bool>,
+    already: Option<Instant>,
+) -> Instant {
+    proxies.send_replace(true);
     for (_, sender) in groups {
         let _ = sender.try_send(Event::Input(Input::Stop));
     }

@@ -6,7 +6,7 @@
 //! case: the local one is about to be resynced by the fleet and holds writes of its own ([`keep`]).
 
 mod keep;
-mod role;
+pub(super) mod role;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -36,9 +36,9 @@ use crate::redis::raw::{Credentials, Target};
 use crate::sentinel::links::{Links, Options};
 
 /// What happens on connections and waits for the loop; connections stop reading when it is full.
-const LINKS_MAX: usize = 256;
+pub(super) const LINKS_MAX: usize = 256;
 /// Bound on a connection attempt to a sentinel.
-const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// Announcements of an address that came here: the second round is for switches that forgot the first.
 const SECOND_ROUND: Duration = Duration::from_secs(5);
 /// Frames per address and round.
@@ -217,32 +217,11 @@ impl Followed {
     }
 
     fn link_news(&mut self, news: sentinel::Input) {
-        use sentinel::Input as News;
-        match news {
-            News::Connected { conn, .. } => self.feed(Input::Connected(conn)),
-            News::Lost { conn, loss } => {
-                self.links.ended(conn);
-                self.feed(Input::Lost(conn, words(loss).to_owned()));
-            }
-            News::Reply { conn, value } => self.feed(Input::Reply(conn, value)),
-            News::Heard {
-                conn,
-                channel,
-                message,
-            } => self.feed(Input::Heard {
-                conn,
-                channel,
-                message,
-            }),
-            // Connections say nothing else.
-            News::Tick
-            | News::Asked { .. }
-            | News::Saved { .. }
-            | News::ScriptStarted { .. }
-            | News::ScriptEnded { .. }
-            | News::Resolved { .. }
-            | News::Witness { .. }
-            | News::Late(_) => {}
+        if let sentinel::Input::Lost { conn, .. } = &news {
+            self.links.ended(*conn);
+        }
+        if let Some(input) = heard(news) {
+            self.feed(input);
         }
     }
 
@@ -477,5 +456,33 @@ fn words(loss: Loss) -> &'static str {
         Loss::TimedOut => "no answer in time",
         Loss::Unreachable => "not reachable",
         Loss::Garbled => "it does not speak the protocol",
+    }
+}
+
+/// What happened on a connection, for a [`Follower`].
+pub(super) fn heard(news: sentinel::Input) -> Option<Input> {
+    use sentinel::Input as News;
+    match news {
+        News::Connected { conn, .. } => Some(Input::Connected(conn)),
+        News::Lost { conn, loss } => Some(Input::Lost(conn, words(loss).to_owned())),
+        News::Reply { conn, value } => Some(Input::Reply(conn, value)),
+        News::Heard {
+            conn,
+            channel,
+            message,
+        } => Some(Input::Heard {
+            conn,
+            channel,
+            message,
+        }),
+        // Connections say nothing else.
+        News::Tick
+        | News::Asked { .. }
+        | News::Saved { .. }
+        | News::ScriptStarted { .. }
+        | News::ScriptEnded { .. }
+        | News::Resolved { .. }
+        | News::Witness { .. }
+        | News::Late(_) => None,
     }
 }

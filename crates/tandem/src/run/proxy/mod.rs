@@ -1,0 +1,225 @@
+//! `[[proxy]]`: the shell around this host's proxies.
+//!
+//! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
+//! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
+//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
+
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tandem_config::settings::{self as config, Settings, ShardAt};
+use tandem_core::sentinel::Endpoint;
+use tandem_core::topology::Topology as Word;
+use tandem_proxy::placement::sort_servers;
+use tandem_proxy::server::{Options, Running};
+use tandem_proxy::settings::{Address, Compat, Pool, Server};
+use tandem_proxy::topology::{Group, Phase, Topology};
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
+
+use super::directory::Told;
+use super::group::password;
+use watch::Watch;
+
+/// How long clients may be owed something once the daemon was told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Of a server that nobody fails over: nothing newer is ever said of it.
+const FOR_EVER: u64 = 1;
+
+/// One proxy at work.
+pub(super) struct Proxy {
+    settings: config::Proxy,
+    /// In the order of placement, which is that of its snapshots.
+    shards: Vec<config::Shard>,
+    running: Running,
+}
+
+impl Proxy {
+    /// Binds its address and starts its threads. Requests are held until the first word on their group.
+    fn start(settings: &config::Proxy) -> Result<Self> {
+        let password = settings.password_file.as_deref().map(password);
+        let password = password
+            .transpose()?
+            .map(String::from_utf8)
+            .transpose()
+            .context("password_file: the password is no text")?;
+        let mut servers: Vec<Server> = settings.shards.iter().map(server).collect();
+        sort_servers(&mut servers);
+        let shard = |server: &Server| {
+            let named = |shard: &&config::Shard| shard.name == server.name;
+            settings.shards.iter().find(named).cloned()
+        };
+        let shards = servers.iter().filter_map(shard).collect();
+        let threads = match settings.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => usize::from(threads),
+        };
+        let pool = Pool {
+            name: settings.name.clone(),
+            listen: tcp(settings.listen),
+            servers,
+            hash: settings.hash,
+            distribution: settings.distribution,
+            hash_tag: settings.hash_tag,
+            timeout: settings.timeout,
+            backlog: Pool::BACKLOG,
+            password,
+            database: 0,
+            keepalive: true,
+            preconnect: false,
+            server_connections: settings
+                .server_connections
+                .saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)),
+            ejection: None,
+            compat: Compat::Strict,
+        };
+        let options = Options {
+            threads,
+            ..Options::default()
+        };
+        let running = Running::start(vec![pool], options)?;
+        let proxy = Self {
+            settings: settings.clone(),
+            shards,
+            running,
+        };
+        proxy.follow(|_| None);
+        Ok(proxy)
+    }
+
+    /// Gives the threads the newest word on every shard.
+    fn follow(&self, word: impl Fn(&str) -> Option<Word>) {
+        let groups = self.shards.iter().map(|shard| match &shard.at {
+            ShardAt::Server { server } => Group {
+                epoch: FOR_EVER,
+                phase: Phase::Serving {
+                    primary: tcp(*server),
+                },
+            },
+            ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
+        });
+        let topology = Topology {
+            groups: groups.collect(),
+        };
+        self.running.follow(&self.settings.name, Arc::new(topology));
+    }
+
+    /// Runs until `stop`, then lets clients have what they are owed.
+    async fn run(self, told: Told, remote: Told, mut stop: Receiver<bool>) -> Result<()> {
+        let (mut here, mut there) = (told.subscribe(), remote.subscribe());
+        loop {
+            self.follow(|name| {
+                let elsewhere = || Told::topology_of(&there, name);
+                Told::topology_of(&here, name).or_else(elsewhere)
+            });
+            tokio::select! {
+                Ok(()) = here.changed() => {}
+                Ok(()) = there.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        self.running.drain(DRAIN);
+        let running = self.running;
+        tokio::task::spawn_blocking(|| running.join())
+            .await
+            .context("the threads of a proxy")
+    }
+}
+
+/// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`.
+///
+/// # Errors
+/// An address cannot be had, or a password cannot be read.
+pub(super) fn start(
+    settings: &Settings,
+    told: &Told,
+    stop: &Receiver<bool>,
+    running: &mut JoinSet<Result<()>>,
+) -> Result<()> {
+    let remote = Told::new(settings);
+    let mut watched: Vec<&str> = Vec::new();
+    for proxy in &settings.proxies {
+        for shard in &proxy.shards {
+            let ShardAt::Daemons { daemons } = &shard.at else {
+                continue;
+            };
+            // Two proxies of one group listen once.
+            if watched.contains(&shard.name.as_str()) {
+                continue;
+            }
+            watched.push(&shard.name);
+            let watch = Watch::new(settings, proxy, &shard.name, daemons, remote.clone())?;
+            running.spawn_local(watch.run(stop.clone()));
+        }
+        let name = &proxy.name;
+        let proxy = Proxy::start(proxy).with_context(|| format!("proxy {name}"))?;
+        running.spawn_local(proxy.run(told.clone(), remote.clone(), stop.clone()));
+    }
+    Ok(())
+}
+
+fn tcp(at: SocketAddr) -> Address {
+    Address::Tcp {
+        host: at.ip().to_string(),
+        port: at.port(),
+    }
+}
+
+/// A shard as placement knows it: by its name alone, whoever is its primary.
+fn server(shard: &config::Shard) -> Server {
+    let address = match &shard.at {
+        ShardAt::Server { server } => tcp(*server),
+        // Replaced by the first snapshot, before any client is served.
+        ShardAt::Here | ShardAt::Daemons { .. } => Address::Tcp {
+            host: shard.name.clone(),
+            port: 0,
+        },
+    };
+    Server {
+        name: shard.name.clone(),
+        address,
+        weight: 1,
+    }
+}
+
+fn group(word: Option<&Word>) -> Group {
+    let at = |at: &Endpoint| Address::Tcp {
+        host: at.host.clone(),
+        port: at.port,
+    };
+    Group {
+        epoch: word.map_or(0, |word| word.epoch),
+        phase: match word.and_then(|word| word.primary.as_ref()) {
+            Some(primary) => Phase::Serving {
+                primary: at(primary),
+            },
+            None => Phase::None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_without_a_primary_holds_requests() {
+        let mut word = Word {
+            epoch: 7,
+            ..Word::default()
+        };
+        let held = Group {
+            epoch: 7,
+            phase: Phase::None,
+        };
+        assert_eq!(group(Some(&word)), held);
+        assert_eq!(group(None).phase, Phase::None);
+        word.primary = Some(Endpoint::new("10.0.0.2", 6379));
+        let primary = tcp(([10, 0, 0, 2], 6379).into());
+        assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
+    }
+}
