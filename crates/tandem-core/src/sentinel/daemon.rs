@@ -5,6 +5,9 @@
 //! follows, and does nothing for which it has no reason of its own. A Redis Sentinel, or nobody, listening at that port is
 //! no daemon.
 //!
+//! What is answered is believed as far as it can do no harm: a death only while our own connection to the server has ended,
+//! and of a resync nothing but its beginning depends on it.
+//!
 //! The answer is an array of a word and a text for people.
 
 use tandem_resp::Value;
@@ -15,7 +18,7 @@ use crate::sentinel::io::Word;
 /// What is asked of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Whether the server's process is gone.
+    /// Whether the server's process is gone. Nothing but a proof of that is an answer.
     Life,
     /// To keep what only that server holds: it is to be resynced.
     Tail,
@@ -71,7 +74,6 @@ impl Answer {
     pub fn value(&self) -> Value {
         let (word, text) = match self {
             Self::Word(Word::Dead) => ("dead", ""),
-            Self::Word(Word::Alive) => ("alive", ""),
             Self::Word(Word::Owned) => ("owned", ""),
             Self::Word(Word::Archived(text)) => ("archived", text.as_str()),
             Self::Word(Word::Unarchived(text)) => ("unarchived", text.as_str()),
@@ -90,7 +92,6 @@ impl Answer {
         let text = String::from_utf8_lossy(text.as_bytes()?).into_owned();
         Some(match word.as_bytes()? {
             b"dead" => Self::Word(Word::Dead),
-            b"alive" => Self::Word(Word::Alive),
             b"owned" => Self::Word(Word::Owned),
             b"archived" => Self::Word(Word::Archived(text)),
             b"unarchived" => Self::Word(Word::Unarchived(text)),
@@ -113,7 +114,6 @@ mod tests {
         }
         let answers = [
             Answer::Word(Word::Dead),
-            Answer::Word(Word::Alive),
             Answer::Word(Word::Owned),
             Answer::Word(Word::Archived("97 bytes".to_owned())),
             Answer::Word(Word::Unarchived("disk full".to_owned())),

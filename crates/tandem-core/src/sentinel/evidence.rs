@@ -60,23 +60,23 @@ impl Sentinel {
     /// A host's daemon speaks of the server beside it.
     pub(super) fn witnessed(&mut self, server: &Endpoint, word: &Word) {
         self.tail_answered(server, word);
+        if *word != Word::Dead {
+            return;
+        }
+        // Whoever answers us again was started again since.
+        let gone = |link| {
+            self.links
+                .get(&link)
+                .is_some_and(|link: &Link| !link.is_up())
+        };
         let groups: Vec<GroupId> = self
             .groups
             .values()
-            .filter(|group| group.primary.at == *server)
+            .filter(|group| group.primary.at == *server && gone(group.primary.link))
             .map(|group| group.id)
             .collect();
         for id in groups {
-            match word {
-                Word::Dead => self.primary_gone(id, "its host says that it ended"),
-                Word::Alive => {
-                    if let Some(group) = self.groups.get_mut(&id) {
-                        group.primary.gone = None;
-                        self.mark(id);
-                    }
-                }
-                Word::Owned | Word::Archived(_) | Word::Unarchived(_) => {}
-            }
+            self.primary_gone(id, "its host says that it ended");
         }
     }
 

@@ -144,8 +144,6 @@ pub enum Loss {
 pub enum Word {
     /// Its process is gone, by proof.
     Dead,
-    /// It is alive, or nothing proves the contrary.
-    Alive,
     /// The daemon leads it: its role and its resync are the daemon's business.
     Owned,
     /// What only that server held is in the host's archive, and the server is fenced; or there is nothing of the kind.

@@ -85,7 +85,7 @@ impl Sentinel {
             Word::Archived(text) => Tail::Archived(text.clone()),
             Word::Unarchived(why) => Tail::Lost(why.clone()),
             Word::Owned => Tail::Owned(now),
-            Word::Dead | Word::Alive => return,
+            Word::Dead => return,
         };
         let mut asking = Vec::new();
         for group in self.groups.values_mut() {

@@ -7,7 +7,7 @@
 //! | a `name=value` word of CLIENT LIST and CLIENT INFO whose name is in [`CLIENT_FIELDS`] | ids, addresses, memory | `name=«»` |
 //! | 40 hexadecimal digits other than the ids that the stage gives | run ids of servers | `«run id»` |
 //! | under `@hide`, every text and number | what is random by its nature | `«»` |
-//! | under `@prose`, summaries and histories in answers of COMMAND DOCS | each program's own words | `«summary»`, `«history»` |
+//! | under `@prose`, summaries and histories in answers of COMMAND DOCS, and of complexities all but the formula | each program's own words | `«summary»`, `«history»`, `«complexity»` |
 //! | under `@sort`, the order of parts, and of the `masterN:` lines of INFO | the order of Redis' hash tables | sorted, `master?:` |
 //!
 //! A text in which something is masked is shown without its length. Everything else is compared byte for byte.
@@ -92,6 +92,16 @@ fn cover(value: &mut Value, name: &str) {
     }
 }
 
+/// `O(N) where N is ...` is a formula with a sentence behind it; some are sentences only.
+fn cover_all_but_formula(value: &mut Value) {
+    let said = value.text().unwrap_or_default();
+    let formula = said.find(')').filter(|_| said.starts_with("O("));
+    match (formula, &mut *value) {
+        (Some(end), Value::Bulk(bytes)) => bytes.truncate(end + 1),
+        (Some(_) | None, leaf) => cover(leaf, "complexity"),
+    }
+}
+
 /// What COMMAND DOCS says for people: the summary, and beside each version what changed with it.
 fn cover_prose(value: &mut Value) {
     let (Value::List(_, members) | Value::Map(members)) = value else {
@@ -101,6 +111,7 @@ fn cover_prose(value: &mut Value) {
         let name = pair[0].text();
         match (name.as_deref(), pair) {
             (Some("summary"), [_, text]) => cover(text, "summary"),
+            (Some("complexity"), [_, text]) => cover_all_but_formula(text),
             (Some("history"), [_, Value::List(_, changes)]) => {
                 for change in changes {
                     if let Value::List(_, parts) = change

@@ -19,8 +19,10 @@ use crate::redis::raw::{RawConnection, Target};
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// One answer; a daemon that is at work says so at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A death that is not proved by then is found by other means.
+const LIFE_WITHIN: Duration = Duration::from_secs(1);
 /// Between two questions while it is at work.
-const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Where daemons listen, and where to ask them from.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +37,11 @@ impl Daemons {
     /// Asks about a server. [`Input::Witness`] follows, as [`tandem_core::sentinel::Output::AskDaemon`] promises.
     pub(super) fn ask(self, server: Endpoint, about: About, inputs: mpsc::Sender<Input>) {
         tokio::task::spawn_local(async move {
-            let answer = match timeout(ARCHIVE_WITHIN, self.answer(&server, about)).await {
+            let bound = match about {
+                About::Life => LIFE_WITHIN,
+                About::Tail => ARCHIVE_WITHIN,
+            };
+            let answer = match timeout(bound, self.answer(&server, about)).await {
                 Ok(answer) => answer,
                 Err(_) => Err("its host's daemon is not done in time".to_owned()),
             };

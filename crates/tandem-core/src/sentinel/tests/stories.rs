@@ -102,6 +102,29 @@ fn a_dead_primary_is_replaced_on_proof() {
 }
 
 #[test]
+fn a_daemons_word_of_a_death_counts_while_the_connection_is_gone() {
+    let mut world = settled(&Plan::default());
+    let server = server_at(1);
+    let dead = Input::Witness {
+        server: server.clone(),
+        word: Word::Dead,
+    };
+    for node in 0..3 {
+        world.input(node, dead.clone());
+    }
+    world.run_for(ms(100));
+    assert_eq!(world.count("+evidence"), 0, "it answers us");
+    world.kill(&server);
+    world.run_for(ms(1));
+    for node in 0..3 {
+        world.input(node, dead.clone());
+    }
+    // Two refusals in a row, 50 ms apart, would prove it no sooner.
+    assert!(world.run_till(ms(40), |world| world.count("+odown") > 0));
+    assert!(world.run_till(ms(300), agreed_on_another));
+}
+
+#[test]
 fn a_frozen_primary_is_replaced_when_it_was_silent_for_long_enough() {
     for seed in 0..20 {
         let mut world = settled(&Plan {

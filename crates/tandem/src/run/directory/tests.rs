@@ -54,12 +54,16 @@ struct Rig {
 impl Rig {
     /// A port that runs.
     async fn start(more: &str) -> Self {
+        Self::with_servers(more, Vec::new()).await
+    }
+
+    async fn with_servers(more: &str, servers: Servers) -> Self {
         let settings = settings(more);
         let told = Told::new(&settings);
         let (met, strangers) = mpsc::channel(8);
         let path = std::path::Path::new("/etc/tandem/tandem.toml");
         let port = Port::new(&settings, path, &told, strangers).expect("a port");
-        tokio::task::spawn_local(port.run(Vec::new()));
+        tokio::task::spawn_local(port.run(servers));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         Self {
             settings,
@@ -186,6 +190,44 @@ async fn nobody_can_disturb_it() {
         assert!(closed.is_ok(), "still open");
         let mut other = rig.client(b"").await;
         says(&mut other, b"PING\r\n", "+PONG\r\n").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sentinel_that_asks_about_a_server_is_answered_by_its_group() {
+    in_time(async {
+        let (group, mut asked) = mpsc::channel(8);
+        let servers = vec![("10.0.0.1:6379".parse().expect("an address"), group)];
+        let rig = Rig::with_servers("", servers).await;
+        tokio::task::spawn_local(async move {
+            while let Some(Event::Control(Request::Witness(about), answer)) = asked.recv().await {
+                let said = match about {
+                    About::Life => daemon::Answer::Word(io::Word::Dead),
+                    About::Tail => daemon::Answer::Word(io::Word::Owned),
+                };
+                let _ = answer.send(Answer::Witness(said));
+            }
+        });
+        let mut sentinel = rig.client(b"").await;
+        let ask =
+            |verb: &str, at: &str| format!("SENTINEL TANDEM {verb} {at} 6379\r\n").into_bytes();
+        says(
+            &mut sentinel,
+            &ask("ARCHIVE", "10.0.0.1"),
+            "*2\r\n$5\r\nowned\r\n",
+        )
+        .await;
+        says(
+            &mut sentinel,
+            &ask("life", "10.0.0.1"),
+            "*2\r\n$4\r\ndead\r\n",
+        )
+        .await;
+        let elsewhere = "*2\r\n$10\r\nunarchived\r\n";
+        says(&mut sentinel, &ask("ARCHIVE", "10.0.0.9"), elsewhere).await;
+        // Any other word of ours is refused as before.
+        says(&mut sentinel, b"SENTINEL TANDEM\r\n", "-ERR this port").await;
     })
     .await;
 }

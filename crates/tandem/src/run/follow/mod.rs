@@ -245,13 +245,11 @@ impl Followed {
                             self.settings.fleet.master
                         ),
                     }),
-                    Request::Witness(About::Life) => {
-                        Answer::Witness(daemon::Answer::Word(if self.dead {
-                            Word::Dead
-                        } else {
-                            Word::Alive
-                        }))
-                    }
+                    Request::Witness(About::Life) => Answer::Witness(if self.dead {
+                        daemon::Answer::Word(Word::Dead)
+                    } else {
+                        daemon::Answer::Wait("nothing proves that it ended".to_owned())
+                    }),
                     Request::Witness(About::Tail) => Answer::Witness(self.keep()),
                 };
                 // Whoever asked may have gone.
@@ -297,7 +295,7 @@ impl Followed {
         match &word {
             Word::Archived(text) => self.tell("archived", text.clone(), Severity::Info),
             Word::Unarchived(why) => self.tell("archive-failed", why.clone(), Severity::Alarm),
-            Word::Dead | Word::Alive | Word::Owned => {}
+            Word::Dead | Word::Owned => {}
         }
         self.kept = Kept::Done(word);
     }

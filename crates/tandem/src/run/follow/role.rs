@@ -13,7 +13,7 @@ use crate::redis::raw::{Credentials, RawConnection, Target};
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// What the server says it is; the error says why that is not known.
-pub(super) async fn ask(
+pub(in crate::run) async fn ask(
     server: &Endpoint,
     source: IpAddr,
     credentials: Option<Credentials>,
