@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Forwards a request to the server of `key`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn by_key(&mut self, index: u32, key: &[u8], bytes: &[u8]) -> Taken {
         match self.server_for(self.desk.clients[index as usize].pool, key) {
             Some(server) => self.forward(index, server, bytes),
@@ -175,7 +175,7 @@ impl Core {
     }
 
     /// Which server of a pool has `key` now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn server_for(&mut self, pool: u32, key: &[u8]) -> Option<u32> {
         let state = &mut self.pools[pool as usize];
         if state.ejects {
@@ -207,14 +207,14 @@ impl Core {
     }
 
     /// Forwards a request to a server, as it came.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forward(&mut self, index: u32, server: u32, bytes: &[u8]) -> Taken {
         let lane = self.lane_for(index, server);
         self.forward_on(lane, index, bytes)
     }
 
     /// The lane for requests of this client to that server.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lane_for(&self, index: u32, server: u32) -> u32 {
         let client = &self.desk.clients[index as usize];
         if client.pinned == NONE {
@@ -225,7 +225,7 @@ impl Core {
     }
 
     /// Forwards a request on this lane.
-    #[inline]
+    #[inline(always)]
     pub(super) fn forward_on(&mut self, lane: u32, index: u32, bytes: &[u8]) -> Taken {
         if !self.open_for(lane, index, bytes.len()) {
             return Taken::Wait;
@@ -251,7 +251,7 @@ impl Core {
     }
 
     /// Whether a lane has room; if not, the client waits for it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open_for(&mut self, lane: u32, index: u32, bytes: usize) -> bool {
         let lane = &mut self.lanes[lane as usize];
         if lane.has_room(bytes) {
@@ -265,7 +265,7 @@ impl Core {
     }
 
     /// The error for a request to a server that failed so often that it gets a pause. Connects if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn shut(&mut self, lane: u32) -> Option<&'static [u8]> {
         if self.lanes[lane as usize].state == State::Closed {
             return self.open(lane);
@@ -298,7 +298,7 @@ impl Core {
     }
 
     /// A slot whose bytes are in the ring takes its place in the queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&mut self, index: u32, slot: u32, bytes: usize) {
         let lane = &mut self.lanes[index as usize];
         lane.enqueue(slot, &mut self.desk.slots);

@@ -141,13 +141,13 @@ impl Lane {
     }
 
     /// Whether so many bytes more may enter.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.ring.len() + bytes <= RING_BOUND || self.ring.len() == 0
     }
 
     /// Puts a slot at the end of the queue; its bytes are in the ring.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, slot: u32, slots: &mut Slots) {
         if self.last == NONE {
             self.first = slot;
@@ -159,7 +159,7 @@ impl Lane {
     }
 
     /// Takes the oldest slot out, and its bytes out of the ring.
-    #[inline]
+    #[inline(always)]
     pub(super) fn dequeue(&mut self, slots: &Slots) -> u32 {
         let slot = self.first;
         let place = &slots[slot];

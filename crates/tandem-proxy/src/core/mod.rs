@@ -393,7 +393,7 @@ impl Core {
     }
 
     /// The lane for requests of this client to that server: always the same, so that their order holds.
-    #[inline]
+    #[inline(always)]
     fn lane_to(&self, pool: u32, server: u32, resp3: bool, client: u32) -> u32 {
         let state = &self.pools[pool as usize];
         let connections = state.setup.connections.max(1);
@@ -405,7 +405,7 @@ impl Core {
         state.first_lane + (server * 2 + u32::from(resp3)) * connections + one
     }
 
-    #[inline]
+    #[inline(always)]
     fn touch_lane(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
         if !lane.dirty {

@@ -23,7 +23,7 @@ impl Ring {
     /// The smallest ring with anything in it.
     const SMALLEST: usize = 4 * 1024;
     /// What an empty ring may keep for the next burst.
-    const KEEP: usize = 64 * 1024;
+    const KEEP: usize = 256 * 1024;
 
     /// Bytes of requests that were not answered.
     #[inline]
@@ -38,7 +38,7 @@ impl Ring {
     }
 
     /// Appends; the caller has checked its bound.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.len() + bytes.len() > self.data.len() {
             self.grow(self.len() + bytes.len());
@@ -64,7 +64,7 @@ impl Ring {
     }
 
     /// The oldest request, of so many bytes, was answered (or given up).
-    #[inline]
+    #[inline(always)]
     pub(super) fn free(&mut self, bytes: usize) {
         self.head += bytes as u64;
         debug_assert!(self.head <= self.tail, "more answered than there was");

@@ -74,7 +74,7 @@ impl Slots {
         self.used
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, slot: Slot) -> u32 {
         self.used += 1;
         if self.free == NONE {
@@ -88,7 +88,7 @@ impl Slots {
         index
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn give(&mut self, index: u32) {
         self.used -= 1;
         self.slots[index as usize].next_in_lane = self.free;
@@ -100,8 +100,8 @@ impl Slots {
         }
     }
 
-    /// So many slots are kept when none is in use: 128 KiB.
-    const KEEP: usize = 4096;
+    /// So many slots are kept when none is in use: 512 KiB.
+    const KEEP: usize = 16 * 1024;
 }
 
 impl std::ops::Index<u32> for Slots {

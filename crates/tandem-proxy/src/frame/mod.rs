@@ -29,7 +29,7 @@ enum Length {
 const DIGITS: usize = 10;
 
 /// Reads the length that begins at `at`, just after a type byte.
-#[inline]
+#[inline(always)]
 fn length(bytes: &[u8], at: usize) -> Length {
     let mut value = 0u64;
     let mut end = at;

@@ -6,6 +6,8 @@
 //!
 //! RESP3 streamed strings and aggregates (`$?`, `*?`) are refused: no server sends them.
 
+use super::{Length, length};
+
 /// What is wrong with a reply; the server's fault, and the end of that connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
@@ -88,6 +90,12 @@ impl Scanner {
     /// The stream breaks the protocol: nothing after this point can be matched to a request.
     #[inline]
     pub fn feed(&mut self, piece: &[u8]) -> Result<Fed, ReplyError> {
+        if self.owed == 1
+            && self.place == Place::Type
+            && let Some(end) = whole(piece)
+        {
+            return Ok(Fed::End(end));
+        }
         let mut at = 0;
         loop {
             match self.place {
@@ -235,6 +243,23 @@ impl Scanner {
         }
         self.owed = 1;
         true
+    }
+}
+
+/// Where a reply ends that is of the common kinds and all there: a short line, a bulk string, RESP2's null.
+#[inline]
+fn whole(piece: &[u8]) -> Option<usize> {
+    match piece.first()? {
+        b'$' => match length(piece, 1) {
+            Length::Whole(len, start) => {
+                let end = start + len as usize + 2;
+                (end <= piece.len()).then_some(end)
+            }
+            Length::Bad => piece.starts_with(b"$-1\r\n").then_some(5),
+            Length::Cut => None,
+        },
+        b'+' | b'-' | b':' => line_end(piece).map(|end| end + 1),
+        _ => None,
     }
 }
 

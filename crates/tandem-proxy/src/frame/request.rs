@@ -228,7 +228,7 @@ impl<'a> Request<'a> {
 
     /// One argument; the first three without a search.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn argument(&self, index: usize) -> Option<&'a [u8]> {
         if index >= self.count() {
             return None;

@@ -79,11 +79,12 @@ impl World {
         let settings = Arc::new(pool);
         let ejector = Arc::new(Ejector::new(settings.clone(), now, 0));
         let counters = Arc::new(PoolCounters::new(settings.servers.len()));
+        let connections = settings.server_connections;
         let setup = PoolSetup {
             settings,
             ejector: ejector.clone(),
             counters: counters.clone(),
-            connections: settings.server_connections,
+            connections,
         };
         Self {
             core: Core::new(vec![setup], 1, 0, 1, now),
