@@ -9,6 +9,7 @@
 //! | [`frame`] | where requests and replies end | what they mean |
 //! | [`core`] | whose reply is whose, in which order, within which bounds | sockets and time |
 //! | [`ejection`] | which servers take part, once for the process | who failed |
+//! | [`topology`] | how a proxy is told who is primary | who says it |
 //! | [`server`] | when to read and write | everything else |
 //! | [`statistics`] | what is counted, by twemproxy's names | how it is shown |
 //!
@@ -22,4 +23,5 @@ pub mod placement;
 pub mod server;
 pub mod settings;
 pub mod statistics;
+pub mod topology;
 pub mod users;

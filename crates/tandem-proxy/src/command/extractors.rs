@@ -38,7 +38,9 @@ pub(super) fn sort<A: Args + ?Sized>(command: &Command, args: &A, found: &mut Ke
 }
 
 /// `MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password] [AUTH2 user password] [KEYS key...]`.
-pub(super) fn migrate<A: Args + ?Sized>(args: &A, found: &mut KeyList) {
+///
+/// Either a key in the middle or some at the end. False, if both.
+pub(super) fn migrate<A: Args + ?Sized>(args: &A, found: &mut KeyList) -> bool {
     let mut at = 6;
     while at < args.count() {
         let option = args.arg(at);
@@ -46,24 +48,26 @@ pub(super) fn migrate<A: Args + ?Sized>(args: &A, found: &mut KeyList) {
             at += 1;
         } else if option.eq_ignore_ascii_case(b"auth2") {
             at += 2;
-        } else if option.eq_ignore_ascii_case(b"keys") && args.arg(3).is_empty() {
+        } else if option.eq_ignore_ascii_case(b"keys") {
             for key in at + 1..args.count() {
                 found.push(key, Access::ReadWrite);
             }
-            return;
+            return args.arg(3).is_empty();
         }
         at += 1;
     }
     found.push(3, Access::ReadWrite);
+    true
 }
 
 /// `GEORADIUS key longitude latitude radius unit [...] [STORE key | STOREDIST key]`, and the same by a member.
 ///
 /// Both words may come, and the later one says where the result goes.
-pub(super) fn georadius<A: Args + ?Sized>(args: &A, found: &mut KeyList) {
+pub(super) fn georadius<A: Args + ?Sized>(command: &Command, args: &A, found: &mut KeyList) {
     found.push(1, Access::Read);
     let mut store = None;
-    let mut at = 5;
+    // Options begin after what both commands need, which is their arity.
+    let mut at = usize::from(command.arity.unsigned_abs());
     while at + 1 < args.count() {
         let option = args.arg(at);
         if option.eq_ignore_ascii_case(b"store") || option.eq_ignore_ascii_case(b"storedist") {

@@ -159,12 +159,9 @@ pub fn keys<A: Args + ?Sized>(
             extractors::sort(command, args, found);
             true
         }
-        Extractor::Migrate => {
-            extractors::migrate(args, found);
-            true
-        }
+        Extractor::Migrate => extractors::migrate(args, found),
         Extractor::Georadius => {
-            extractors::georadius(args, found);
+            extractors::georadius(command, args, found);
             true
         }
     };

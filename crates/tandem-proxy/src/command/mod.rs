@@ -1,7 +1,7 @@
 //! What the proxy must know of a command before it forwards it: where its keys are, whether it may be cut, repeated, or has
 //! to be refused.
 //!
-//! The [table](table) is generated from what real servers answer to `COMMAND` (see `xtask/src/commands`), because tables kept
+//! The table is generated from what real servers answer to `COMMAND` (see `xtask/src/commands`), because tables kept
 //! by hand go wrong in silence: a write that is taken for a read ends on a replica. Commands of newer servers that the table
 //! lacks are unknown here and answered as an unknown command.
 //!

@@ -301,6 +301,7 @@ fn patterns_are_told() {
 fn contradictions_are_errors() {
     for request in [
         "EVAL s x a",
+        "MIGRATE h 1 a 0 5 KEYS b",
         "EVAL s 3 a b",
         "EVAL s -1 a",
         "ZUNION 0 a",

@@ -4,6 +4,7 @@ use super::desk::Desk;
 use super::lane::{Lane, State};
 use super::peer::How;
 use super::pubsub;
+use super::recall;
 use super::slots::{NONE, Owner};
 use super::{Core, Order};
 use crate::frame::Fed;
@@ -72,7 +73,7 @@ impl Core {
         let mut fed = fed;
         loop {
             let lane = &mut self.lanes[index as usize];
-            match walk(lane, &mut self.desk, bytes, start, fed) {
+            match walk(lane, &mut self.desk, bytes, start, fed, self.now_ms) {
                 End::Used(kept) => {
                     self.replied(index);
                     return if self.lanes[index as usize].state == State::Closed {
@@ -121,6 +122,10 @@ impl Core {
         if !lane.waiters.is_empty() && lane.has_room(super::lane::RING_BOUND / 2) {
             self.desk.wake.append(&mut lane.waiters);
         }
+        if lane.held.is_some() {
+            self.held_replied(index);
+            return;
+        }
         if lane.first == NONE {
             if lane.owner.is_some() {
                 self.pinned_idle(index);
@@ -166,7 +171,14 @@ impl Core {
 
 /// Matches replies to requests until the bytes are used up or something unusual happens.
 #[inline]
-fn walk(lane: &mut Lane, desk: &mut Desk, bytes: &[u8], mut start: usize, mut at: usize) -> End {
+fn walk(
+    lane: &mut Lane,
+    desk: &mut Desk,
+    bytes: &[u8],
+    mut start: usize,
+    mut at: usize,
+    now_ms: u64,
+) -> End {
     let mut replies = 0u64;
     let begun = start;
     let end = loop {
@@ -209,6 +221,13 @@ fn walk(lane: &mut Lane, desk: &mut Desk, bytes: &[u8], mut start: usize, mut at
             break Some(End::Broken);
         }
         replies += 1;
+        if lane.followed
+            && (reply.first() == Some(&b'-') || !lane.recalled.is_empty())
+            && !lane.streaming
+            && recall::take_back(lane, desk, reply, now_ms)
+        {
+            continue;
+        }
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
             lane.streaming = false;

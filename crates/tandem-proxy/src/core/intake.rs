@@ -5,6 +5,7 @@
 
 use super::client::{Client, Hold, Life};
 use super::desk::{OUTSTANDING, UNTAKEN};
+use super::follow::RETRY_MS;
 use super::lane::State;
 use super::slots::{NONE, Owner, Slot, Wait};
 use super::{Core, Order, text};
@@ -275,6 +276,15 @@ impl Core {
     #[cold]
     fn open(&mut self, index: u32) -> Option<&'static [u8]> {
         let lane = &self.lanes[index as usize];
+        if lane.followed {
+            // Held, if it cannot be connected now: `held_due` tries, and sees to it that it is not for ever.
+            let (pool, server, retry_at_ms) = (lane.pool, lane.server, lane.retry_at_ms);
+            if self.now_ms >= retry_at_ms && self.address(pool, server).is_some() {
+                self.connect(index);
+            }
+            self.arm(self.now_ms + RETRY_MS);
+            return None;
+        }
         if lane.failures > 0 && self.now_ms < lane.retry_at_ms {
             self.pools[lane.pool as usize]
                 .setup
@@ -294,6 +304,9 @@ impl Core {
         lane.enqueue(slot, &mut self.desk.slots);
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
+        if lane.held.is_some() {
+            self.due_ms = self.due_ms.min(self.now_ms + RETRY_MS);
+        }
         if lane.queued == 1
             && let Some(timeout_ms) = self.pools[lane.pool as usize].timeout_ms
         {

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use super::peer::{How, Peer, Side};
+use super::recall::Recalled;
 use super::ring::Ring;
 use super::slots::{NONE, Slots};
 use crate::frame::Scanner;
@@ -61,12 +62,20 @@ pub(super) struct Lane {
     pub(super) streaming: bool,
     /// Nothing is read because this client does not take what it asked for.
     pub(super) stalled_on: Option<Peer>,
+    /// Made for one client at a time.
+    pub(super) pinned: bool,
     /// Who has it for itself; none: it is shared, or pinned and free.
     pub(super) owner: Option<Peer>,
     /// Brings messages to its owner, beside or instead of replies.
     pub(super) messages: bool,
     /// A request on it may block so much longer, in milliseconds; `u64::MAX`: for ever.
     pub(super) extra_ms: u64,
+    /// Its server is a group, whose primary may move.
+    pub(super) followed: bool,
+    /// Not to be sent on now, but for so many bytes of a request that is half out.
+    pub(super) held: Option<usize>,
+    /// Requests that the server has sent back unexecuted.
+    pub(super) recalled: Vec<Recalled>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     pub(super) dirty: bool,
@@ -106,9 +115,13 @@ impl Lane {
             input: Vec::new(),
             streaming: false,
             stalled_on: None,
+            pinned: false,
             owner: None,
             messages: false,
             extra_ms: 0,
+            followed: false,
+            held: None,
+            recalled: Vec::new(),
             retired: false,
             dirty: false,
             next_dirty: NONE,
@@ -163,6 +176,9 @@ impl Lane {
     #[inline]
     pub(super) fn sent(&mut self, bytes: usize) {
         self.ring.sent(bytes);
+        if let Some(most) = &mut self.held {
+            *most -= bytes;
+        }
         if self.messages {
             // What is sent here has no reply of its own that would free it.
             self.ring.free(bytes);
@@ -173,10 +189,33 @@ impl Lane {
     #[inline]
     pub(super) fn pending(&self) -> [&[u8]; 2] {
         match self.state {
-            State::Ready => self.ring.pending(),
+            State::Ready => match self.held {
+                None => self.ring.pending(),
+                Some(most) => {
+                    let [first, second] = self.ring.pending();
+                    let in_first = first.len().min(most);
+                    let in_second = second.len().min(most - in_first);
+                    [&first[..in_first], &second[..in_second]]
+                }
+            },
             State::SettingUp { .. } => [&self.setup[self.setup_sent..], &[]],
             State::Closed | State::Connecting { .. } => [&[], &[]],
         }
+    }
+
+    /// How much is missing of a request of which some bytes were handed over.
+    pub(super) fn half_sent(&self, slots: &Slots) -> usize {
+        let mut handed = self.ring.handed();
+        let mut slot = self.first;
+        while slot != NONE && handed > 0 {
+            let len = slots[slot].len as usize;
+            if len > handed {
+                return len - handed;
+            }
+            handed -= len;
+            slot = slots[slot].next_in_lane;
+        }
+        0
     }
 
     /// Requests that are not wholly handed over, counted only when there are any.

@@ -7,6 +7,7 @@ use super::lane::State;
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
 use super::{CONNECT, Core, Order, STALL, text};
+use crate::frame::Scanner;
 
 /// The first pause between two attempts to connect, once several have failed in a row.
 const PAUSE_MS: u64 = 10;
@@ -22,6 +23,10 @@ impl Core {
         let Some(index) = self.find_lane(peer) else {
             return;
         };
+        if self.lanes[index as usize].followed {
+            // What those who have left had asked is not sent.
+            self.take_back(index);
+        }
         let settings = &self.pools[self.lanes[index as usize].pool as usize]
             .setup
             .settings;
@@ -113,6 +118,10 @@ impl Core {
             }
             return;
         }
+        if lane.followed {
+            self.held_due(index);
+        }
+        let lane = &self.lanes[index as usize];
         if let State::Connecting { until_ms } | State::SettingUp { until_ms, .. } = lane.state {
             if self.now_ms >= until_ms {
                 self.lane_down(index, How::TimedOut);
@@ -165,13 +174,29 @@ impl Core {
         self.end_lane(index, how, text::unreachable(how));
     }
 
-    fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
-        let now_ms = self.now_ms;
+    pub(super) fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
+        let lane = &self.lanes[index as usize];
+        if lane.followed {
+            self.suspend(index, how);
+            return;
+        }
+        self.close_lane(index, how);
+        let lane = &mut self.lanes[index as usize];
+        let counters = &self.pools[lane.pool as usize].setup.counters;
+        counters.forward_error.add(u64::from(lane.queued));
+        while lane.first != NONE {
+            let slot = lane.dequeue(&self.desk.slots);
+            self.desk.answer(slot, error);
+        }
+        lane.gauge(&self.desk.slots);
+        self.desk.wake.append(&mut lane.waiters);
+        self.pinned_down(index);
+    }
+
+    /// Forgets the connection of a lane and counts its end; what waits on it stays.
+    pub(super) fn close_lane(&mut self, index: u32, how: How) {
         let lane = &mut self.lanes[index as usize];
         let pool = &self.pools[lane.pool as usize].setup;
-        if matches!(lane.state, State::SettingUp { .. } | State::Ready) {
-            lane.counters.connections.sub(1);
-        }
         match how {
             How::Eof => lane.counters.eof.add(1),
             How::TimedOut => lane.counters.timedout.add(1),
@@ -185,17 +210,28 @@ impl Core {
             }
         }
         pool.ejector.failed(lane.server as usize, self.now);
-        self.orders.push_back(Order::Close(lane.peer(index)));
-        lane.generation = lane.generation.wrapping_add(1);
-        lane.state = State::Closed;
         lane.ended = how;
         lane.failures = lane.failures.saturating_add(1);
         // Where servers are left out that does what a pause would do, and every failure has to be counted.
         if lane.failures >= FREE_FAILURES && pool.settings.ejection.is_none() {
             let doubled = PAUSE_MS << (lane.failures - FREE_FAILURES).min(7);
-            lane.retry_at_ms = now_ms + doubled.min(PAUSE_MAX_MS);
+            lane.retry_at_ms = self.now_ms + doubled.min(PAUSE_MAX_MS);
         }
-        lane.scanner = crate::frame::Scanner::new();
+        self.disconnect(index);
+    }
+
+    /// Forgets the connection of a lane, whoever is to blame; what waits on it stays.
+    pub(super) fn disconnect(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        match lane.state {
+            State::Closed => return,
+            State::Connecting { .. } => {}
+            State::SettingUp { .. } | State::Ready => lane.counters.connections.sub(1),
+        }
+        self.orders.push_back(Order::Close(lane.peer(index)));
+        lane.generation = lane.generation.wrapping_add(1);
+        lane.state = State::Closed;
+        lane.scanner = Scanner::new();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
         }
@@ -208,15 +244,6 @@ impl Core {
                 self.desk.leave(client);
             }
         }
-        let lane = &mut self.lanes[index as usize];
-        pool.counters.forward_error.add(u64::from(lane.queued));
-        while lane.first != NONE {
-            let slot = lane.dequeue(&self.desk.slots);
-            self.desk.answer(slot, error);
-        }
-        lane.gauge(&self.desk.slots);
-        self.desk.wake.append(&mut lane.waiters);
-        self.pinned_down(index);
     }
 }
 

@@ -23,6 +23,7 @@
 mod answers;
 mod client;
 mod desk;
+mod follow;
 mod intake;
 mod lane;
 mod life;
@@ -30,6 +31,7 @@ mod local;
 mod peer;
 mod pinned;
 mod pubsub;
+mod recall;
 mod reload;
 mod ring;
 mod scan;
@@ -48,6 +50,7 @@ use crate::ejection::Ejector;
 use crate::placement::Placement;
 use crate::settings::{self, Compat};
 use crate::statistics::PoolCounters;
+use crate::topology::Group;
 
 use client::Hold;
 use desk::Desk;
@@ -67,7 +70,7 @@ const STALL: Duration = Duration::from_secs(2);
 /// What the shell has to do besides reading and writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Connect this peer to the server that [`Core::server_of`] names, then say [`Core::connected`] or
+    /// Connect this peer to what [`Core::address_of`] names, then say [`Core::connected`] or
     /// [`Core::closed`].
     Connect(Peer),
     /// Close the socket; the core has forgotten this peer.
@@ -100,6 +103,8 @@ struct PoolState {
     timeout_ms: Option<u64>,
     ejects: bool,
     twemproxy: bool,
+    /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
+    groups: Vec<Option<Group>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -183,6 +188,7 @@ impl Core {
                 .map(|timeout| timeout.as_millis() as u64),
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
+            groups: Vec::new(),
             heir: None,
             setup,
         });
@@ -325,15 +331,12 @@ impl Core {
         self.orders.pop_front()
     }
 
-    /// Which server a lane is for, while it is wanted.
+    /// The number of the pool of this name that clients belong to now.
     #[must_use]
-    pub fn server_of(&self, peer: Peer) -> Option<&settings::Server> {
-        let lane = &self.lanes[self.find_lane(peer)? as usize];
-        self.pools[lane.pool as usize]
-            .setup
-            .settings
-            .servers
-            .get(lane.server as usize)
+    pub fn pool_named(&self, name: &str) -> Option<usize> {
+        self.pools
+            .iter()
+            .position(|pool| pool.heir.is_none() && pool.setup.settings.name == name)
     }
 
     /// What the pool of this number is.

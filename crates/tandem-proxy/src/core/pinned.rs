@@ -62,7 +62,10 @@ impl Core {
 
     fn fresh_lane(&mut self, pool: u32, server: u32, resp3: bool) -> u32 {
         let counters = self.pools[pool as usize].setup.counters.servers[server as usize].clone();
-        let fresh = Lane::new(pool, server, resp3, counters);
+        let fresh = Lane {
+            pinned: true,
+            ..Lane::new(pool, server, resp3, counters)
+        };
         match self.pins.free.pop() {
             Some(lane) => {
                 let place = &mut self.lanes[lane as usize];

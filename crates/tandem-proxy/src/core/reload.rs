@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::Life;
-use super::lane::State;
 use super::slots::NONE;
-use super::{Core, Order, PoolSetup};
+use super::{Core, PoolSetup};
 
 impl Core {
     /// These are all pools from now on. The number of each, in this order.
@@ -120,18 +119,7 @@ impl Core {
 
     /// Closes a connection that nobody waits for; no failure of anyone.
     pub(super) fn hang_up(&mut self, index: u32) {
-        let lane = &mut self.lanes[index as usize];
-        debug_assert_eq!(lane.first, NONE, "somebody waits");
-        match lane.state {
-            State::Closed => return,
-            State::Connecting { .. } => {}
-            State::SettingUp { .. } | State::Ready => lane.counters.connections.sub(1),
-        }
-        self.orders.push_back(Order::Close(lane.peer(index)));
-        lane.generation = lane.generation.wrapping_add(1);
-        lane.state = State::Closed;
-        lane.scanner = crate::frame::Scanner::new();
-        let input = std::mem::take(&mut lane.input);
-        self.desk.spare.give(input);
+        debug_assert_eq!(self.lanes[index as usize].first, NONE, "somebody waits");
+        self.disconnect(index);
     }
 }

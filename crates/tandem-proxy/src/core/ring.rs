@@ -80,10 +80,23 @@ impl Ring {
         }
     }
 
-    /// Everything unanswered is to be sent again, on another connection.
-    #[cfg(test)]
-    pub(super) fn rewind(&mut self) {
-        self.sent = self.head;
+    /// Bytes that were handed over and not answered.
+    #[inline]
+    pub(super) fn handed(&self) -> usize {
+        (self.sent - self.head) as usize
+    }
+
+    /// The oldest request, which has so many bytes.
+    pub(super) fn oldest(&self, bytes: usize) -> Vec<u8> {
+        self.span(self.head, self.head + bytes as u64).concat()
+    }
+
+    /// Takes everything unanswered out, and says how much of it was handed over.
+    pub(super) fn take_all(&mut self) -> (Vec<u8>, usize) {
+        let handed = self.handed();
+        let all = self.span(self.head, self.tail).concat();
+        *self = Self::default();
+        (all, handed)
     }
 
     #[inline]
@@ -167,9 +180,8 @@ mod tests {
                 prop_assert_eq!(ring.len(), stream.len() - head);
                 prop_assert_eq!(ring.unsent(), stream.len() - sent);
             }
-            ring.rewind();
-            let [first, second] = ring.pending();
-            prop_assert_eq!([first, second].concat(), stream[head..].to_vec());
+            prop_assert_eq!(ring.take_all(), (stream[head..].to_vec(), sent - head));
+            prop_assert_eq!(ring.len(), 0);
         }
     }
 }

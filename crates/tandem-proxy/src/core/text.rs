@@ -65,6 +65,14 @@ pub(super) const ONLY_SUBSCRIBED: &str =
 pub(super) const STALE_CURSOR: &[u8] =
     b"-ERR invalid cursor: the servers behind this proxy have changed since the scan \
 began; begin again at 0\r\n";
+/// A write whose connection was lost after it was sent. The first word is one that no client library takes for an
+/// invitation to try again.
+pub(super) const UNKNOWN: &[u8] =
+    b"-TANDEM-UNKNOWN the connection to the primary was lost after this was sent; it may \
+or may not have been executed\r\n";
+/// Held for as long as anyone may be.
+pub(super) const NO_PRIMARY: &[u8] =
+    b"-TANDEM-NOPRIMARY there is no primary for these keys now; this was not executed\r\n";
 /// The whole connection cannot go on.
 pub(super) const CROSS_PROTOCOL: &[u8] = b"-ERR this looks like HTTP, not like Redis\r\n";
 

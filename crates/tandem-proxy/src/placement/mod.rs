@@ -1,7 +1,7 @@
 //! Which server of a pool holds a key.
 //!
 //! For pools that come from twemproxy the answer is twemproxy 0.5.0's, bit for bit: the hash of the key or of its tag
-//! ([`hash`], [`tag`]), the order of the servers ([`order`]), then ketama's ring or modula's list over the servers that
+//! ([`hash`], [`tagged`]), the order of the servers ([`sort_servers`]), then ketama's ring or modula's list over the servers that
 //! take part. New pools have XXH3 with rendezvous (docs/decisions/010-placement-of-new-pools.md). `random` has the same
 //! distribution as there and not the same choices, whose seed was the time of its start.
 //!

@@ -8,6 +8,7 @@ use mio::Waker;
 
 use super::socket::Listener;
 use crate::core::{Peer, PoolSetup};
+use crate::topology::Topology;
 
 /// A message to one worker.
 #[derive(Debug)]
@@ -18,6 +19,13 @@ pub(super) enum Letter {
         peer: Peer,
         /// None: nobody knows it.
         address: Option<SocketAddr>,
+    },
+    /// The newest word on a pool's groups.
+    Topology {
+        /// Its name.
+        pool: Arc<str>,
+        /// What is said.
+        topology: Arc<Topology>,
     },
     /// Pools replaced by others.
     Reload(Box<Replacement>),

@@ -26,6 +26,7 @@ use crate::core::{Core, PoolSetup};
 use crate::ejection::Ejector;
 use crate::settings::{Address, Pool};
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
+use crate::topology::Topology;
 
 use mailbox::{Letter, Mailbox, Replacement};
 use resolve::{Resolver, first_address};
@@ -208,6 +209,31 @@ impl Running {
         }
         *current = shared;
         Ok(())
+    }
+
+    /// The newest word on the groups of the pool of this name: its servers are groups from now on, and requests are held
+    /// while one of them has no primary.
+    pub fn follow(&self, pool: &str, topology: Arc<Topology>) {
+        let pool: Arc<str> = pool.into();
+        for mailbox in &self.mailboxes {
+            mailbox.put(Letter::Topology {
+                pool: pool.clone(),
+                topology: topology.clone(),
+            });
+        }
+    }
+
+    /// The epoch up to which a group's closing is done: nothing sent to it is unanswered, on any thread. 0 before the
+    /// first. None: there is no such pool or server.
+    #[must_use]
+    pub fn quiet_epoch(&self, pool: &str, server: usize) -> Option<u64> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools.iter().find(|one| one.settings.name == pool)?;
+        pool.counters
+            .iter()
+            .map(|counters| Some(counters.servers.get(server)?.quiet_epoch.value()))
+            .min()
+            .flatten()
     }
 
     /// No new clients; those that are here go when they are owed nothing, and all of them after `within`.

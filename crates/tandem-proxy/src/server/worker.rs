@@ -283,10 +283,12 @@ impl Worker {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Connect(peer) => {
-                let Some(server) = self.core.server_of(peer) else {
+                let Some(address) = self.core.address_of(peer) else {
+                    // Its primary has gone since; the next word on the group connects again.
+                    self.core.closed(peer, How::Refused, self.now);
                     return;
                 };
-                let stream = match &server.address {
+                let stream = match address {
                     Address::Unix { path, .. } => Stream::connect_unix(path),
                     Address::Tcp { host, port } => match host.parse() {
                         Ok(ip) => Stream::connect(std::net::SocketAddr::new(ip, *port)),
@@ -338,7 +340,7 @@ impl Worker {
     fn letter(&mut self, letter: Letter) {
         match letter {
             Letter::Resolved { peer, address } => {
-                if self.core.server_of(peer).is_none() {
+                if self.core.address_of(peer).is_none() {
                     return;
                 }
                 match address {
@@ -347,6 +349,11 @@ impl Worker {
                 }
             }
             Letter::Reload(replacement) => self.reload(*replacement),
+            Letter::Topology { pool, topology } => {
+                if let Some(pool) = self.core.pool_named(&pool) {
+                    self.core.snapshot(pool, &topology, self.now);
+                }
+            }
             Letter::Drain(until) => {
                 self.doors.clear();
                 self.open_doors.clear();

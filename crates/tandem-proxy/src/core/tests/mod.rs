@@ -2,6 +2,7 @@
 
 mod bounds;
 mod failures;
+mod follow;
 mod pinned;
 mod stories;
 mod streams;
@@ -60,7 +61,6 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) counters: Arc<PoolCounters>,
     pub(super) ejector: Arc<Ejector>,
-    settings: Arc<Pool>,
     /// Bytes that each peer got and nobody has looked at.
     got: HashMap<Peer, Vec<u8>>,
     /// Lanes up, by server.
@@ -79,18 +79,18 @@ impl World {
         let settings = Arc::new(pool);
         let ejector = Arc::new(Ejector::new(settings.clone(), now, 0));
         let counters = Arc::new(PoolCounters::new(settings.servers.len()));
+        let connections = settings.server_connections;
         let setup = PoolSetup {
-            settings: settings.clone(),
+            settings,
             ejector: ejector.clone(),
             counters: counters.clone(),
-            connections: settings.server_connections,
+            connections,
         };
         Self {
             core: Core::new(vec![setup], 1, 0, 1, now),
             now,
             counters,
             ejector,
-            settings,
             got: HashMap::new(),
             up: HashMap::new(),
             closed: Vec::new(),
@@ -139,13 +139,11 @@ impl World {
             };
             match order {
                 Order::Connect(peer) => {
-                    let name = self.core.server_of(peer).unwrap().name.clone();
-                    let server = self
-                        .settings
-                        .servers
-                        .iter()
-                        .position(|server| server.name == name)
-                        .unwrap();
+                    let Some(Address::Tcp { port, .. }) = self.core.address_of(peer) else {
+                        self.core.closed(peer, How::Refused, self.now);
+                        continue;
+                    };
+                    let server = usize::from(*port) - 1000;
                     if self.refusing.contains(&server) {
                         self.core.closed(peer, How::Refused, self.now);
                     } else {

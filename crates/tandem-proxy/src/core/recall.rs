@@ -1,0 +1,93 @@
+//! Answers that mean "not executed, ask the primary": taken back instead of passed on.
+//!
+//! A demoted server goes on answering: writes with READONLY, reads with what it last knew. When a request of a client is
+//! taken back, what the same client asked after it is taken back too, so that it sees its own writes, as long as that
+//! only reads. If a later *write* of it was executed all the same (the server has changed its mind), repeating would
+//! turn their order round: then the error is passed on. Nothing new is sent until what is out is answered.
+//!
+//! Only exact texts count: an error that a script makes up may look similar, and the script may have written before it.
+
+use super::desk::Desk;
+use super::follow::{HOLD, RETRY_MS, may_repeat};
+use super::lane::Lane;
+use super::slots::Owner;
+
+/// A request that was answered with "not executed", or asked behind one.
+#[derive(Debug)]
+pub(super) struct Recalled {
+    pub(super) slot: u32,
+    pub(super) bytes: Vec<u8>,
+    /// What the server said, to be passed on if need be.
+    reply: Vec<u8>,
+}
+
+/// What servers say that have not executed a request and are not the ones to ask.
+const NOT_EXECUTED: [&[u8]; 5] = [
+    b"-READONLY You can't write against a read only replica.\r\n",
+    b"-LOADING ",
+    b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+    b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    b"-CLUSTERDOWN ",
+];
+
+/// Most requests that a lane takes back before errors are passed on.
+const MOST: usize = 16 * 1024;
+
+/// Looks at the reply to the oldest request of a followed lane. True: it was taken back, and the lane has changed.
+#[cold]
+#[inline(never)]
+pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: u64) -> bool {
+    let slot = lane.first;
+    let place = desk.slots[slot];
+    let waited = u64::from((now_ms as u32).wrapping_sub(place.since));
+    let refused = NOT_EXECUTED.iter().any(|text| reply.starts_with(text));
+    let behind = lane
+        .recalled
+        .iter()
+        .any(|before| same_client(desk.slots[before.slot].owner, place.owner));
+    if place.owner == Owner::Nobody || (!refused && !behind) {
+        return false;
+    }
+    let bytes = lane.ring.oldest(place.len as usize);
+    let expired = waited > HOLD.as_millis() as u64 || lane.recalled.len() >= MOST;
+    if expired || (behind && !refused && !may_repeat(&bytes)) {
+        pass_on(lane, desk, place.owner);
+        return false;
+    }
+    lane.dequeue(&desk.slots);
+    lane.recalled.push(Recalled {
+        slot,
+        bytes,
+        reply: reply.to_vec(),
+    });
+    if lane.held.is_none() {
+        lane.held = Some(lane.half_sent(&desk.slots));
+    }
+    lane.retry_at_ms = now_ms + RETRY_MS;
+    true
+}
+
+/// What this client had taken back gets the answers that came for it after all.
+fn pass_on(lane: &mut Lane, desk: &mut Desk, owner: Owner) {
+    let (theirs, others): (Vec<Recalled>, Vec<Recalled>) = std::mem::take(&mut lane.recalled)
+        .into_iter()
+        .partition(|before| same_client(desk.slots[before.slot].owner, owner));
+    lane.recalled = others;
+    for request in theirs {
+        request.pass_on(desk);
+    }
+}
+
+impl Recalled {
+    /// Its client gets what the server said.
+    pub(super) fn pass_on(self, desk: &mut Desk) {
+        desk.answer(self.slot, &self.reply);
+    }
+}
+
+fn same_client(left: Owner, right: Owner) -> bool {
+    match (left, right) {
+        (Owner::Client(left), Owner::Client(right)) => left == right,
+        (Owner::Part { .. } | Owner::Nobody, _) | (_, Owner::Part { .. } | Owner::Nobody) => false,
+    }
+}

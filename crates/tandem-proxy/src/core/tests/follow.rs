@@ -1,0 +1,298 @@
+//! Primaries that move: what is held, what is sent again, and what nobody can know.
+
+use super::*;
+use crate::core::follow::HOLD;
+use crate::topology::{Group, Phase, Topology};
+
+const READONLY: &[u8] = b"-READONLY You can't write against a read only replica.\r\n";
+const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
+
+/// Two places where a primary of the one group may be; `World::up` knows them as 0 and 7.
+fn serving(epoch: u64, place: u16) -> Topology {
+    let primary = Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 1000 + place,
+    };
+    Topology {
+        groups: vec![Group {
+            epoch,
+            phase: Phase::Serving { primary },
+        }],
+    }
+}
+
+fn phase(epoch: u64, phase: Phase) -> Topology {
+    Topology {
+        groups: vec![Group { epoch, phase }],
+    }
+}
+
+impl World {
+    fn hears(&mut self, topology: &Topology) {
+        self.core.snapshot(0, topology, self.now);
+        self.turn();
+    }
+
+    /// The connection to a place ends.
+    fn loses(&mut self, place: usize) {
+        let lane = self.up[&place];
+        self.core.closed(lane, How::Reset, self.now);
+        self.turn();
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new(pool(1));
+    world.hears(&serving(1, 0));
+    world
+}
+
+#[test]
+fn a_switchover_loses_nothing_and_no_request_is_sent_twice() {
+    let mut world = world();
+    let (one, two) = (world.client(), world.client());
+    world.give(one, &request("SET a 1"));
+    assert_eq!(world.at_server(0).into_bytes(), request("SET a 1"));
+    world.hears(&phase(2, Phase::Closing));
+    world.give(two, &request("SET b 2"));
+    world.give(one, &request("GET a"));
+    assert_eq!(world.at_server(0), "", "nothing more goes there");
+    assert_eq!(
+        world.counters.servers[0].quiet_epoch.value(),
+        0,
+        "something is unanswered"
+    );
+    world.server_says(0, b"+OK\r\n");
+    assert_eq!(world.counters.servers[0].quiet_epoch.value(), 2);
+    let old = world.up[&0];
+    world.later(Duration::from_millis(100));
+    world.hears(&serving(3, 7));
+    assert!(world.closed.contains(&old));
+    assert_eq!(
+        world.at_server(7).into_bytes(),
+        [request("SET b 2"), request("GET a")].concat()
+    );
+    world.server_says(7, b"+OK\r\n$1\r\n1\r\n");
+    assert_eq!(
+        (world.take(one), world.take(two)),
+        ("+OK\r\n$1\r\n1\r\n".into(), "+OK\r\n".into())
+    );
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_request_that_is_half_out_when_it_closes_is_finished() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("GET first"));
+    let lane = world.up[&0];
+    world.stuck.push(lane);
+    world.give(client, &request("SET a 1"));
+    world.give(client, &request("SET b 1"));
+    world.core.sent(lane, 5);
+    world.hears(&phase(2, Phase::Closing));
+    world.stuck.clear();
+    let rest = world.core.pending(lane).concat();
+    assert_eq!(rest, request("SET a 1")[5..]);
+    world.core.sent(lane, rest.len());
+    assert_eq!(world.core.pending(lane).concat(), b"");
+    world.server_says(0, b"+first\r\n+OK\r\n");
+    assert_eq!(world.counters.servers[0].quiet_epoch.value(), 2);
+}
+
+#[test]
+fn when_the_primary_dies_reads_are_repeated_writes_told_and_the_rest_held() {
+    let mut world = world();
+    let (reader, writer, later) = (world.client(), world.client(), world.client());
+    world.give(reader, &request("GET a"));
+    world.give(writer, &request("INCR n"));
+    world.give(writer, &request("GET n"));
+    world.hears(&phase(2, Phase::None));
+    world.loses(0);
+    assert!(world.take(writer).starts_with(UNKNOWN));
+    assert_eq!(world.take(reader), "");
+    world.give(later, &request("INCR n"));
+    assert!(world.up.is_empty(), "there is nobody to ask");
+    world.later(Duration::from_millis(500));
+    world.hears(&serving(3, 7));
+    let again = [request("GET a"), request("GET n"), request("INCR n")].concat();
+    assert_eq!(
+        world.at_server(7).into_bytes(),
+        again,
+        "each once, in the order in which they were asked"
+    );
+    world.server_says(7, b"+a\r\n+n\r\n:1\r\n");
+    assert_eq!(
+        (world.take(reader), world.take(writer)),
+        ("+a\r\n".into(), "+n\r\n".into())
+    );
+    assert_eq!(world.take(later), ":1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_again_before_anybody_says_anything() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("GET a"));
+    world.loses(0);
+    world.later(Duration::from_millis(30));
+    assert_eq!(world.at_server(0).into_bytes(), request("GET a"));
+    world.server_says(0, b"+a\r\n");
+    assert_eq!(world.take(client), "+a\r\n");
+}
+
+#[test]
+fn nobody_is_held_for_ever() {
+    let mut world = world();
+    world.hears(&phase(2, Phase::None));
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    world.later(HOLD / 2);
+    world.give(client, &request("SET a 2"));
+    assert_eq!(world.take(client), "");
+    world.later(HOLD / 2 + Duration::from_millis(1));
+    assert!(world.take(client).starts_with("-TANDEM-NOPRIMARY "));
+    world.hears(&serving(3, 7));
+    assert_eq!(world.at_server(7).into_bytes(), request("SET a 2"));
+    world.server_says(7, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn what_was_asked_by_someone_who_left_is_not_sent() {
+    let mut world = world();
+    world.hears(&phase(2, Phase::None));
+    let (gone, here) = (world.client(), world.client());
+    world.give(gone, &request("SET a 1"));
+    world.give(
+        gone,
+        &[request("MULTI"), request("SET a 2"), request("EXEC")].concat(),
+    );
+    world.give(here, &request("GET a"));
+    world.core.closed(gone, How::Reset, world.now);
+    world.turn();
+    world.hears(&serving(3, 7));
+    assert_eq!(world.at_server(7).into_bytes(), request("GET a"));
+    world.server_says(7, b"$-1\r\n");
+    assert_eq!(world.take(here), "$-1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_transaction_is_sent_again_whole_or_not_at_all() {
+    let mut world = world();
+    let (sent, held) = (world.client(), world.client());
+    let block = [request("MULTI"), request("INCR n"), request("EXEC")].concat();
+    world.give(sent, &block);
+    world.server_says(0, b"+OK\r\n");
+    world.hears(&phase(2, Phase::None));
+    world.give(held, &block);
+    world.take(held);
+    world.loses(0);
+    assert!(world.take(sent).contains(UNKNOWN));
+    world.hears(&serving(3, 7));
+    assert_eq!(world.at_server(7).into_bytes(), block);
+    world.server_says(7, b"+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    assert_eq!(world.take(held), "*1\r\n:1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_write_that_a_demoted_server_refuses_goes_to_the_next_primary_with_what_came_after() {
+    let mut world = world();
+    let (writer, other) = (world.client(), world.client());
+    world.give(writer, &request("GET x"));
+    world.give(writer, &request("SET x new"));
+    world.give(writer, &request("GET x"));
+    world.give(other, &request("GET y"));
+    world.server_says(0, &[b"+old\r\n", READONLY, b"+old\r\n+y\r\n"].concat());
+    assert_eq!(
+        world.take(writer),
+        "+old\r\n",
+        "not the old value behind the new one"
+    );
+    assert_eq!(world.take(other), "+y\r\n", "others are not concerned");
+    world.take(world.up[&0]);
+    world.give(other, &request("GET z"));
+    assert_eq!(world.at_server(0), "", "it is asked nothing more");
+    world.hears(&serving(2, 7));
+    let again = [request("SET x new"), request("GET x"), request("GET z")].concat();
+    assert_eq!(world.at_server(7).into_bytes(), again);
+    world.server_says(7, b"+OK\r\n+new\r\n+z\r\n");
+    assert_eq!(
+        (world.take(writer), world.take(other)),
+        ("+OK\r\n+new\r\n".into(), "+z\r\n".into())
+    );
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_refused_write_is_not_repeated_behind_a_later_one_that_was_executed() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("SET x 1"));
+    world.give(client, &request("SET x 2"));
+    world.server_says(0, &[READONLY, b"+OK\r\n"].concat());
+    assert_eq!(
+        world.take(client).into_bytes(),
+        [READONLY, b"+OK\r\n"].concat()
+    );
+    world.later(Duration::from_millis(50));
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_server_that_is_loading_is_asked_again_until_it_has() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("GET a"));
+    for _ in 0..3 {
+        assert_eq!(world.at_server(0).into_bytes(), request("GET a"));
+        world.server_says(0, b"-LOADING Redis is loading the dataset in memory\r\n");
+        world.later(Duration::from_millis(30));
+    }
+    world.server_says(0, b"+a\r\n");
+    assert_eq!(world.take(client), "+a\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_refusal_that_lasts_is_passed_on() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    world.server_says(0, READONLY);
+    world.hears(&phase(2, Phase::None));
+    world.later(HOLD + Duration::from_millis(1));
+    assert_eq!(world.take(client).into_bytes(), READONLY);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn an_error_of_a_script_that_looks_like_a_refusal_is_passed_on() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("EVAL x 1 a"));
+    let error =
+        "-READONLY You can't write against a read only replica. script: ab, on @user_script:1.\r\n";
+    world.server_says(0, error.as_bytes());
+    assert_eq!(world.take(client), error);
+}
+
+#[test]
+fn the_newest_epoch_wins_and_a_static_server_is_never_held() {
+    let mut world = world();
+    world.hears(&serving(5, 7));
+    world.hears(&serving(4, 0));
+    let client = world.client();
+    world.give(client, &request("GET a"));
+    assert!(world.up.contains_key(&7));
+
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    world.server_says(0, READONLY);
+    assert_eq!(world.take(client).into_bytes(), READONLY);
+}

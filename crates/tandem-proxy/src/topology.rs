@@ -1,0 +1,35 @@
+//! What those who decide tell a proxy: which server of each group is its primary, and whether it may be asked now.
+//!
+//! A proxy obeys the snapshot with the newest epoch and never decides by itself.
+
+use crate::settings::Address;
+
+/// The groups of one pool, in the order of its servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// One for each of the pool's servers.
+    pub groups: Vec<Group>,
+}
+
+/// One group: a primary with its replicas, or the lack of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Grows with every change. A snapshot with a smaller one than the last is not obeyed.
+    pub epoch: u64,
+    /// What may be done now.
+    pub phase: Phase,
+}
+
+/// What may be done with a group now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Requests go to this primary.
+    Serving {
+        /// Where it is.
+        primary: Address,
+    },
+    /// A switchover is under way: nothing more is sent, what was sent is awaited, new requests are held.
+    Closing,
+    /// There is no primary: requests are held.
+    None,
+}
