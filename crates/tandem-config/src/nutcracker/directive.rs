@@ -276,15 +276,10 @@ fn tag(word: &Word, report: &mut Bounded) -> Option<Given<[u8; 2]>> {
 
 fn count(name: &str, word: &Word, report: &mut Bounded) -> Option<Given<u32>> {
     let Some((value, wrapped)) = number(&word.text) else {
-        let right = if name.ends_with("timeout") {
-            "milliseconds, in digits alone; without the directive there is no bound"
-        } else {
-            "digits alone"
-        };
-        let right = if name == "server_retry_timeout" {
-            "milliseconds, in digits alone"
-        } else {
-            right
+        let right = match name {
+            "timeout" => "milliseconds, in digits alone; without the directive there is no bound",
+            "server_retry_timeout" => "milliseconds, in digits alone",
+            _ => "digits alone",
         };
         report.push(
             Diagnostic::error(

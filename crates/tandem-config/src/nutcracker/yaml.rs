@@ -127,7 +127,7 @@ pub(super) fn parse(file: FileId, text: &str, report: &mut Bounded) -> Option<No
         found: report,
     };
     let tree = reader.read()?;
-    reader.tabs();
+    reader.lines();
     Some(tree)
 }
 
@@ -238,16 +238,6 @@ impl Reader<'_> {
                 self.refuse("document-marker", message, at, RIGHT);
                 return;
             }
-            Event::DocumentEnd if begins("...") => {
-                const RIGHT: &str = "take the line with `...` out";
-                self.refuse(
-                    "document-marker",
-                    "twemproxy allows no end marker",
-                    at,
-                    RIGHT,
-                );
-                return;
-            }
             Event::Alias(_) => {
                 const RIGHT: &str = "write the value out";
                 self.refuse("alias", "twemproxy allows no aliases", at, RIGHT);
@@ -288,29 +278,39 @@ impl Reader<'_> {
         }
     }
 
-    /// libyaml takes no tab before the first word of a line, or between a `-` and what follows.
-    fn tabs(&mut self) {
+    /// What no event tells: libyaml takes no tab before the first word of a line or between a `-` and what follows, and
+    /// an end marker may also stand at the beginning.
+    fn lines(&mut self) {
         let mut start = 0;
         for line in self.text.split_inclusive(['\n', '\r']) {
             let lead = line.len() - line.trim_start_matches([' ', '\t', '-', '?']).len();
-            if let Some(tab) = line[..lead].find('\t') {
-                let at = start + tab;
-                // Scalars come in the order of the text.
-                let before = self.scalars.partition_point(|scalar| scalar.start <= at);
-                let scalar = before
-                    .checked_sub(1)
-                    .and_then(|index| self.scalars.get(index));
-                if scalar.is_none_or(|scalar| scalar.end <= at) {
-                    self.refuse(
-                        "tab",
-                        "a tab stands where YAML takes only blanks",
-                        Span::new(self.file, at, at + 1),
-                        "indent with blanks",
-                    );
-                }
+            if let Some(tab) = line[..lead].find('\t')
+                && !self.in_scalar(start + tab)
+            {
+                let at = Span::new(self.file, start + tab, start + tab + 1);
+                let message = "a tab stands where YAML takes only blanks";
+                self.refuse("tab", message, at, "indent with blanks");
+            }
+            if line.split_whitespace().next() == Some("...")
+                && line.starts_with('.')
+                && !self.in_scalar(start)
+            {
+                const RIGHT: &str = "take the line with `...` out";
+                let at = Span::new(self.file, start, start + 3);
+                let message = "twemproxy allows no end marker";
+                self.refuse("document-marker", message, at, RIGHT);
             }
             start += line.len();
         }
+    }
+
+    /// Scalars come in the order of the text.
+    fn in_scalar(&self, at: usize) -> bool {
+        let before = self.scalars.partition_point(|scalar| scalar.start <= at);
+        let scalar = before
+            .checked_sub(1)
+            .and_then(|index| self.scalars.get(index));
+        scalar.is_some_and(|scalar| at < scalar.end)
     }
 
     fn refuse(&mut self, code: &'static str, message: impl Into<String>, at: Span, right: &str) {
