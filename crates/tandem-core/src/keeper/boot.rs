@@ -534,7 +534,7 @@ mod tests {
         before.set_phase(Phase::Replica { since: start }, start);
         assert!(before.take_mark(start), "a mark as replica");
         let promoted = ServerView {
-            replid2: replica.replid.clone(),
+            replid2: replica.replid,
             second_offset: Offset(101),
             ..crate::testing::primary_view("run1", "lineage-of-b", 120)
         };

@@ -1,0 +1,101 @@
+//! A proxy on a third host before a pair: clients keep their address and their connection while the primary moves.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{BOUND, EVERY, Rig};
+use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
+use tandem_lab::process::Process;
+use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::{can_run, poll};
+
+const PORT: u16 = 6390;
+/// First word of the one answer that says that nobody knows.
+const UNKNOWN: &str = "TANDEM-UNKNOWN ";
+
+/// A daemon on the third host that holds no server and follows the pair by its daemons.
+fn proxy(rig: &Rig) -> (Process, SocketAddr) {
+    let host = rig.pair().lab().host(THIRD);
+    let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
+    let [a, b] = Side::BOTH.map(daemon);
+    let (address, state) = (host.address(), host.dir().join("proxy-state"));
+    let text = format!(
+        "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
+         groups = [\"orders\"]\nthreads = 2\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
+        state.display()
+    );
+    std::fs::create_dir_all(&state).unwrap();
+    let file = host.dir().join("proxy.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
+    command.arg("run").arg("-c").arg(file);
+    let process = host.spawn("proxy", &mut command).unwrap();
+    (process, SocketAddr::new(address, PORT))
+}
+
+fn connect(rig: &Rig, to: SocketAddr) -> Connection {
+    let host = rig.pair().lab().host(CLIENT);
+    poll::until("the proxy to answer", BOUND, EVERY, || {
+        let open = || {
+            let mut connection = Connection::open(host, to, Duration::from_secs(10))?;
+            connection.call(&["GET", "nothing"])?;
+            Ok::<_, std::io::Error>(connection)
+        };
+        Ok(open().map_err(|error| error.to_string()))
+    })
+    .unwrap()
+}
+
+/// Writes and reads key after key until `enough` says so of a write that was acknowledged; all acknowledged keys.
+fn write_and_read(
+    client: &mut Connection,
+    from: u32,
+    mut enough: impl FnMut(u32) -> bool,
+) -> Vec<u32> {
+    let mut acknowledged = Vec::new();
+    for number in from.. {
+        let (key, value) = (format!("key:{number}"), number.to_string());
+        match client.call(&["SET", &key, &value]).unwrap() {
+            Reply::Error(text) => assert!(text.starts_with(UNKNOWN), "a write: {text}"),
+            reply => {
+                assert_eq!(reply.text().as_deref(), Some("OK"));
+                let read = client.demand(&["GET", &key]).unwrap();
+                assert_eq!(read.text(), Some(value), "a read after its write");
+                acknowledged.push(number);
+                if enough(number) {
+                    return acknowledged;
+                }
+            }
+        }
+    }
+    unreachable!("numbers do not end before it is enough")
+}
+
+#[test]
+fn a_killed_primary_costs_clients_of_the_proxy_no_connection_and_no_read() {
+    if !can_run("a_killed_primary_costs_clients_of_the_proxy_no_connection_and_no_read") {
+        return;
+    }
+    let mut rig = Rig::started();
+    let (_proxy, at) = proxy(&rig);
+    let mut client = connect(&rig, at);
+    let mut kept = write_and_read(&mut client, 0, |number| number >= 200);
+
+    rig.inject(Fault::KillServer).unwrap();
+    // On the connection that it had all along.
+    let mut after = 0;
+    kept.extend(write_and_read(&mut client, 1000, |_| {
+        after += 1;
+        after == 200
+    }));
+    let mut promoted = rig.pair().server(Side::B).connect().unwrap();
+    for number in kept {
+        let value = promoted.demand(&["GET", &format!("key:{number}")]);
+        assert_eq!(value.unwrap().text(), Some(number.to_string()));
+    }
+}
