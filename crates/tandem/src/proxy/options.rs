@@ -104,7 +104,7 @@ pub(crate) struct ProxyArgs {
         allow_hyphen_values = true
     )]
     pid_file: PathBuf,
-    /// Accepted for nutcracker's sake: keys up to 64 KiB and values of any size pass without it.
+    /// Accepted for nutcracker's sake: there are no chunks that a key has to fit into.
     #[arg(
         short,
         long,
