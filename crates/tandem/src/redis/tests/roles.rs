@@ -176,7 +176,7 @@ async fn a_remote_fence_that_cannot_be_finished_leaves_the_server_as_it_was() {
         .unwrap_err();
     let unrelated = matches!(error, RemoteFenceError::Unrelated(why) if why.contains("restarted"));
     assert!(unrelated, "{error}");
-    ok(&pair.to_a, "SET and still writable").await;
+    ok(&pair.to_a, "SET again writable").await;
 }
 
 async fn lineage(link: &Link) -> ReplId {
