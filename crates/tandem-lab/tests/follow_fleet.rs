@@ -256,8 +256,11 @@ fn what_only_a_cut_off_primary_holds_is_archived_before_it_is_made_a_replica() {
     };
     assert_eq!(receipt["kind"], "tail", "{receipt:#}");
     // The sentinel beside it went on saying hello, which are commands of the history too.
-    let keys = serde_json::json!(["counted", "kept"]);
-    assert_eq!(receipt["keys"], keys, "{receipt:#}");
+    // Where the histories part is known no later than it is; what both have may be in it as well.
+    let keys = receipt["keys"].as_array().unwrap();
+    for key in ["counted", "kept"] {
+        assert!(keys.iter().any(|it| it == key), "{key}: {receipt:#}");
+    }
     let told = rig.fleet.members().iter().any(|member| {
         let log = member.process().map(|process| process.log().to_owned());
         let log = std::fs::read_to_string(log.unwrap()).unwrap();

@@ -252,6 +252,8 @@ impl Keeper {
                 .mark
                 .as_ref()
                 .is_some_and(|m| m.peer_offset.is_some());
+        // It held data when it was last read, whoever was primary: what is left of that is elsewhere.
+        let lost_all = own.keys == 0 && self.journal.mark.as_ref().is_some_and(|m| m.keys > 0);
         // Without a journal only a server that ran before the daemon came is evidence enough.
         let running = own.serving && view.uptime_s >= self.settings.boot_wait.as_secs();
         let verdict = if self.journal.data_epoch == Epoch::zero() && !running && own.keys > 0 {
@@ -264,6 +266,12 @@ impl Keeper {
             Err("is empty and the other host is unknown; start it, or type \
                  tandem failover --accept-loss"
                 .to_owned())
+        } else if lost_all && !own.serving {
+            Err(
+                "came back empty where it had held data; what is left of it may be on the other host. Start it, or \
+                 type tandem failover --accept-loss"
+                    .to_owned(),
+            )
         } else if had_more {
             Err(
                 "came back with older data than the other host was known to have; start it, or \
