@@ -72,8 +72,11 @@ fn write_config(host: &Host, priority: u8, vips: &[&str]) {
     let script = host.dir().join("notify.sh");
     let log = host.dir().join("notify.log");
     let text = format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display());
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // A file cannot be written while it is executed, and at a reload it may be.
+    if !script.exists() {
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let text = format!(
         "global_defs {{\n script_user root\n}}\nvrrp_instance VI_1 {{\n interface eth0\n version 3\n advert_int 0.1\n virtual_router_id 51\n priority {priority}\n virtual_ipaddress {{\n {}\n }}\n notify {}\n}}\n",
         vips.join("\n "),
