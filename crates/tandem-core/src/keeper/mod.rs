@@ -315,6 +315,8 @@ impl Keeper {
         own.switchover_deadline = new.switchover_deadline;
         own.priority = new.priority;
         own.master_down = new.master_down;
+        // Whether there is a VIP at all waits for a restart, as its interface does.
+        own.vip_lifetime = own.vip_lifetime.map(|old| new.vip_lifetime.unwrap_or(old));
     }
 
     /// One step of the current phase. True when the phase changed and wants to look again.

@@ -72,6 +72,9 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let port = directory::Port::new(&settings, &config_path, &told, incoming.strangers)?;
     let mut groups = Groups::new();
     let mut running = tokio::task::JoinSet::new();
+    // Before any group: an address that a proxy cannot have must not cost a group its primary.
+    let (stop_proxies, stopping) = watch::channel(false);
+    proxy::start(&settings, &told, &stopping, &mut running)?;
     for group in &settings.groups {
         let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
         let shell = Group::open(
@@ -99,8 +102,6 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     }
     let servers = servers(&settings, &groups);
     tokio::task::spawn_local(port.run(servers));
-    let (stop_proxies, stopping) = watch::channel(false);
-    proxy::start(&settings, &told, &stopping, &mut running)?;
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
@@ -222,6 +223,9 @@ fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups)
 
 fn prepare_state(settings: &Settings) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
+    // The control socket is there, also on a host that has proxies and no group.
+    let dir = &settings.host.state_dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("state folder {}", dir.display()))?;
     for name in settings.names() {
         let dir = group_dir(settings, name);
         std::fs::create_dir_all(dir.join("archive"))

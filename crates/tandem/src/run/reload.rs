@@ -47,6 +47,9 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
     if old.follows != new.follows {
         plan.restart.push("groups with [group.sentinel]".to_owned());
     }
+    if old.proxies != new.proxies {
+        plan.restart.push("[[proxy]]".to_owned());
+    }
     for group in &mut plan.settings.groups {
         let Some(wanted) = new.groups.iter().find(|other| other.name == group.name) else {
             plan.restart
@@ -344,6 +347,14 @@ priority = 100
             assert!(plan.restart.is_empty(), "{to}: {:?}", plan.restart);
             assert_eq!(plan.settings, read(&FILE.replace(from, to)), "{to}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_changed_waits_for_a_restart_by_name() {
+        let proxy = "\n[[proxy]]\nlisten = \"10.0.0.1:6400\"\ngroups = [\"g\"]\n";
+        let file = format!("{FILE}{proxy}");
+        let plan = plan(&read(FILE), &read(&file));
+        assert_eq!(plan.restart, ["[[proxy]]"]);
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) fn core_policies(base: &core::Settings, group: &config::Group) -> cor
         flap_block: group.flap_block,
         drain_deadline: group.drain_deadline,
         switchover_deadline: group.switchover_deadline,
+        vip_lifetime: group.vip.as_ref().map(|vip| vip.lifetime),
         ..base.clone()
     }
 }
