@@ -27,6 +27,10 @@ pub(crate) fn status(at: &Where, as_json: bool, watch: bool) -> u8 {
             for status in answers.values() {
                 print!("{}", table(status));
             }
+            if answers.is_empty() {
+                // Only proxies run here, and this version has no table of them.
+                println!("the daemon runs; there is no group on this host");
+            }
         }
         if !watch {
             return DONE;
