@@ -12,6 +12,7 @@ use super::{Cell, Contestant, Outcome};
 use crate::arrangement::{Arrangement, CLIENT, Fault, Side};
 use crate::client::{Client, Settings as ClientSettings};
 use crate::poll;
+use crate::resp::Connection;
 use crate::server::{Persistence, Settings};
 
 /// A row of the table.
@@ -274,6 +275,23 @@ fn boot(
             .server(side)
             .wait_until_rewritten(BOUND)?;
     }
+    arrangement
+        .pair()
+        .server(Side::A)
+        .connect()?
+        .demand(&["SET", "older", "1"])?;
+    for side in Side::BOTH {
+        poll::until(
+            "both to hold the older data",
+            BOUND,
+            Duration::from_millis(20),
+            || {
+                let held = arrangement.pair().server(side).connect()?;
+                holds(held, "older")
+                    .map(|held| held.then_some(()).ok_or_else(|| "not yet".to_owned()))
+            },
+        )?;
+    }
     arrangement.pair_mut().power_off(Side::A)?;
     let primary = poll::until("B to take over", BOUND, Duration::from_millis(20), || {
         arrangement.primary()
@@ -316,28 +334,22 @@ fn boot(
     outcome.note = format!("{boot:?}: ");
     match who {
         Ok(side) => {
-            let held = arrangement
-                .pair()
-                .server(side)
-                .connect()?
-                .demand(&["GET", "newest"])?
-                .text()
-                .is_some();
-            let could = boot.persistence != Persistence::None && !boot.emptied;
+            // What there is to be had: the newest, or what A alone still has once B came back empty.
+            let wanted = if boot.emptied { "older" } else { "newest" };
+            let held = holds(arrangement.pair().server(side).connect()?, wanted)?;
+            let could = boot.persistence != Persistence::None;
             // A host that returned long after the other had gone on may keep its newer data and wait for a person.
             let waits = boot.second_after.is_some()
-                && arrangement
-                    .pair()
-                    .server(side.other())
-                    .connect()?
-                    .demand(&["GET", "newest"])?
-                    .text()
-                    .is_some();
+                && holds(arrangement.pair().server(side.other()).connect()?, wanted)?;
             outcome.settled = held || !could || waits;
             outcome.lost = u64::from(!held && could);
             outcome.gone = u64::from(!held && could && !waits);
             outcome.note += if held {
-                "newest data"
+                if boot.emptied {
+                    "the data of A"
+                } else {
+                    "newest data"
+                }
             } else if waits {
                 "older data, while the newest waits on the other host for a person"
             } else if could {
@@ -353,6 +365,10 @@ fn boot(
         }
     }
     Ok(())
+}
+
+fn holds(mut server: Connection, key: &str) -> anyhow::Result<bool> {
+    Ok(server.demand(&["GET", key])?.text().is_some())
 }
 
 #[cfg(test)]
