@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tandem_lab::client::{Client, Settings as ClientSettings};
 use tandem_lab::fleet::{Fleet, Plan, Program, Recorder};
-use tandem_lab::{can_run, poll, skip};
+use tandem_lab::{can_run, skip};
 
 const BOUND: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_millis(300);
@@ -121,12 +121,10 @@ fn a_leader_that_is_told_to_fail_ends_with_99() {
             member
                 .demand(&["SENTINEL", "SIMULATE-FAILURE", moment])
                 .unwrap();
-            poll::until("the failover to be taken", BOUND, STEADY, || {
-                let taken = member.demand(&["SENTINEL", "FAILOVER", "orders"]);
-                Ok(taken.map(drop).map_err(|error| format!("{error:#}")))
-            })
-            .unwrap();
-            let status = member.wait_for_the_end(BOUND).unwrap();
+            // Again and again: either Sentinel may give one up with nothing changed, ours when a replica's answers come
+            // late and writes would be held back for longer than half of the pause.
+            let status = member.wait_for_the_end(BOUND, &["SENTINEL", "FAILOVER", "orders"]);
+            let status = status.unwrap();
             assert_eq!(status.code(), Some(99), "{program}: {moment}");
         }
     }

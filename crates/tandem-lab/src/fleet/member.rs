@@ -219,15 +219,31 @@ impl Member {
         Ok(())
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and says again and again what is to bring that about.
     ///
     /// # Errors
-    /// When it has not after `bound`, or is not running.
-    pub fn wait_for_the_end(&mut self, bound: Duration) -> anyhow::Result<ExitStatus> {
+    /// When it has not after `bound`, with its last words, or is not running.
+    pub fn wait_for_the_end(
+        &mut self,
+        bound: Duration,
+        command: &[&str],
+    ) -> anyhow::Result<ExitStatus> {
         let mut process = self.process.take().context("it does not run")?;
-        poll::until("its end", bound, Duration::from_millis(5), || {
-            Ok(process.ended()?.ok_or_else(|| "it runs".to_owned()))
-        })
+        let status = poll::until("its end", bound, Duration::from_millis(200), || {
+            if let Some(status) = process.ended()? {
+                return Ok(Ok(status));
+            }
+            // It may end before it has answered, and be in the middle of what it was told before.
+            let answer = match self.demand(command) {
+                Ok(reply) => format!("{reply:?}"),
+                Err(error) => format!("{error:#}"),
+            };
+            Ok(Err(format!("{answer}; {}", process.obituary())))
+        });
+        if status.is_err() {
+            self.process = Some(process);
+        }
+        status
     }
 
     /// SIGSTOP.
