@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Address, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Server};
 
 fn main() -> ExitCode {
     let numbers: Vec<u16> = std::env::args()
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         server_connections: 1,
         ejection: None,
         compat: Compat::Strict,
+        access: Access::default(),
     };
     let options = Options {
         threads: usize::from(*threads),

@@ -156,6 +156,34 @@ pub enum Compat {
     Strict,
 }
 
+/// Whose names and passwords clients give.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Users {
+    /// The servers': what AUTH gives is checked by a server, and its ACL says what may be done. [`Pool::password`] is the
+    /// default user's.
+    #[default]
+    Server,
+    /// Nobody's: there is one password for all, as in twemproxy.
+    Password,
+}
+
+/// Who may connect to a pool, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Access {
+    /// See there.
+    pub users: Users,
+}
+
+impl Access {
+    /// As twemproxy: one password for all, or none.
+    #[must_use]
+    pub fn by_password() -> Self {
+        Self {
+            users: Users::Password,
+        }
+    }
+}
+
 /// One pool: an address that clients know, and the servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -189,6 +217,8 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// See there.
     pub compat: Compat,
+    /// Who may connect, and as whom.
+    pub access: Access,
 }
 
 impl Pool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem_proxy::placement::{compare_names, worth_a_warning};
-use tandem_proxy::settings::{Address, Compat, Ejection, Pool, Server};
+use tandem_proxy::settings::{Access, Address, Compat, Ejection, Pool, Server};
 
 use super::address::UNIX_PATH_MAX;
 use super::directive::{Draft, Given};
@@ -128,6 +128,7 @@ fn finish_one(
             retry_after: taken(draft.retry_timeout).map_or(Pool::RETRY_AFTER, milliseconds),
         }),
         compat: Compat::Twemproxy,
+        access: Access::by_password(),
     });
     let pool = pool.filter(|pool| !pool.servers.is_empty());
     if let Some(why) = pool.as_ref().filter(|_| is_redis).and_then(worth_a_warning) {

@@ -1,5 +1,6 @@
 //! One client: what it has sent and not been answered, and nothing else that an idle connection would have to own.
 
+use super::identity::Claim;
 use super::peer::{Peer, Side};
 use super::slots::NONE;
 use crate::frame::Scan;
@@ -33,6 +34,8 @@ pub(super) enum Life {
 pub(super) struct Client {
     pub(super) generation: u32,
     pub(super) pool: u32,
+    /// Its lanes; [`NONE`] in a vacant place only.
+    pub(super) bank: u32,
     pub(super) life: Life,
     pub(super) hold: Hold,
     /// Has not given the pool's password.
@@ -82,6 +85,8 @@ pub(super) struct Cold {
     pub(super) watch: Watch,
     /// Its pinned connection brings messages.
     pub(super) subscribed: bool,
+    /// It is about to be somebody else.
+    pub(super) claim: Option<Claim>,
 }
 
 /// Whether WATCH is in force.
@@ -114,6 +119,7 @@ impl Client {
         Self {
             generation: 0,
             pool: 0,
+            bank: NONE,
             life: Life::Vacant,
             hold: Hold::No,
             stranger: false,
@@ -141,6 +147,12 @@ impl Client {
             || self.cold.as_ref().is_some_and(|cold| {
                 cold.multi.is_some() || cold.subscribed || cold.watch != Watch::No
             });
+    }
+
+    /// The bank that it is about to enter, or [`NONE`].
+    pub(super) fn claims(&self) -> u32 {
+        let claim = self.cold.as_ref().and_then(|cold| cold.claim.as_ref());
+        claim.map_or(NONE, |claim| claim.bank)
     }
 
     pub(super) fn peer(&self, index: u32) -> Peer {

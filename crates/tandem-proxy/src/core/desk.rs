@@ -43,6 +43,10 @@ pub(super) struct Gone {
     pub(super) pool: u32,
     /// The connection that it had for itself, or [`NONE`].
     pub(super) pinned: u32,
+    /// Its bank, or [`NONE`].
+    pub(super) bank: u32,
+    /// The bank that it was about to enter, or [`NONE`].
+    pub(super) claims: u32,
 }
 
 impl Desk {
@@ -94,6 +98,11 @@ impl Desk {
     /// What hardly any client has, made on demand.
     pub(super) fn cold(&mut self, index: u32) -> &mut Cold {
         self.clients[index as usize].cold.get_or_insert_default()
+    }
+
+    /// The same, if it has any of it.
+    pub(super) fn cold_mut(&mut self, index: u32) -> Option<&mut Cold> {
+        self.clients[index as usize].cold.as_deref_mut()
     }
 
     /// Puts a client into the list of those with something to send.
@@ -312,6 +321,8 @@ impl Desk {
             peer: client.peer(index),
             pool: client.pool,
             pinned: client.pinned,
+            bank: client.bank,
+            claims: client.claims(),
         });
         let input = std::mem::take(&mut client.input);
         let output = std::mem::take(&mut client.output);

@@ -13,6 +13,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::identity::Claimant;
 use super::lane::State;
 use super::recall::Recalled;
 use super::slots::{NONE, Owner};
@@ -139,7 +140,7 @@ impl Core {
             self.take_back(index);
         }
         let lane = &self.lanes[index as usize];
-        if lane.state == State::Closed && lane.first != NONE {
+        if lane.state == State::Closed && lane.is_wanted() {
             self.connect(index);
         } else {
             self.touch_lane(index);
@@ -175,7 +176,7 @@ impl Core {
     /// A request is held from now on, if none was.
     pub(super) fn arm_hold(&mut self, index: u32) {
         let lane = &self.lanes[index as usize];
-        if lane.first != NONE || !lane.recalled.is_empty() {
+        if lane.is_wanted() {
             self.arm(self.now_ms + RETRY_MS);
         }
     }
@@ -200,7 +201,7 @@ impl Core {
         }
         self.expire(index);
         let lane = &self.lanes[index as usize];
-        if lane.first == NONE && lane.recalled.is_empty() {
+        if !lane.is_wanted() {
             return;
         }
         let due = self.now_ms >= lane.retry_at_ms && lane.ring.handed() == 0;
@@ -222,6 +223,10 @@ impl Core {
         let now_ms = self.now_ms as u32;
         let expired = |since: u32| u64::from(now_ms.wrapping_sub(since)) > HOLD.as_millis() as u64;
         let lane = &mut self.lanes[index as usize];
+        let claimants: Vec<Claimant> = lane
+            .claimants
+            .extract_if(.., |claimant| expired(claimant.since))
+            .collect();
         let before = lane.recalled.len();
         let slots = &self.desk.slots;
         let overdue: Vec<Recalled> = lane
@@ -231,6 +236,9 @@ impl Core {
         debug_assert_eq!(before, lane.recalled.len() + overdue.len(), "none is lost");
         for request in overdue {
             request.pass_on(&mut self.desk);
+        }
+        for claimant in claimants {
+            self.end_claim(claimant, Err(text::NO_PRIMARY.to_vec()));
         }
         loop {
             let lane = &mut self.lanes[index as usize];

@@ -218,7 +218,7 @@ impl Core {
     pub(super) fn lane_for(&self, index: u32, server: u32) -> u32 {
         let client = &self.desk.clients[index as usize];
         if client.pinned == NONE {
-            self.lane_to(client.pool, server, client.resp3, index)
+            self.lane_to(client.bank, server, index)
         } else {
             self.lane_beside_pinned(index, server)
         }
@@ -302,6 +302,7 @@ impl Core {
     pub(super) fn enter(&mut self, index: u32, slot: u32, bytes: usize) {
         let lane = &mut self.lanes[index as usize];
         lane.enqueue(slot, &mut self.desk.slots);
+        lane.used = true;
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
         if lane.held.is_some() {

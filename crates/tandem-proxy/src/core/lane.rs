@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::identity::Claimant;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
@@ -44,7 +45,8 @@ pub(super) struct Lane {
     pub(super) pool: u32,
     pub(super) server: u32,
     /// Speaks RESP3: lanes of the two protocols are never mixed, as replies are not converted.
-    pub(super) resp3: bool,
+    /// Which identity it is for.
+    pub(super) bank: u32,
     /// Of the connection: grows with each.
     pub(super) generation: u32,
     pub(super) state: State,
@@ -78,10 +80,14 @@ pub(super) struct Lane {
     pub(super) recalled: Vec<Recalled>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
+    /// Something was asked since the last look for lanes that idle.
+    pub(super) used: bool,
     pub(super) dirty: bool,
     pub(super) next_dirty: u32,
     /// Clients whose next request did not fit.
     pub(super) waiters: Vec<Peer>,
+    /// Clients who wait for the set-up, to see whether it is let in.
+    pub(super) claimants: Vec<Claimant>,
     /// Connections that failed since the last good reply.
     pub(super) failures: u32,
     /// No attempt before this, in milliseconds of the core.
@@ -100,11 +106,11 @@ pub(super) struct Lane {
 pub(super) const RING_BOUND: usize = 1024 * 1024;
 
 impl Lane {
-    pub(super) fn new(pool: u32, server: u32, resp3: bool, counters: Arc<ServerCounters>) -> Self {
+    pub(super) fn new(pool: u32, server: u32, bank: u32, counters: Arc<ServerCounters>) -> Self {
         Self {
             pool,
             server,
-            resp3,
+            bank,
             generation: 0,
             state: State::Closed,
             ring: Ring::default(),
@@ -123,9 +129,11 @@ impl Lane {
             held: None,
             recalled: Vec::new(),
             retired: false,
+            used: false,
             dirty: false,
             next_dirty: NONE,
             waiters: Vec::new(),
+            claimants: Vec::new(),
             failures: 0,
             retry_at_ms: 0,
             ended: How::Eof,
@@ -138,6 +146,16 @@ impl Lane {
 
     pub(super) fn peer(&self, index: u32) -> Peer {
         Peer::new(Side::Lane, index, self.generation)
+    }
+
+    /// Whether somebody waits for its connection, or for what was asked on it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.first != NONE || !self.recalled.is_empty() || !self.claimants.is_empty()
+    }
+
+    /// Whether it may be closed without anybody's notice.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_wanted() && self.waiters.is_empty()
     }
 
     /// Whether so many bytes more may enter.

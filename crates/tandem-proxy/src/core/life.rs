@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::client::Life;
+use super::identity::Identity;
 use super::lane::State;
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
@@ -37,9 +38,10 @@ impl Core {
         lane.counters.connections.add(1);
         lane.setup.clear();
         lane.setup_sent = 0;
-        let left = setup(&mut lane.setup, settings, lane.resp3);
+        let identity = &self.banks[lane.bank as usize].identity;
+        let left = setup(&mut lane.setup, settings, identity);
         if left == 0 {
-            lane.state = State::Ready;
+            self.ready(index);
         } else {
             let until_ms = self.now_ms + CONNECT.as_millis() as u64;
             lane.state = State::SettingUp { left, until_ms };
@@ -90,6 +92,7 @@ impl Core {
             return;
         }
         self.due_ms = u64::MAX;
+        self.sweep();
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
@@ -161,12 +164,24 @@ impl Core {
     /// Every set-up reply was read: requests may be sent.
     pub(super) fn ready(&mut self, index: u32) {
         self.lanes[index as usize].state = State::Ready;
+        self.lane_let_in(index);
         self.touch_lane(index);
     }
 
-    /// The server does not let us in; those who wait get its own words.
+    /// The server does not let us in; those who wait get its own words. Another primary would say the same of a wrong
+    /// name: only who is loading, or has no primary, may think otherwise in a moment.
     pub(super) fn lane_refused(&mut self, index: u32, error: &[u8]) {
-        self.end_lane(index, How::Protocol, error);
+        if self.lanes[index as usize].followed && super::recall::is_not_executed(error) {
+            return self.suspend(index, How::Protocol);
+        }
+        let theirs = self.lane_kept_out(index, error);
+        self.close_lane(index, How::Protocol);
+        if theirs {
+            // A client's mistake; the next word of it deserves the server's own answer, too.
+            self.lanes[index as usize].failures = 0;
+            self.lanes[index as usize].retry_at_ms = 0;
+        }
+        self.fail_queued(index, error);
     }
 
     /// A lane's connection has ended, or must: everyone on it is told.
@@ -181,6 +196,12 @@ impl Core {
             return;
         }
         self.close_lane(index, how);
+        self.fail_queued(index, error);
+    }
+
+    /// Everyone on a lane without connection is told.
+    fn fail_queued(&mut self, index: u32, error: &[u8]) {
+        self.end_claims(index, || Err(error.to_vec()));
         let lane = &mut self.lanes[index as usize];
         let counters = &self.pools[lane.pool as usize].setup.counters;
         counters.forward_error.add(u64::from(lane.queued));
@@ -248,24 +269,35 @@ impl Core {
 }
 
 /// Writes what a fresh connection must say first; how many replies that gives.
-fn setup(out: &mut Vec<u8>, settings: &crate::settings::Pool, resp3: bool) -> u8 {
+fn setup(out: &mut Vec<u8>, settings: &crate::settings::Pool, identity: &Identity) -> u8 {
     let mut replies = 0;
     let mut command = |arguments: &[&[u8]]| {
         tandem_resp::encode_command(arguments, out);
         replies += 1;
     };
     let password = settings.password.as_deref().map(str::as_bytes);
-    match (resp3, password) {
-        (true, Some(password)) => command(&[b"HELLO", b"3", b"AUTH", b"default", password]),
-        (true, None) => command(&[b"HELLO", b"3"]),
-        (false, Some(password)) => command(&[b"AUTH", password]),
-        (false, None) => {}
+    match (identity.resp3, &identity.user, password) {
+        (resp3, Some(user), _) => {
+            match &user.name {
+                Some(name) => command(&[b"AUTH", name, &user.password]),
+                None => command(&[b"AUTH", &user.password]),
+            }
+            if resp3 {
+                command(&[b"HELLO", b"3"]);
+            }
+        }
+        (true, None, Some(password)) => {
+            command(&[b"HELLO", b"3", b"AUTH", b"default", password]);
+        }
+        (true, None, None) => command(&[b"HELLO", b"3"]),
+        (false, None, Some(password)) => command(&[b"AUTH", password]),
+        (false, None, None) => {}
     }
     // twemproxy sends SELECT before AUTH, which a server with a password refuses unseen: its users' data is in
     // database 0, and is looked for there.
     let unseen = settings.compat == crate::settings::Compat::Twemproxy && password.is_some();
-    if settings.database != 0 && !unseen {
-        command(&[b"SELECT", settings.database.to_string().as_bytes()]);
+    if identity.database != 0 && !unseen {
+        command(&[b"SELECT", identity.database.to_string().as_bytes()]);
     }
     replies
 }

@@ -3,12 +3,16 @@
 //! To its clients the proxy is one standalone server with one database. What such a server would say of itself it
 //! says here; what any of the servers behind can say as well is asked of one of them.
 
+use std::sync::Arc;
+
 use super::client::Watch;
+use super::identity::{Assumed, Credentials, Identity, same};
 use super::intake::Taken;
 use super::slots::NONE;
-use super::{Core, text};
+use super::{Core, PoolState, text};
 use crate::command::{Command, Connection, Local, Refusal, Route};
 use crate::frame::Request;
+use crate::settings::Users;
 use tandem_resp::Protocol;
 
 /// What HELLO and INFO say: the oldest version whose commands the table has.
@@ -85,7 +89,11 @@ impl Core {
             // Any server knows its commands and settings better than a table made long before it.
             Local::Command | Local::ConfigGet => return self.anywhere(index, request),
             Local::Role => self.desk.say(index, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
-            Local::WhoAmI => self.say_bulk(index, b"default"),
+            Local::WhoAmI => {
+                let bank = self.desk.clients[index as usize].bank;
+                let name = self.banks[bank as usize].identity.user_name().to_vec();
+                self.say_bulk(index, &name);
+            }
             Local::ClusterDisabled => {
                 self.desk.say(
                     index,
@@ -104,9 +112,11 @@ impl Core {
         request: &Request<'_>,
     ) -> Taken {
         match which {
-            Connection::Auth => self.auth(index, request),
+            Connection::Auth => return self.auth(index, request),
             Connection::Hello => return self.hello(index, request),
-            Connection::Select => self.select(index, request.argument(1).unwrap_or_default()),
+            Connection::Select => {
+                return self.select(index, request.argument(1).unwrap_or_default());
+            }
             Connection::Client => return self.client_command(index, command, request),
             Connection::Reset => {
                 if let Some(cold) = &mut self.desk.clients[index as usize].cold
@@ -124,7 +134,6 @@ impl Core {
                     .as_ref()
                     .is_none_or(|cold| cold.watch == Watch::No);
                 client.cold = None;
-                client.resp3 = false;
                 client.stranger = self.pools[client.pool as usize]
                     .setup
                     .settings
@@ -136,6 +145,7 @@ impl Core {
                     self.lanes[client.pinned as usize].retired = true;
                 }
                 self.unpin(index);
+                self.become_nobody(index);
                 self.desk.say(index, b"+RESET\r\n");
             }
             Connection::Quit => {
@@ -146,54 +156,94 @@ impl Core {
         Taken::Yes
     }
 
-    /// `AUTH password` and `AUTH default password`: a pool has one password and no users.
-    fn auth(&mut self, index: u32, request: &Request<'_>) {
-        let (user, password) = match (request.argument(1), request.argument(2)) {
-            (Some(user), Some(password)) => (user, password),
-            (Some(password), None) => (&b"default"[..], password),
-            (None, _) => return self.desk.say(index, text::SYNTAX),
+    /// `AUTH [user] password`.
+    fn auth(&mut self, index: u32, request: &Request<'_>) -> Taken {
+        let (name, password) = match (request.argument(1), request.argument(2)) {
+            (Some(user), Some(password)) => (Some(user), password),
+            (Some(password), None) => (None, password),
+            (None, _) => {
+                self.desk.say(index, text::SYNTAX);
+                return Taken::Yes;
+            }
         };
-        let reply = match self.check(index, user, password) {
-            Ok(()) => &b"+OK\r\n"[..],
-            Err(error) => error,
-        };
-        self.desk.say(index, reply);
+        let resp3 = self.desk.clients[index as usize].resp3;
+        match self.log_in(index, name, password, resp3) {
+            Assumed::Yes => self.desk.say(index, b"+OK\r\n"),
+            Assumed::Wait => return Taken::Wait,
+            Assumed::Refused(error) => self.desk.say(index, &error),
+        }
+        Taken::Yes
     }
 
-    /// Lets a client in, or says why not.
-    fn check(&mut self, index: u32, user: &[u8], password: &[u8]) -> Result<(), &'static [u8]> {
-        let client = &mut self.desk.clients[index as usize];
-        let pool = &self.pools[client.pool as usize];
-        let Some(expected) = &pool.setup.settings.password else {
-            return Err(if pool.twemproxy {
-                text::NO_PASSWORD_TWEMPROXY
-            } else {
-                text::NO_PASSWORD
-            });
+    /// Lets a client in as somebody, in this version of RESP, or says why not.
+    fn log_in(&mut self, index: u32, name: Option<&[u8]>, password: &[u8], resp3: bool) -> Assumed {
+        let client = &self.desk.clients[index as usize];
+        let PoolState {
+            setup, twemproxy, ..
+        } = &self.pools[client.pool as usize];
+        let is_default = name.is_none_or(|name| name == b"default");
+        let user = match (&setup.settings.access.users, &setup.settings.password) {
+            (_, Some(expected)) if is_default && same(password, expected.as_bytes()) => None,
+            (Users::Password, Some(_)) => {
+                return Assumed::Refused(text::bad_password(*twemproxy).to_vec());
+            }
+            (Users::Password, None) => {
+                return Assumed::Refused(text::no_password(*twemproxy).to_vec());
+            }
+            (Users::Server, Some(_)) if is_default => {
+                return Assumed::Refused(text::bad_password(*twemproxy).to_vec());
+            }
+            (Users::Server, _) => Some(Arc::new(Credentials {
+                name: name.map(<[u8]>::to_vec),
+                password: password.to_vec(),
+            })),
         };
-        if user == b"default" && same(password, expected.as_bytes()) {
+        let database = self.banks[client.bank as usize].identity.database;
+        let assumed = self.assume(
+            index,
+            Identity {
+                resp3,
+                database,
+                user,
+            },
+        );
+        if matches!(assumed, Assumed::Yes) {
+            let client = &mut self.desk.clients[index as usize];
             client.stranger = false;
             client.set_special();
-            return Ok(());
         }
-        Err(if pool.twemproxy {
-            text::BAD_PASSWORD_TWEMPROXY
-        } else {
-            text::BAD_PASSWORD
-        })
+        assumed
     }
 
-    /// Clients see one database, number 0, whichever the pool uses.
-    fn select(&mut self, index: u32, database: &[u8]) {
-        let reply = match std::str::from_utf8(database)
+    /// `SELECT n`: another bank of lanes, as soon as a server has said that it has that database. In a pool of
+    /// `nutcracker.yml` clients see one database, number 0, whichever the pool uses.
+    fn select(&mut self, index: u32, database: &[u8]) -> Taken {
+        let client = &self.desk.clients[index as usize];
+        let wanted = std::str::from_utf8(database)
             .ok()
-            .and_then(|text| text.parse::<i64>().ok())
-        {
-            Some(0) => &b"+OK\r\n"[..],
-            Some(_) => text::OTHER_DATABASE,
+            .and_then(|text| text.parse::<i64>().ok());
+        let reply = match wanted {
             None => text::NOT_INTEGER,
+            Some(0) if self.pools[client.pool as usize].twemproxy => &b"+OK\r\n"[..],
+            Some(_) if self.pools[client.pool as usize].twemproxy => text::OTHER_DATABASE,
+            Some(wanted) => match u32::try_from(wanted) {
+                Err(_) => text::NO_SUCH_DATABASE,
+                Ok(database) => {
+                    let mut identity = self.banks[client.bank as usize].identity.clone();
+                    identity.database = database;
+                    match self.assume(index, identity) {
+                        Assumed::Yes => b"+OK\r\n",
+                        Assumed::Wait => return Taken::Wait,
+                        Assumed::Refused(error) => {
+                            self.desk.say(index, &error);
+                            return Taken::Yes;
+                        }
+                    }
+                }
+            },
         };
         self.desk.say(index, reply);
+        Taken::Yes
     }
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`.
@@ -208,10 +258,7 @@ impl Core {
                 return Taken::Yes;
             }
         };
-        // Earlier requests are on lanes of the other protocol and could be overtaken.
-        if resp3 != self.desk.clients[index as usize].resp3 && !self.desk.quiet(index) {
-            return Taken::Wait;
-        }
+        let mut login = None;
         let mut name = None;
         while let Some(option) = arguments.next() {
             if option.eq_ignore_ascii_case(b"AUTH") {
@@ -219,10 +266,7 @@ impl Core {
                     self.desk.say(index, text::SYNTAX);
                     return Taken::Yes;
                 };
-                if let Err(error) = self.check(index, user, password) {
-                    self.desk.say(index, error);
-                    return Taken::Yes;
-                }
+                login = Some((user, password));
             } else if option.eq_ignore_ascii_case(b"SETNAME") {
                 name = arguments.next();
             } else {
@@ -230,13 +274,25 @@ impl Core {
                 return Taken::Yes;
             }
         }
-        let client = &mut self.desk.clients[index as usize];
-        if client.stranger {
-            self.desk.say(index, text::HELLO_NOAUTH);
-            return Taken::Yes;
+        let client = &self.desk.clients[index as usize];
+        let assumed = match login {
+            Some((user, password)) => self.log_in(index, Some(user), password, resp3),
+            None if client.stranger => Assumed::Refused(text::HELLO_NOAUTH.to_vec()),
+            None => {
+                let mut identity = self.banks[client.bank as usize].identity.clone();
+                identity.resp3 = resp3;
+                self.assume(index, identity)
+            }
+        };
+        match assumed {
+            Assumed::Yes => {}
+            Assumed::Wait => return Taken::Wait,
+            Assumed::Refused(error) => {
+                self.desk.say(index, &error);
+                return Taken::Yes;
+            }
         }
-        client.resp3 = resp3;
-        let id = client.id;
+        let id = self.desk.clients[index as usize].id;
         if let Some(name) = name {
             self.desk.cold(index).name = name.to_vec();
         }
@@ -344,7 +400,11 @@ impl Core {
         };
         let mut line = format!("id={} name=", client.id).into_bytes();
         line.extend_from_slice(name);
-        line.extend_from_slice(b" db=0 sub=0 psub=0 multi=-1 cmd=client|info user=default resp=");
+        let identity = &self.banks[client.bank as usize].identity;
+        line.extend_from_slice(format!(" db={}", identity.database).as_bytes());
+        line.extend_from_slice(b" sub=0 psub=0 multi=-1 cmd=client|info user=");
+        line.extend_from_slice(identity.user_name());
+        line.extend_from_slice(b" resp=");
         line.push(if client.resp3 { b'3' } else { b'2' });
         line.extend_from_slice(b" lib-name=");
         line.extend_from_slice(lib_name);
@@ -360,13 +420,4 @@ impl Core {
         self.desk.say(index, &reply);
         self.desk.spare.give(reply);
     }
-}
-
-/// Compares in a time that does not tell how much was right.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    let differs = given
-        .iter()
-        .zip(expected)
-        .fold(0, |differs, (left, right)| differs | (left ^ right));
-    given.len() == expected.len() && differs == 0
 }

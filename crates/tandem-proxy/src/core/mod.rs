@@ -24,6 +24,7 @@ mod answers;
 mod client;
 mod desk;
 mod follow;
+mod identity;
 mod intake;
 mod lane;
 mod life;
@@ -98,8 +99,8 @@ struct PoolState {
     placement: Arc<Placement>,
     /// Of `placement`.
     version: u64,
-    /// Its lanes are at `first_lane + (server * 2 + resp3) * connections + one of these`.
-    first_lane: u32,
+    /// The bank of lanes that its clients begin with; that for RESP3 is the next.
+    bank: u32,
     timeout_ms: Option<u64>,
     ejects: bool,
     twemproxy: bool,
@@ -118,6 +119,7 @@ pub struct Core {
     now_ms: u64,
     pools: Vec<PoolState>,
     lanes: Vec<Lane>,
+    banks: Vec<identity::Bank>,
     desk: Desk,
     scratch: Vec<u8>,
     /// Bytes at the start of `scratch` that were carried over from the last read of the same peer.
@@ -126,6 +128,8 @@ pub struct Core {
     orders: VecDeque<Order>,
     /// Nothing is due before this; `u64::MAX` if nothing ever is.
     due_ms: u64,
+    /// When to look for lanes that idle.
+    sweep_at_ms: u64,
     /// State of the generator behind `random` placement.
     draws: u32,
     next_id: u64,
@@ -146,12 +150,14 @@ impl Core {
             now_ms: 0,
             pools: Vec::new(),
             lanes: Vec::new(),
+            banks: Vec::new(),
             desk: Desk::new(),
             scratch: vec![0; SCRATCH],
             carried: 0,
             dirty_lanes: NONE,
             orders: VecDeque::new(),
             due_ms: u64::MAX,
+            sweep_at_ms: u64::MAX,
             draws: seed | 1,
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
@@ -167,21 +173,12 @@ impl Core {
 
     fn add_pool(&mut self, setup: PoolSetup) -> u32 {
         let number = self.pools.len() as u32;
-        let first_lane = self.lanes.len() as u32;
-        for (server, counters) in setup.counters.servers.iter().enumerate() {
-            for resp3 in [false, true] {
-                for _ in 0..setup.connections.max(1) {
-                    self.lanes
-                        .push(Lane::new(number, server as u32, resp3, counters.clone()));
-                }
-            }
-        }
         let preconnect = setup.settings.preconnect;
         let servers = setup.settings.servers.len() as u32;
         self.pools.push(PoolState {
             placement: setup.ejector.placement(),
             version: setup.ejector.version(),
-            first_lane,
+            bank: NONE,
             timeout_ms: setup
                 .settings
                 .timeout
@@ -192,9 +189,11 @@ impl Core {
             heir: None,
             setup,
         });
+        let bank = self.own_banks(number);
+        self.pools[number as usize].bank = bank;
         if preconnect {
             for server in 0..servers {
-                let lane = self.lane_to(number, server, false, 0);
+                let lane = self.lane_to(bank, server, 0);
                 self.connect(lane);
             }
         }
@@ -213,7 +212,9 @@ impl Core {
         state.setup.counters.accepted.add(1);
         state.setup.counters.client_connections.add(1);
         let stranger = state.setup.settings.password.is_some();
-        Some(self.desk.admit(pool as u32, stranger, id))
+        let peer = self.desk.admit(pool as u32, stranger, id);
+        self.enter_bank(peer.index() as u32, self.pools[pool].bank);
+        Some(peer)
     }
 
     /// Where to read into. Empty: this peer is not to be read from until [`Order::Resume`].
@@ -392,19 +393,6 @@ impl Core {
             .then_some(peer.index() as u32)
     }
 
-    /// The lane for requests of this client to that server: always the same, so that their order holds.
-    #[inline(always)]
-    fn lane_to(&self, pool: u32, server: u32, resp3: bool, client: u32) -> u32 {
-        let state = &self.pools[pool as usize];
-        let connections = state.setup.connections.max(1);
-        let one = if connections == 1 {
-            0
-        } else {
-            client % connections
-        };
-        state.first_lane + (server * 2 + u32::from(resp3)) * connections + one
-    }
-
     #[inline(always)]
     fn touch_lane(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
@@ -437,6 +425,11 @@ impl Core {
         while let Some(gone) = self.desk.gone.pop() {
             let counters = &self.pools[gone.pool as usize].setup.counters;
             counters.client_connections.sub(1);
+            for bank in [gone.bank, gone.claims] {
+                if bank != NONE {
+                    self.leave_bank(bank);
+                }
+            }
             if gone.pinned != NONE {
                 // At once: what blocks there would take something for nobody.
                 self.drop_pinned(gone.pinned);

@@ -34,7 +34,7 @@ impl Core {
     /// Gives a client a connection of its own to a server. None: there are too many already, and it was told.
     pub(super) fn pin(&mut self, index: u32, server: u32) -> Option<u32> {
         let client = &self.desk.clients[index as usize];
-        let (pool, resp3, peer) = (client.pool, client.resp3, client.peer(index));
+        let (pool, bank, peer) = (client.pool, client.bank, client.peer(index));
         if self.pins.taken >= MOST {
             self.desk.say(index, text::TOO_MANY_PINNED);
             return None;
@@ -42,7 +42,7 @@ impl Core {
         let fits = |lane: &Lane| {
             lane.pool == pool
                 && lane.server == server
-                && lane.resp3 == resp3
+                && lane.bank == bank
                 && lane.state == State::Ready
         };
         let warm = self
@@ -52,7 +52,7 @@ impl Core {
             .position(|&lane| fits(&self.lanes[lane as usize]));
         let lane = match warm {
             Some(place) => self.pins.warm.swap_remove(place),
-            None => self.fresh_lane(pool, server, resp3),
+            None => self.fresh_lane(pool, server, bank),
         };
         self.pins.taken += 1;
         self.lanes[lane as usize].owner = Some(peer);
@@ -60,11 +60,11 @@ impl Core {
         Some(lane)
     }
 
-    fn fresh_lane(&mut self, pool: u32, server: u32, resp3: bool) -> u32 {
+    fn fresh_lane(&mut self, pool: u32, server: u32, bank: u32) -> u32 {
         let counters = self.pools[pool as usize].setup.counters.servers[server as usize].clone();
         let fresh = Lane {
             pinned: true,
-            ..Lane::new(pool, server, resp3, counters)
+            ..Lane::new(pool, server, bank, counters)
         };
         match self.pins.free.pop() {
             Some(lane) => {
@@ -95,7 +95,7 @@ impl Core {
         if pinned.server == server && !pinned.messages {
             client.pinned
         } else {
-            self.lane_to(client.pool, server, client.resp3, index)
+            self.lane_to(client.bank, server, index)
         }
     }
 
@@ -269,10 +269,10 @@ impl Core {
         self.enter(lane, slot, bytes.len());
     }
 
-    /// Closes every warm connection of pools that were replaced.
-    pub(super) fn cool_retired(&mut self) {
+    /// Closes those warm connections that `cold` names.
+    pub(super) fn cool(&mut self, cold: impl Fn(&Lane) -> bool) {
         for lane in std::mem::take(&mut self.pins.warm) {
-            if self.lanes[lane as usize].retired {
+            if cold(&self.lanes[lane as usize]) {
                 self.drop_lane(lane);
             } else {
                 self.pins.warm.push(lane);

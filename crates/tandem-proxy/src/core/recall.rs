@@ -33,6 +33,11 @@ const NOT_EXECUTED: [&[u8]; 5] = [
 /// Most requests that a lane takes back before errors are passed on.
 const MOST: usize = 16 * 1024;
 
+/// Whether a server says that it has not executed a request, and is not the one to ask.
+pub(super) fn is_not_executed(reply: &[u8]) -> bool {
+    NOT_EXECUTED.iter().any(|text| reply.starts_with(text))
+}
+
 /// Looks at the reply to the oldest request of a followed lane. True: it was taken back, and the lane has changed.
 #[cold]
 #[inline(never)]
@@ -40,7 +45,7 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
     let slot = lane.first;
     let place = desk.slots[slot];
     let waited = u64::from((now_ms as u32).wrapping_sub(place.since));
-    let refused = NOT_EXECUTED.iter().any(|text| reply.starts_with(text));
+    let refused = is_not_executed(reply);
     let behind = lane
         .recalled
         .iter()

@@ -64,12 +64,12 @@ impl Core {
                 && !(kept.contains(&pool) && self.pools[pool as usize].heir.is_none())
             {
                 lane.retired = true;
-                if lane.first == NONE && lane.owner.is_none() {
+                if !lane.is_wanted() && lane.owner.is_none() {
                     self.hang_up(index);
                 }
             }
         }
-        self.cool_retired();
+        self.cool(|lane| lane.retired);
         self.settle();
         numbers
     }
@@ -90,6 +90,14 @@ impl Core {
             // What it watches or is subscribed to is on a server of the old pool, and is over before it moves.
             return true;
         }
+        let client = &self.desk.clients[index as usize];
+        if client
+            .cold
+            .as_ref()
+            .is_some_and(|cold| cold.claim.is_some())
+        {
+            return true;
+        }
         if !self.desk.quiet(index) {
             return false;
         }
@@ -98,6 +106,13 @@ impl Core {
         while let Some(next) = self.pools[heir as usize].heir {
             heir = next;
         }
+        let bank = self.desk.clients[index as usize].bank;
+        let Some(bank) = self.heir_of_bank(bank, heir) else {
+            // There is no place for one more of its kind there.
+            self.desk.dismiss(index);
+            return false;
+        };
+        self.enter_bank(index, bank);
         self.pools[pool as usize]
             .setup
             .counters

@@ -51,6 +51,16 @@ again later\r\n";
 pub(super) const PINNED_ELSEWHERE: &[u8] =
     b"-CROSSSLOT this connection already watches keys of, or is subscribed on, \
 another shard of this proxy; use a connection of its own for each\r\n";
+/// Another user, database or protocol for one who watches, blocks or is subscribed.
+pub(super) const PINNED_IDENTITY: &[u8] =
+    b"-ERR this connection watches keys or is subscribed through the proxy; end that \
+before you change its user, database or protocol\r\n";
+/// More users and databases at once than there may be connections for.
+pub(super) const TOO_MANY_IDENTITIES: &[u8] =
+    b"-ERR too many different users and databases are in use through this proxy at once; \
+try again later\r\n";
+/// SELECT of a database beyond what any server can have.
+pub(super) const NO_SUCH_DATABASE: &[u8] = b"-ERR DB index is out of range\r\n";
 /// EXEC after one of the commands was refused.
 pub(super) const EXECABORT: &[u8] =
     b"-EXECABORT Transaction discarded because of previous errors.\r\n";
@@ -75,6 +85,24 @@ pub(super) const NO_PRIMARY: &[u8] =
     b"-TANDEM-NOPRIMARY there is no primary for these keys now; this was not executed\r\n";
 /// The whole connection cannot go on.
 pub(super) const CROSS_PROTOCOL: &[u8] = b"-ERR this looks like HTTP, not like Redis\r\n";
+
+/// A wrong password, in the pool's words.
+pub(super) fn bad_password(twemproxy: bool) -> &'static [u8] {
+    if twemproxy {
+        BAD_PASSWORD_TWEMPROXY
+    } else {
+        BAD_PASSWORD
+    }
+}
+
+/// AUTH where nothing is asked, in the pool's words.
+pub(super) fn no_password(twemproxy: bool) -> &'static [u8] {
+    if twemproxy {
+        NO_PASSWORD_TWEMPROXY
+    } else {
+        NO_PASSWORD
+    }
+}
 
 /// A server that cannot be asked.
 pub(super) fn unreachable(how: How) -> &'static [u8] {

@@ -3,6 +3,7 @@
 mod bounds;
 mod failures;
 mod follow;
+mod identities;
 mod pinned;
 mod stories;
 mod streams;
@@ -44,6 +45,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         server_connections: 1,
         ejection: None,
         compat: Compat::Strict,
+        access: settings::Access::default(),
     }
 }
 

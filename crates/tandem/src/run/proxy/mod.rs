@@ -16,7 +16,7 @@ use tandem_core::sentinel::Endpoint;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Address, Compat, Pool, Server};
+use tandem_proxy::settings::{Access, Address, Compat, Pool, Server};
 use tandem_proxy::topology::{Group, Phase, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -76,6 +76,7 @@ impl Proxy {
                 .saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)),
             ejection: None,
             compat: Compat::Strict,
+            access: Access::default(),
         };
         let options = Options {
             threads,

@@ -1,0 +1,281 @@
+//! Users and databases: each with lanes of its own, none entered before its server has said yes.
+
+use super::*;
+use crate::core::follow::HOLD;
+use crate::topology::{Phase, Topology};
+
+const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
+fn all(requests: &[&str]) -> Vec<u8> {
+    requests.iter().flat_map(|words| request(words)).collect()
+}
+
+/// A client that is the user `u` of the servers, and the lane that proves it.
+fn user(world: &mut World) -> (Peer, Peer) {
+    let client = world.client();
+    world.give(client, &request("AUTH u p"));
+    let lane = world.up[&0];
+    assert_eq!(world.take(lane).into_bytes(), request("AUTH u p"));
+    assert_eq!(world.take(client), "", "not before the server has said it");
+    world.give(lane, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    (client, lane)
+}
+
+#[test]
+fn a_client_goes_to_another_database_when_it_is_owed_nothing() {
+    let mut world = World::new(pool(1));
+    let (client, other) = (world.client(), world.client());
+    world.give(client, &all(&["SET a 1", "SELECT 5", "SET a 2", "GET a"]));
+    let zero = world.up[&0];
+    assert_eq!(world.take(zero).into_bytes(), request("SET a 1"));
+    world.give(zero, b"+OK\r\n");
+    let five = world.up[&0];
+    assert_ne!(zero, five);
+    assert_eq!(world.take(client), "+OK\r\n");
+    assert_eq!(world.take(five).into_bytes(), request("SELECT 5"));
+    world.give(five, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    assert_eq!(world.take(five).into_bytes(), all(&["SET a 2", "GET a"]));
+    world.give(other, &request("GET a"));
+    assert_eq!(world.take(zero).into_bytes(), request("GET a"));
+    world.give(five, b"+OK\r\n$1\r\n2\r\n");
+    world.give(zero, b"$1\r\n1\r\n");
+    assert_eq!(world.take(client), "+OK\r\n$1\r\n2\r\n");
+    assert_eq!(world.take(other), "$1\r\n1\r\n");
+
+    // Who comes later needs no proof any more, and goes back the same way.
+    world.give(other, &all(&["SELECT 5", "GET a"]));
+    assert_eq!(world.take(other), "+OK\r\n");
+    assert_eq!(world.take(five).into_bytes(), request("GET a"));
+    world.give(five, b"$1\r\n2\r\n");
+    world.give(other, &all(&["RESET", "GET a"]));
+    assert_eq!(world.take(zero).into_bytes(), request("GET a"));
+    world.give(zero, b"$1\r\n1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_database_that_does_not_exist_leaves_its_client_where_it_was() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.give(client, &all(&["SELECT 99", "SET a 1"]));
+    let lane = world.up[&0];
+    assert_eq!(world.take(lane).into_bytes(), request("SELECT 99"));
+    world.give(lane, b"-ERR DB index is out of range\r\n");
+    assert_eq!(world.take(client), "-ERR DB index is out of range\r\n");
+    assert_eq!(world.closed, [lane]);
+    assert_eq!(world.at_server(0).into_bytes(), request("SET a 1"));
+    world.server_says(0, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    for wrong in ["-1", "4294967296", "x"] {
+        world.give(client, &request(&format!("SELECT {wrong}")));
+        assert!(world.take(client).starts_with("-ERR "), "{wrong}");
+    }
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn the_first_to_give_a_password_is_checked_by_the_server_and_the_next_is_not() {
+    let mut world = World::new(pool(1));
+    let (_, lane) = user(&mut world);
+    let second = world.client();
+    world.give(second, &all(&["AUTH u p", "ACL WHOAMI", "GET a"]));
+    assert_eq!(world.take(second), "+OK\r\n$1\r\nu\r\n");
+    assert_eq!(world.take(lane).into_bytes(), request("GET a"));
+    world.give(lane, b"-NOPERM this user has no permissions\r\n");
+    assert_eq!(
+        world.take(second),
+        "-NOPERM this user has no permissions\r\n"
+    );
+    // Another password is another matter.
+    world.give(second, &all(&["AUTH u q", "GET b"]));
+    let wrong = world.up[&0];
+    assert_ne!(wrong, lane);
+    world.give(wrong, WRONGPASS);
+    assert_eq!(world.take(second).into_bytes(), WRONGPASS);
+    assert_eq!(
+        world.take(lane).into_bytes(),
+        request("GET b"),
+        "who fails stays who it was"
+    );
+    world.give(lane, b"$-1\r\n");
+    // As often as it is tried.
+    for _ in 0..5 {
+        let third = world.client();
+        world.give(third, &request("AUTH u q"));
+        world.server_says(0, WRONGPASS);
+        assert_eq!(world.take(third).into_bytes(), WRONGPASS);
+    }
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_hello_may_say_it_all() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.give(
+        client,
+        &all(&["HELLO 3 AUTH u p SETNAME me", "CLIENT GETNAME", "GET a"]),
+    );
+    let setup = [request("AUTH u p"), request("HELLO 3")].concat();
+    assert_eq!(world.at_server(0).into_bytes(), setup);
+    world.server_says(0, b"+OK\r\n%1\r\n+proto\r\n:3\r\n");
+    let said = world.take(client);
+    assert!(said.starts_with("%7\r\n$6\r\nserver\r\n"), "{said}");
+    assert!(said.ends_with("$2\r\nme\r\n"), "{said}");
+    assert_eq!(world.at_server(0).into_bytes(), request("GET a"));
+    world.server_says(0, b"_\r\n");
+    assert_eq!(world.take(client), "_\r\n");
+}
+
+#[test]
+fn what_a_user_watches_or_blocks_on_is_set_up_for_it_as_well() {
+    let mut world = World::new(pool(1));
+    let (client, _) = user(&mut world);
+    world.give(client, &request("BLPOP a 0"));
+    let own = world.up[&0];
+    assert_eq!(world.take(own).into_bytes(), request("AUTH u p"));
+    world.give(own, b"+OK\r\n");
+    assert_eq!(world.take(own).into_bytes(), request("BLPOP a 0"));
+    world.give(own, b"*-1\r\n");
+    assert_eq!(world.take(client), "*-1\r\n");
+    // It waits for the next who needs it, but not for another user.
+    let stranger = world.client();
+    world.give(stranger, &request("BLPOP a 0"));
+    assert_ne!(world.up[&0], own);
+    world.give(client, &request("WATCH a"));
+    assert_eq!(world.take(own).into_bytes(), request("WATCH a"));
+    world.give(own, b"+OK\r\n");
+    world.take(client);
+    world.give(client, &request("SELECT 3"));
+    assert!(
+        world
+            .take(client)
+            .starts_with("-ERR this connection watches")
+    );
+}
+
+#[test]
+fn a_user_that_was_deleted_is_checked_again() {
+    let mut world = World::new(pool(1));
+    let (client, lane) = user(&mut world);
+    world.core.closed(lane, How::Eof, world.now);
+    world.turn();
+    world.give(client, &request("GET a"));
+    world.server_says(0, WRONGPASS);
+    assert_eq!(world.take(client).into_bytes(), WRONGPASS);
+    let next = world.client();
+    world.give(next, &request("AUTH u p"));
+    assert_eq!(world.take(next), "");
+    world.server_says(0, b"+OK\r\n");
+    assert_eq!(world.take(next), "+OK\r\n");
+}
+
+#[test]
+fn lanes_that_nobody_uses_are_closed_but_for_the_first() {
+    let mut world = World::new(pool(1));
+    let plain = world.client();
+    world.give(plain, &request("GET a"));
+    let first = world.up[&0];
+    world.give(first, b"$-1\r\n");
+    let (client, lane) = user(&mut world);
+    world.later(Duration::from_secs(31));
+    world.give(client, &request("GET a"));
+    world.give(lane, b"$-1\r\n");
+    world.later(Duration::from_secs(31));
+    assert_eq!(world.closed, [], "it was used");
+    world.later(Duration::from_secs(31));
+    assert_eq!(world.closed, [lane]);
+    // It comes back when it is needed, without anybody having to say the password again.
+    world.take(client);
+    world.give(client, &request("GET a"));
+    assert_eq!(world.at_server(0).into_bytes(), request("AUTH u p"));
+    world.server_says(0, b"+OK\r\n");
+    world.server_says(0, b"$-1\r\n");
+    assert_eq!(world.take(client), "$-1\r\n");
+}
+
+#[test]
+fn identities_are_bounded_and_those_that_nobody_uses_make_room() {
+    let mut world = World::new(pool(1));
+    let mut clients = Vec::new();
+    let mut refused = 0;
+    for at in 0..300 {
+        let client = world.client();
+        world.give(client, &request(&format!("SELECT {at}")));
+        if world.take(client).starts_with("-ERR too many different") {
+            refused += 1;
+        } else {
+            if at > 0 {
+                world.server_says(0, b"+OK\r\n");
+            }
+            clients.push(client);
+        }
+    }
+    assert_eq!((clients.len(), refused), (255, 45));
+    let lanes = world.core.lanes.len();
+    for client in clients {
+        world.core.closed(client, How::Reset, world.now);
+    }
+    world.turn();
+    for at in 300..600 {
+        let client = world.client();
+        world.give(client, &request(&format!("SELECT {at}")));
+        world.server_says(0, b"+OK\r\n");
+        assert_eq!(world.take(client), "+OK\r\n");
+        world.core.closed(client, How::Reset, world.now);
+        world.turn();
+    }
+    assert_eq!(world.core.lanes.len(), lanes, "places are used again");
+}
+
+#[test]
+fn nobody_waits_for_ever_to_be_let_in() {
+    let mut world = World::new(pool(1));
+    world.refusing.push(0);
+    let client = world.client();
+    world.give(client, &request("AUTH u p"));
+    assert_eq!(world.take(client), "-ERR Connection refused\r\n");
+    world.refusing.clear();
+
+    let nobody = Topology {
+        groups: vec![Group {
+            epoch: 1,
+            phase: Phase::None,
+        }],
+    };
+    world.core.snapshot(0, &nobody, world.now);
+    world.give(client, &all(&["AUTH u p", "PING"]));
+    assert_eq!(world.take(client), "");
+    world.later(HOLD / 2);
+    assert_eq!(world.take(client), "");
+    world.later(HOLD);
+    let said = world.take(client);
+    assert!(said.starts_with("-TANDEM-NOPRIMARY "), "{said}");
+    assert!(said.ends_with("+PONG\r\n"), "{said}");
+
+    // With a primary, it is asked at once; and who gives up waiting leaves nothing behind.
+    world.give(client, &request("AUTH u p"));
+    let gone = world.client();
+    world.give(gone, &request("AUTH u p"));
+    world.core.closed(gone, How::Reset, world.now);
+    let serving = Topology {
+        groups: vec![Group {
+            epoch: 2,
+            phase: Phase::Serving {
+                primary: Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 1001,
+                },
+            },
+        }],
+    };
+    world.core.snapshot(0, &serving, world.now);
+    world.turn();
+    let lane = world.up[&1];
+    assert_eq!(world.take(lane).into_bytes(), request("AUTH u p"));
+    world.give(lane, WRONGPASS);
+    assert_eq!(world.take(client).into_bytes(), WRONGPASS, "and not held");
+    world.assert_nothing_is_left();
+}
