@@ -44,8 +44,7 @@ pub(super) enum State {
 pub(super) struct Lane {
     pub(super) pool: u32,
     pub(super) server: u32,
-    /// Speaks RESP3: lanes of the two protocols are never mixed, as replies are not converted.
-    /// Which identity it is for.
+    /// Which identity it is for; lanes of the two protocols are never mixed, as replies are not converted.
     pub(super) bank: u32,
     /// Of the connection: grows with each.
     pub(super) generation: u32,
