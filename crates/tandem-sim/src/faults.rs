@@ -154,7 +154,9 @@ impl World {
         if !self.hosts[h].powered {
             return;
         }
+        let ran = self.hosts[h].server.proc.as_ref().map(|proc| proc.run);
         self.kill_server(h, true);
+        self.end_kernel(h, ran);
         let host = &mut self.hosts[h];
         host.daemon = None;
         host.powered = false;

@@ -173,7 +173,7 @@ impl World {
         let Some(conn) = self.link_conn(h) else {
             return;
         };
-        let ended = conn.fin.is_some_and(|at| at <= now) && path;
+        let ended = conn.fin.is_some_and(|at| at <= now) && (path || conn.mute_since.is_some());
         let timed_out = conn.mute_since.is_some_and(|at| at + LINK_TIMEOUT <= now);
         let pending = conn.fin.filter(|at| *at > now);
         let source = conn.source;
@@ -290,16 +290,6 @@ impl World {
         if power_off {
             let aof = self.hosts[h].server.aof_synced.clone();
             self.hosts[h].server.aof = aof;
-            let now = self.now;
-            let r = other(h);
-            let cut = self.cuts.redis != [false, false];
-            if self.follows(r, proc.run)
-                && let Some(conn) = self.link_conn(r)
-            {
-                conn.queue.retain(|(at, _)| *at <= now && !cut);
-                conn.mute_since = Some(now);
-                self.after(LINK_TIMEOUT, Ev::Link { h: r });
-            }
         } else {
             self.end_streams(h, proc.run);
         }
@@ -334,6 +324,23 @@ impl World {
                     fenced: !self.plan.bare,
                 },
             );
+        }
+    }
+
+    /// A kernel dies, and with it what it had not delivered of its servers' streams: of the one that `ran`, and of one
+    /// that died before.
+    pub(crate) fn end_kernel(&mut self, h: usize, ran: Option<u64>) {
+        let now = self.now;
+        let r = other(h);
+        let cut = self.cuts.redis != [false, false];
+        if let Some(conn) = self.link_conn(r)
+            && conn.mute_since.is_none()
+        {
+            let lost = cut && Some(conn.source) == ran;
+            conn.queue.retain(|(at, _)| *at <= now && !lost);
+            conn.fin = conn.fin.filter(|at| *at <= now && !lost);
+            conn.mute_since = Some(now);
+            self.after(LINK_TIMEOUT, Ev::Link { h: r });
         }
     }
 

@@ -7,12 +7,14 @@ use tandem_core::pair::PairInput;
 
 use crate::chance::{MS, SEC, Us};
 use crate::reading::hex;
-use crate::redis::{Kind, Target, WRITE_BYTES};
+use crate::redis::{Kind, Link, Target, WRITE_BYTES};
 use crate::shell::error;
 use crate::world::{Admin, Cmd, Ev, Mishap, Run, World, other};
 
 /// A step of which nothing is heard is given up after this.
 pub(crate) const GIVEN_UP_AFTER: Us = 2 * SEC;
+/// A stream of which nothing more arrives for this long has been read.
+const DRAINED_AFTER: Us = 3 * MS;
 
 /// How a step stands.
 enum Turn {
@@ -244,9 +246,17 @@ impl World {
         let Some(proc) = &self.hosts[h].server.proc else {
             return Turn::Ended(Err(error(StepErrorKind::Refused, "connection refused")));
         };
+        // As the shell does it: what is known is the least, and the kernel may hold more of a stream that has not ended.
         let reached = offset.is_some_and(|o| proc.offset >= o);
-        let ended = !exact && !proc.link_up();
-        if reached || ended {
+        let drained = match &proc.link {
+            Link::Up(conn) => conn
+                .queue
+                .front()
+                .is_none_or(|(at, _)| *at > self.now + DRAINED_AFTER),
+            Link::None | Link::Down(_) | Link::Full { .. } => true,
+        };
+        let ended = !proc.link_up();
+        if (exact && reached) || (!exact && (ended || reached && drained)) {
             self.viewed(h)
         } else {
             Turn::Again

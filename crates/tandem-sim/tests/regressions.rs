@@ -123,6 +123,18 @@ const FIXED: &[(u64, &str)] = &[
         7_459,
         "an AOF server that lost its last second was taken for the primary that it had just become",
     ),
+    (
+        103_168,
+        "a host took over on a release that it had declined, while its sender took its role back",
+    ),
+    (
+        126_294,
+        "the command that detaches an orphan went astray, and was repeated only when the orphan had been wiped",
+    ),
+    (
+        143_606,
+        "a takeover waited for a slow disk with its server attached, which the old primary wiped on its return",
+    ),
 ];
 
 #[test]

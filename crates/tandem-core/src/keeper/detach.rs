@@ -12,8 +12,9 @@ use crate::keeper::io::{Outcome, Step};
 use crate::keeper::phase::{Phase, RejoinStage, TakeOverStage};
 use crate::server::{ServerRole, ServerView};
 
-/// Bound on the command.
-const DETACH_WITHIN: Duration = Duration::from_secs(1);
+/// Bound on the command, which takes microseconds. It is short because an orphan looks for its primary once a second: one
+/// that went astray must be repeated before that.
+const DETACH_WITHIN: Duration = Duration::from_millis(250);
 /// A reading older than this does not count: INFO is read every 100 ms.
 const FRESH: Duration = Duration::from_millis(150);
 
@@ -33,8 +34,12 @@ impl Keeper {
         let ours_to_do = match &self.phase {
             Phase::Booting { .. } | Phase::Waiting { .. } | Phase::Replica { .. } => true,
             Phase::Rejoining(state) => state.stage == RejoinStage::Syncing,
-            // It waits for the rest of the stream of a server that may restart meanwhile. Later stages have drained it.
-            Phase::TakingOver(state) => matches!(state.stage, TakeOverStage::RemoteFencing(_)),
+            // The old server may restart while the other one is being fenced, or while a slow disk holds the promotion up. A
+            // stream that is being drained is still wanted.
+            Phase::TakingOver(state) => matches!(
+                state.stage,
+                TakeOverStage::RemoteFencing(_) | TakeOverStage::Preparing { drain: None, .. }
+            ),
             Phase::Primary { .. }
             | Phase::HandingOver(_)
             | Phase::Released { .. }
@@ -88,5 +93,97 @@ impl Keeper {
             self.journal.primary_lineage = Some(view.replid.clone());
             self.save(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::AnswerKind;
+    use crate::ids::Epoch;
+    use crate::keeper::io::{Input, Output, ServerEvent, StepId};
+    use crate::keeper::phase::{Cause, TakeOver};
+    use crate::keeper::testing::{keeper, settings};
+
+    fn steps(out: &[Output], of: impl Fn(&Step) -> bool) -> Vec<StepId> {
+        out.iter()
+            .filter_map(|out| match out {
+                Output::Do { id, step, .. } if of(step) => Some(*id),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The old primary's server came back, and wiped the replica that waited for a slow disk with its promotion. Seed 143606
+    /// of the simulator.
+    #[test]
+    fn a_takeover_that_waits_for_the_journal_does_not_leave_its_server_attached() {
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        let journal = keeper.start(Step::Promote, Duration::from_secs(2), start);
+        let drain = keeper.start(Step::Unpause, Duration::from_secs(2), start);
+        keeper.out.clear();
+        let taking = |drain| {
+            Phase::TakingOver(TakeOver {
+                cause: Cause::Operator,
+                epoch: Epoch::zero().after(&Epoch::zero(), &settings().host),
+                since: start,
+                stage: TakeOverStage::Preparing {
+                    journal: Some(journal),
+                    drain,
+                },
+                fork: None,
+                exact: None,
+            })
+        };
+        let orphan = ServerView {
+            role: ServerRole::Replica {
+                of: "10.0.0.1:6379".into(),
+                link_up: false,
+                syncing: false,
+            },
+            ..crate::testing::replica_view("run", "lineage", 100)
+        };
+        let read = |keeper: &mut Keeper| {
+            keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), start);
+            let view = Box::new(orphan.clone());
+            keeper.handle(Input::Server(ServerEvent::View(view)), start)
+        };
+        keeper.phase = taking(Some(drain));
+        let out = read(&mut keeper);
+        assert!(
+            steps(&out, |step| *step == Step::Fence).is_empty(),
+            "{out:?}"
+        );
+        keeper.phase = taking(None);
+        let out = keeper.handle(Input::Tick, start);
+        let fence = steps(&out, |step| *step == Step::Fence);
+        assert_eq!(fence.len(), 1, "{out:?}");
+
+        // The promotion goes behind it, or it would undo the promotion.
+        let done = |id, outcome| Input::Done {
+            id,
+            result: Ok(outcome),
+        };
+        let out = keeper.handle(done(journal, Outcome::Done), start);
+        assert!(
+            steps(&out, |step| *step == Step::Promote).is_empty(),
+            "{out:?}"
+        );
+        let fenced = ServerView {
+            role: ServerRole::Replica {
+                of: crate::server::FENCE_ADDRESS.to_owned(),
+                link_up: false,
+                syncing: false,
+            },
+            ..orphan.clone()
+        };
+        let mut out = keeper.handle(done(fence[0], Outcome::View(Box::new(fenced))), start);
+        out.extend(keeper.handle(Input::Tick, start));
+        assert_eq!(
+            steps(&out, |step| *step == Step::Promote).len(),
+            1,
+            "{out:?}"
+        );
     }
 }

@@ -58,6 +58,7 @@ impl Keeper {
             }
             if let Some(theirs) = &peer.released
                 && theirs.epoch > released.epoch
+                && self.journal.declined.as_ref() != Some(&theirs.epoch)
                 && self.server_usable(now)
             {
                 return self.begin_takeover(Cause::Statement, None, now);
@@ -210,6 +211,65 @@ impl Keeper {
                 self.set_phase(Phase::Primary { since: now }, now);
                 false
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::AnswerKind;
+    use crate::ids::{Epoch, HostId, Offset, ReplId};
+    use crate::keeper::io::{Input, PeerEvent, ServerEvent};
+    use crate::keeper::testing::keeper;
+
+    fn released(counter: u64, host: &str) -> Released {
+        Released {
+            epoch: Epoch {
+                counter,
+                host: HostId::new(host),
+            },
+            kind: ReleaseKind::FrontClosed,
+            lineage: ReplId("lineage".to_owned()),
+            offset: Offset(100),
+            exact: false,
+            recalled: true,
+        }
+    }
+
+    /// Both had stepped back with frozen servers. This one declined, thawed, and took over all the same, while the other one
+    /// acted upon its word. Seed 103168 of the simulator.
+    #[test]
+    fn a_release_that_was_declined_is_left_to_its_sender() {
+        const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
+        let start = crate::testing::origin();
+        for declines in [false, true] {
+            let mut keeper = keeper(start);
+            keeper.journal.released = Some(released(2, "b"));
+            keeper.journal.role = JournalRole::Released;
+            keeper.phase = Phase::Released { since: start };
+            let theirs = released(3, "a");
+            if declines {
+                keeper.journal.declined = Some(theirs.epoch.clone());
+            }
+            let statement = Statement {
+                group: "g".to_owned(),
+                host: HostId::new("a"),
+                phase: PhaseName::Released,
+                epoch: theirs.epoch.clone(),
+                released: Some(theirs),
+                ..Statement::decode(STATEMENT).expect("the corpus is good")
+            };
+            let view = crate::testing::primary_view("run", "lineage", 90);
+            for event in [
+                ServerEvent::Answer(AnswerKind::Fine),
+                ServerEvent::View(Box::new(view)),
+            ] {
+                keeper.handle(Input::Server(event), start);
+            }
+            keeper.handle(Input::Peer(PeerEvent::Heard(Box::new(statement))), start);
+            let takes = matches!(keeper.phase, Phase::TakingOver(_));
+            assert_eq!(takes, !declines, "{:?}", keeper.phase);
         }
     }
 }

@@ -202,6 +202,12 @@ impl Keeper {
             }
         }
         if journal.is_none() && drain.is_none() {
+            if self.detaching.is_some() {
+                // Behind a promotion it would undo it.
+                state.stage = TakeOverStage::Preparing { journal, drain };
+                self.phase = Phase::TakingOver(state);
+                return false;
+            }
             // What was eligible a moment ago may have been replaced since.
             let unchanged = match state.cause {
                 Cause::Statement | Cause::Unfenced | Cause::ServerGone | Cause::RemoteFenced => {
