@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use tandem_lab::arrangement::Fault;
 use tandem_lab::bench::{Contestant, Plan, Scenario, proxy, proxy_failover, render, run, sentinel};
 use tandem_lab::fleet::Program;
-use tandem_lab::ns::ensure_capable;
+use tandem_lab::ns::{ensure_capable, measure_alone};
 use tandem_lab::server::Flavour;
 
 /// Runs the real thing in network namespaces and measures it.
@@ -141,6 +141,7 @@ fn main() -> ExitCode {
         eprintln!("tandem-lab cannot run here: {reason}");
         return ExitCode::FAILURE;
     }
+    measure_alone();
     let table = match bench {
         Bench::Failover(args) => failover(args),
         Bench::Sentinel(args) => sentinels(args),

@@ -9,16 +9,17 @@
 //! ```
 //!
 //! iproute2 and nftables do the work, by command. Names contain the process id and its start time: a lab removes its
-//! namespaces when it is dropped, and the next lab removes those of a process that could not. Labs on one machine
-//! run one after another (a lock), because two of them on a small machine would measure each other.
+//! namespaces when it is dropped, and the next lab removes those of a process that could not.
+//!
+//! Labs on one machine wait for each other: see `turn`.
 
 mod capable;
 mod faults;
 mod host;
 mod names;
+mod turn;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -32,10 +33,10 @@ use rustix::process::Signal;
 pub use self::capable::{Incapable, capability, ensure_capable, is_real_root};
 use self::faults::{Rule, port, render};
 pub use self::host::{CommandFailed, Host, INTERFACE};
+use self::turn::Turn;
+pub use self::turn::measure_alone;
 use crate::poll;
 
-/// How long a lab waits for the one before it on this machine.
-const TURN_BOUND: Duration = Duration::from_secs(1200);
 /// How long the kernel may take to end the processes of a host that lost power; a heap of 8 GiB takes about 1 s.
 const DEATH_BOUND: Duration = Duration::from_secs(20);
 
@@ -47,7 +48,7 @@ pub struct Lab {
     rules: Mutex<BTreeSet<Rule>>,
     // The order of fields is the order of destruction: the directory goes before the turn is passed on.
     _dir: tempfile::TempDir,
-    _turn: File,
+    _turn: Turn,
 }
 
 /// The hosts that a lab is to have; see [`Lab::builder`].
@@ -77,7 +78,7 @@ impl Builder {
             return Err(problem);
         }
         capability()?;
-        let turn = take_turn()?;
+        let turn = Turn::take()?;
         names::remove_stale();
         let dir = tempfile::Builder::new()
             .prefix(&format!("{}.", names::unique("files")))
@@ -444,28 +445,6 @@ fn command(program: &str, args: &[&str]) -> anyhow::Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// One lab at a time on this machine. The kernel gives the lock back when its holder dies.
-fn take_turn() -> anyhow::Result<File> {
-    let path = std::env::temp_dir().join(format!("tandem-lab-{}.lock", capable::outer_uid()));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = file.with_context(|| format!("opening {}", path.display()))?;
-    poll::until(
-        "the lab before this one to end",
-        TURN_BOUND,
-        Duration::from_millis(50),
-        || {
-            Ok(file
-                .try_lock()
-                .map_err(|_| format!("{} is locked", path.display())))
-        },
-    )?;
-    Ok(file)
 }
 
 #[cfg(test)]
