@@ -90,8 +90,7 @@ impl Core {
             Local::Command | Local::ConfigGet => return self.anywhere(index, request),
             Local::Role => self.desk.say(index, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             Local::WhoAmI => {
-                let bank = self.desk.clients[index as usize].bank;
-                let name = self.banks[bank as usize].identity.user_name().to_vec();
+                let name = self.user_name(index).to_vec();
                 self.say_bulk(index, &name);
             }
             Local::ClusterDisabled => {
@@ -134,18 +133,13 @@ impl Core {
                     .as_ref()
                     .is_none_or(|cold| cold.watch == Watch::No);
                 client.cold = None;
-                client.stranger = self.pools[client.pool as usize]
-                    .setup
-                    .settings
-                    .password
-                    .is_some();
-                client.set_special();
                 if !clean && client.pinned != NONE {
                     // It watches, and must not be given to another like this.
                     self.lanes[client.pinned as usize].retired = true;
                 }
                 self.unpin(index);
                 self.become_nobody(index);
+                self.greet(index);
                 self.desk.say(index, b"+RESET\r\n");
             }
             Connection::Quit => {
@@ -182,7 +176,17 @@ impl Core {
             setup, twemproxy, ..
         } = &self.pools[client.pool as usize];
         let is_default = name.is_none_or(|name| name == b"default");
+        let mut account = None;
         let user = match (&setup.settings.access.users, &setup.settings.password) {
+            (Users::Own(accounts), _) => {
+                account = accounts
+                    .iter()
+                    .position(|account| account.is(name) && account.takes(password));
+                if account.is_none() {
+                    return Assumed::Refused(text::BAD_PASSWORD.to_vec());
+                }
+                None
+            }
             (_, Some(expected)) if is_default && same(password, expected.as_bytes()) => None,
             (Users::Password, Some(_)) => {
                 return Assumed::Refused(text::bad_password(*twemproxy).to_vec());
@@ -208,9 +212,8 @@ impl Core {
             },
         );
         if matches!(assumed, Assumed::Yes) {
-            let client = &mut self.desk.clients[index as usize];
-            client.stranger = false;
-            client.set_special();
+            self.desk.clients[index as usize].stranger = false;
+            self.become_account(index, account);
         }
         assumed
     }
@@ -403,7 +406,7 @@ impl Core {
         let identity = &self.banks[client.bank as usize].identity;
         line.extend_from_slice(format!(" db={}", identity.database).as_bytes());
         line.extend_from_slice(b" sub=0 psub=0 multi=-1 cmd=client|info user=");
-        line.extend_from_slice(identity.user_name());
+        line.extend_from_slice(self.user_name(index));
         line.extend_from_slice(b" resp=");
         line.push(if client.resp3 { b'3' } else { b'2' });
         line.extend_from_slice(b" lib-name=");
