@@ -23,10 +23,12 @@
 mod accounts;
 mod answers;
 mod client;
+mod clients;
 mod desk;
 mod follow;
 mod identity;
 mod idle;
+mod info;
 mod intake;
 mod lane;
 mod life;
