@@ -5,6 +5,7 @@
 //! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
 //! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
 //! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
+//! | [`tls`] | which certificates new connections use | reading them |
 //! | [`users`] | what a user of the proxy's own may do | passwords, and the servers' users |
 //! | [`frame`] | where requests and replies end | what they mean |
 //! | [`core`] | whose reply is whose, in which order, within which bounds | sockets and time |
@@ -23,5 +24,6 @@ pub mod placement;
 pub mod server;
 pub mod settings;
 pub mod statistics;
+pub mod tls;
 pub mod topology;
 pub mod users;

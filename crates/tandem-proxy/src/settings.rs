@@ -3,8 +3,12 @@
 //! Readers of files fill these in; nothing here is checked twice. Each default has its one home here, with where it
 //! comes from.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::tls::{Acceptor, Connector};
+use crate::users::User;
 
 /// How a key becomes a number, named as twemproxy names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -165,6 +169,23 @@ pub enum Users {
     Server,
     /// Nobody's: there is one password for all, as in twemproxy.
     Password,
+    /// The proxy's own, each with its rights; to the servers they are all one user.
+    Own(Vec<Account>),
+}
+
+/// A user of the proxy's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name and what it may do.
+    pub user: User,
+    /// None: any will do, and if its name is `default`, clients are this one from the beginning.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.user.fmt(out)
+    }
 }
 
 /// Who may connect to a pool, and as whom.
@@ -172,6 +193,16 @@ pub enum Users {
 pub struct Access {
     /// See there.
     pub users: Users,
+    /// Clients speak TLS, and nothing else; not over a Unix socket.
+    pub tls: Option<Acceptor>,
+    /// Servers are spoken to over TLS; not over a Unix socket.
+    pub server_tls: Option<Connector>,
+    /// Whose password [`Pool::password`] is at the servers; none: the default user's.
+    pub server_user: Option<String>,
+    /// Where clients connect as well.
+    pub socket: Option<Address>,
+    /// How long a client may neither ask nor get anything; none: as long as it wants.
+    pub client_timeout: Option<Duration>,
 }
 
 impl Access {
@@ -180,6 +211,7 @@ impl Access {
     pub fn by_password() -> Self {
         Self {
             users: Users::Password,
+            ..Self::default()
         }
     }
 }
@@ -222,6 +254,11 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Every address that clients connect to.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.listen).chain(&self.access.socket)
+    }
+
     /// nutcracker's default of `backlog`.
     pub const BACKLOG: u32 = 512;
     /// nutcracker's default of `server_retry_timeout`.

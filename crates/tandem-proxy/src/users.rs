@@ -66,6 +66,9 @@ pub enum Denied {
     /// One of the keys is not the user's, or may not be changed by it.
     #[error("this user has no permissions to access one of the keys used as arguments")]
     Key,
+    /// A script may touch any key and call any command, and no one sees it do so.
+    #[error("this user has no permissions to run scripts, which may do anything")]
+    Script,
     /// One of the channels is not the user's.
     #[error("this user has no permissions to access one of the channels used as arguments")]
     Channel,
@@ -168,6 +171,9 @@ pub fn may<A: Args + ?Sized>(
     if !user.commands.has(command) {
         return Err(Denied::Command(command.name));
     }
+    if command.route == Route::Script && !user.may_all() {
+        return Err(Denied::Script);
+    }
     let may_use = |key: &[u8], write: bool| {
         user.keys
             .iter()
@@ -201,6 +207,21 @@ pub fn may<A: Args + ?Sized>(
 }
 
 impl User {
+    /// Whether there is nothing that it may not do.
+    #[must_use]
+    pub fn may_all(&self) -> bool {
+        let every = |command: &'static Command| {
+            std::iter::once(command)
+                .chain(command.subs)
+                .all(|entry| self.commands.has(entry))
+        };
+        self.keys
+            .iter()
+            .any(|rule| rule.write && rule.prefix.is_empty())
+            && self.channels.iter().any(Vec::is_empty)
+            && command::all().iter().all(every)
+    }
+
     fn may_hear(&self, channel: &[u8], is_pattern: bool) -> bool {
         // Of a pattern only what comes before its first wildcard is certain.
         let certain = match channel.iter().position(|byte| b"*?[\\".contains(byte)) {
@@ -297,6 +318,16 @@ mod tests {
             assert_eq!(asked(&nobody, request), Ok(()), "{request}");
         }
         assert_eq!(asked(&nobody, "PING"), Err(Denied::Command("ping")));
+    }
+
+    #[test]
+    fn scripts_are_for_those_who_may_do_anything() {
+        let most = user(&["+@all", "-flushall"], &[("", true)], &[""]);
+        assert_eq!(asked(&most, "EVAL x 1 a"), Err(Denied::Script));
+        assert_eq!(asked(&most, "FCALL f 0"), Err(Denied::Script));
+        let all = user(&["+@all"], &[("a", true), ("", true)], &[""]);
+        assert!(all.may_all() && !most.may_all());
+        assert_eq!(asked(&all, "EVAL x 1 a"), Ok(()));
     }
 
     #[test]

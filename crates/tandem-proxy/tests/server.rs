@@ -359,3 +359,58 @@ fn a_server_that_is_not_there_is_an_error_and_not_the_end() {
     running.drain(Duration::ZERO);
     running.join();
 }
+
+#[test]
+fn one_client_too_many_is_told_so_and_takes_nobodys_place() {
+    let port = free_port();
+    let options = Options {
+        threads: 2,
+        client_limit: Some(2),
+    };
+    let pool = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
+    let running = Running::start(vec![pool], options).unwrap();
+    let mut clients = [Client::to(port), Client::to(port)];
+    for client in &mut clients {
+        assert_eq!(client.ask(&["PING"]), "+PONG");
+    }
+    assert_eq!(
+        Client::to(port).reply(),
+        "-ERR max number of clients reached"
+    );
+    drop(clients);
+    eventually("a place is free again", || {
+        let mut client = Client::to(port);
+        client.send(&["PING"]);
+        client.reply() == "+PONG"
+    });
+    drop(running);
+}
+
+#[test]
+fn clients_find_a_unix_socket_beside_the_port() {
+    let dir = std::env::temp_dir().join(format!("tandem-proxy-test-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("proxy.sock");
+    let port = free_port();
+    let mut settings = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
+    settings.access.socket = Some(Address::Unix {
+        path: path.clone(),
+        mode: Some(0o600),
+    });
+    let running = Running::start(vec![settings.clone()], Options::default()).unwrap();
+    let ask = || {
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.write_all(b"PING\r\n").unwrap();
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"+PONG\r\n");
+    };
+    ask();
+    assert_eq!(Client::to(port).ask(&["PING"]), "+PONG");
+    // A reload that changes something else leaves both open.
+    settings.timeout = Some(PATIENCE);
+    running.reload(vec![settings]).unwrap();
+    ask();
+    assert_eq!(Client::to(port).ask(&["PING"]), "+PONG");
+    std::fs::remove_dir_all(&dir).unwrap();
+}

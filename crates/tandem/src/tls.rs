@@ -1,4 +1,5 @@
-//! TLS as redis.conf configures it, for both sides: our port, and our links to servers and other sentinels.
+//! TLS as redis.conf configures it, for both sides: our port, and our links to servers and other sentinels; and for the
+//! proxies of `tandem.toml`.
 //!
 //! Follows Redis: both sides check the other's certificate against `tls-ca-cert-file` (or the files of
 //! `tls-ca-cert-dir`), and neither looks at the name in it, because fleets are configured by address and their
@@ -119,6 +120,15 @@ fn suite(name: &str) -> Option<SupportedCipherSuite> {
     })
 }
 
+/// Whether the name in the other side's certificate is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// It is not, as in Redis.
+    Any,
+    /// It must be the one given with the connection.
+    Given,
+}
+
 /// What a listening side needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerFiles {
@@ -226,6 +236,14 @@ impl Authorities {
 /// # Errors
 /// A file that is missing or wrong.
 pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
+    server_config(files).map(TlsAcceptor::from)
+}
+
+/// What the listening side speaks.
+///
+/// # Errors
+/// A file that is missing or wrong.
+pub(crate) fn server_config(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = files.pair.read()?;
     let provider = files.offer.provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -250,7 +268,7 @@ pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
         Some(sessions) => ServerSessionMemoryCache::new(sessions),
         None => Arc::new(NoServerSessionStorage {}),
     };
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// The connecting side. The name given with a connection is used for nothing.
@@ -258,15 +276,27 @@ pub(crate) fn acceptor(files: &ServerFiles) -> Result<TlsAcceptor, TlsError> {
 /// # Errors
 /// A file that is missing or wrong.
 pub(crate) fn connector(files: &ClientFiles) -> Result<TlsConnector, TlsError> {
+    client_config(files, Names::Any).map(TlsConnector::from)
+}
+
+/// What the connecting side speaks.
+///
+/// # Errors
+/// A file that is missing or wrong.
+pub(crate) fn client_config(
+    files: &ClientFiles,
+    names: Names,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = files.offer.provider();
-    let verifier = AnyName {
-        roots: files.authorities.read()?,
-        provider: Arc::clone(&provider),
+    let roots = files.authorities.read()?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&files.offer.versions())?;
+    let builder = match names {
+        Names::Any => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyName { roots, provider })),
+        Names::Given => builder.with_root_certificates(roots),
     };
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&files.offer.versions())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &files.pair {
         Some(pair) => {
             let (chain, key) = pair.read()?;
@@ -274,8 +304,8 @@ pub(crate) fn connector(files: &ClientFiles) -> Result<TlsConnector, TlsError> {
         }
         None => builder.with_no_client_auth(),
     };
-    config.enable_sni = false;
-    Ok(TlsConnector::from(Arc::new(config)))
+    config.enable_sni = names == Names::Given;
+    Ok(Arc::new(config))
 }
 
 /// Checks that the chain leads to one of the authorities, that it is valid today, and that the other side has the key; not

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem_proxy::settings::{Distribution, Hash};
 use toml::de::DeValue;
 
+use super::access::Prefix;
 use super::section::{Read, Wrong};
 use super::{DirectoryAddress, Hook, Preempt, Resync};
 use crate::suggest::nearest;
@@ -39,6 +40,12 @@ pub(super) struct Command(pub(super) Vec<String>);
 /// The hooks of one occasion.
 #[derive(Debug)]
 pub(super) struct Commands(pub(super) Vec<Hook>);
+/// The word after `users`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsersWord {
+    Server,
+    Proxy,
+}
 /// The word after `manage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ManageWord {
@@ -233,6 +240,39 @@ impl Read for Vec<Name> {
     const KIND: &'static str = "list of name";
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         list(value, "a list such as [\"orders-a\", \"orders-b\"]")
+    }
+}
+
+impl Read for Vec<Text> {
+    const KIND: &'static str = "list of text";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        list(value, "a list such as [\"+@read\", \"-@dangerous\"]")
+    }
+}
+
+impl Read for Prefix {
+    const KIND: &'static str = "prefix";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        const RIGHT: &str =
+            "a prefix with a star behind it, such as \"app:*\"; \"*\" is everything";
+        match text(value, RIGHT)?.strip_suffix('*') {
+            Some(prefix) if !prefix.contains(['*', '?', '[', '\\']) => Ok(Self(prefix.to_owned())),
+            Some(_) | None => Err(Wrong::new(RIGHT)),
+        }
+    }
+}
+
+impl Read for Vec<Prefix> {
+    const KIND: &'static str = "list of prefix";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        list(value, "a list such as [\"app:*\"]")
+    }
+}
+
+impl Read for UsersWord {
+    const KIND: &'static str = "\"server\" or \"proxy\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        word(value, &[("server", Self::Server), ("proxy", Self::Proxy)])
     }
 }
 

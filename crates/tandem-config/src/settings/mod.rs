@@ -5,6 +5,7 @@
 //! the file alone can show to be unsafe is refused here (a pair of three, a peer without a secret, a VIP that is a host's own
 //! address); what only the host can show (ports, rights, a running server's settings) is left to `tandem check`.
 
+mod access;
 mod check;
 mod follow;
 mod kinds;
@@ -19,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::{Access, Account, ClientTls, ServerTls};
 use serde::{Serialize, Serializer};
 use tandem_proxy::settings::{Distribution, Hash};
 
@@ -339,8 +341,12 @@ pub struct Proxy {
     pub server_connections: u32,
     /// How long a server may take to answer; none: as long as it wants.
     pub timeout: Option<Duration>,
-    /// File with the password that clients must give and that the servers are given.
+    /// File with the password that clients must give and that the servers are given; with users of the proxy's own, only
+    /// the latter.
     pub password_file: Option<PathBuf>,
+    /// Who may connect, how, and as whom.
+    #[serde(flatten)]
+    pub access: Access,
 }
 
 fn hash_word<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {
@@ -375,5 +381,10 @@ pub enum ShardAt {
     Server {
         /// Where.
         server: SocketAddr,
+    },
+    /// Nobody: it is the server behind this Unix socket for ever.
+    Socket {
+        /// Its path.
+        socket: PathBuf,
     },
 }

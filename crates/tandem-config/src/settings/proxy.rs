@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tandem_proxy::settings::{Distribution, Hash};
 
+use super::access::{self, AccessPlaces, read_access};
 use super::kinds::{Name, Tag};
 use super::read::number;
 use super::section::Section;
@@ -24,6 +25,7 @@ pub(super) struct Places {
     listen: Span,
     groups: Span,
     distribution: Span,
+    access: AccessPlaces,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -55,6 +57,7 @@ pub(super) fn read_proxy(
     let server_connections = number(section, report, "server_connections", 1..=256, "");
     let timeout = section.get::<Duration>(report, "timeout");
     let password_file = section.get::<PathBuf>(report, "password_file");
+    let (access, access_at) = read_access(section, report);
     let sections = section.children(report, "group");
     let given = sections.len();
     let remotes: Vec<Remote> = sections
@@ -66,6 +69,7 @@ pub(super) fn read_proxy(
         listen: section.place("listen"),
         groups: section.place("groups"),
         distribution: section.place("distribution"),
+        access: access_at,
     };
     let (listen, groups) = (listen?, groups?);
     let shards = shards(groups, &remotes, &places, report);
@@ -83,6 +87,7 @@ pub(super) fn read_proxy(
         server_connections: u32::try_from(server_connections?).ok()?,
         timeout,
         password_file,
+        access: access?,
     };
     Some((proxy, places))
 }
@@ -92,14 +97,17 @@ fn read_remote(section: &Section<'_, '_>, report: &mut Report) -> Option<Remote>
     let name = section.get::<Name>(report, "name");
     let daemons = section.get::<Vec<SocketAddr>>(report, "daemons");
     let server = section.get::<SocketAddr>(report, "server");
-    let at = match (section.has("daemons"), section.has("server")) {
-        (true, false) => ShardAt::Daemons { daemons: daemons? },
-        (false, true) => ShardAt::Server { server: server? },
-        (true, true) | (false, false) => {
+    let socket = section.get::<PathBuf>(report, "unix_socket");
+    let given = ["daemons", "server", "unix_socket"].map(|key| section.has(key));
+    let at = match given {
+        [true, false, false] => ShardAt::Daemons { daemons: daemons? },
+        [false, true, false] => ShardAt::Server { server: server? },
+        [false, false, true] => ShardAt::Socket { socket: socket? },
+        _ => {
             report.push(
                 Diagnostic::error(
                     "proxy-group",
-                    "[[proxy.group]] takes either `daemons` or `server`",
+                    "[[proxy.group]] takes one of `daemons`, `server` and `unix_socket`",
                 )
                 .at(section.header, "one of them says where the shard is")
                 .help(
@@ -178,6 +186,7 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         }
         shards_exist(settings, proxy, at, report);
         placement(proxy, at, report);
+        access::check(settings, proxy, &at.access, report);
     }
 }
 

@@ -274,7 +274,7 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
         // Between the pieces there must be no message.
         Owner::Client(client) => {
             let client = &desk.clients[client as usize];
-            client.first == slot && !client.special
+            client.first == slot && !client.is_subscribed()
         }
         Owner::Part { .. } => false,
         Owner::Nobody => true,

@@ -29,6 +29,9 @@ pub(super) enum Life {
     Leaving,
 }
 
+/// Nobody of the proxy's own users.
+pub(super) const NO_ACCOUNT: u16 = u16::MAX;
+
 /// One client connection.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -40,7 +43,11 @@ pub(super) struct Client {
     pub(super) hold: Hold,
     /// Has not given the pool's password.
     pub(super) stranger: bool,
-    /// Not every request goes its ordinary way: a stranger, inside MULTI, watching or subscribed.
+    /// Which of the proxy's own users it is; [`NO_ACCOUNT`] where there are none.
+    pub(super) account: u16,
+    /// That user may not do everything.
+    pub(super) restricted: bool,
+    /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching or subscribed.
     pub(super) special: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
@@ -123,6 +130,8 @@ impl Client {
             life: Life::Vacant,
             hold: Hold::No,
             stranger: false,
+            account: NO_ACCOUNT,
+            restricted: false,
             special: false,
             resp3: false,
             dirty: false,
@@ -144,9 +153,20 @@ impl Client {
     /// To be called after what it depends on has changed.
     pub(super) fn set_special(&mut self) {
         self.special = self.stranger
+            || self.restricted
             || self.cold.as_ref().is_some_and(|cold| {
                 cold.multi.is_some() || cold.subscribed || cold.watch != Watch::No
             });
+    }
+
+    /// Whether it waits to be let in as somebody else.
+    pub(super) fn has_claim(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.claim.is_some())
+    }
+
+    /// Whether its own connection brings messages.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.subscribed)
     }
 
     /// The bank that it is about to enter, or [`NONE`].

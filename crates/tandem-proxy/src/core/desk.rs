@@ -67,7 +67,7 @@ impl Desk {
     }
 
     /// A place for a new client.
-    pub(super) fn admit(&mut self, pool: u32, stranger: bool, id: u64) -> Peer {
+    pub(super) fn admit(&mut self, pool: u32, id: u64, now_ms: u32) -> Peer {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -79,8 +79,7 @@ impl Desk {
         let client = &mut self.clients[index as usize];
         client.pool = pool;
         client.life = Life::Open;
-        client.stranger = stranger;
-        client.special = stranger;
+        client.progress_ms = now_ms;
         client.id = id;
         client.peer(index)
     }

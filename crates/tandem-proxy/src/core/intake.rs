@@ -411,6 +411,11 @@ impl Core {
         if !command.takes(request.count()) {
             return self.wrong_number(index, command);
         }
+        if self.desk.clients[index as usize].restricted
+            && let Some(error) = self.denied(index, command, request)
+        {
+            return self.wrong(index, &error);
+        }
         if self.desk.clients[index as usize].special
             && let Some(taken) = self.specially(index, command, request)
         {

@@ -93,6 +93,7 @@ impl Core {
         }
         self.due_ms = u64::MAX;
         self.sweep();
+        self.end_idle();
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
@@ -276,6 +277,7 @@ fn setup(out: &mut Vec<u8>, settings: &crate::settings::Pool, identity: &Identit
         replies += 1;
     };
     let password = settings.password.as_deref().map(str::as_bytes);
+    let name = settings.access.server_user.as_deref().map(str::as_bytes);
     match (identity.resp3, &identity.user, password) {
         (resp3, Some(user), _) => {
             match &user.name {
@@ -287,10 +289,19 @@ fn setup(out: &mut Vec<u8>, settings: &crate::settings::Pool, identity: &Identit
             }
         }
         (true, None, Some(password)) => {
-            command(&[b"HELLO", b"3", b"AUTH", b"default", password]);
+            command(&[
+                b"HELLO",
+                b"3",
+                b"AUTH",
+                name.unwrap_or(b"default"),
+                password,
+            ]);
         }
         (true, None, None) => command(&[b"HELLO", b"3"]),
-        (false, None, Some(password)) => command(&[b"AUTH", password]),
+        (false, None, Some(password)) => match name {
+            Some(name) => command(&[b"AUTH", name, password]),
+            None => command(&[b"AUTH", password]),
+        },
         (false, None, None) => {}
     }
     // twemproxy sends SELECT before AUTH, which a server with a password refuses unseen: its users' data is in

@@ -70,7 +70,7 @@ impl Core {
         self.desk.say(index, &error);
     }
 
-    fn unsupported(&mut self, index: u32, command: &Command, why: &str) {
+    pub(super) fn unsupported(&mut self, index: u32, command: &Command, why: &str) {
         let error = text::about(
             "",
             command.name.as_bytes(),
@@ -90,8 +90,7 @@ impl Core {
             Local::Command | Local::ConfigGet => return self.anywhere(index, request),
             Local::Role => self.desk.say(index, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             Local::WhoAmI => {
-                let bank = self.desk.clients[index as usize].bank;
-                let name = self.banks[bank as usize].identity.user_name().to_vec();
+                let name = self.user_name(index).to_vec();
                 self.say_bulk(index, &name);
             }
             Local::ClusterDisabled => {
@@ -134,18 +133,13 @@ impl Core {
                     .as_ref()
                     .is_none_or(|cold| cold.watch == Watch::No);
                 client.cold = None;
-                client.stranger = self.pools[client.pool as usize]
-                    .setup
-                    .settings
-                    .password
-                    .is_some();
-                client.set_special();
                 if !clean && client.pinned != NONE {
                     // It watches, and must not be given to another like this.
                     self.lanes[client.pinned as usize].retired = true;
                 }
                 self.unpin(index);
                 self.become_nobody(index);
+                self.greet(index);
                 self.desk.say(index, b"+RESET\r\n");
             }
             Connection::Quit => {
@@ -182,7 +176,17 @@ impl Core {
             setup, twemproxy, ..
         } = &self.pools[client.pool as usize];
         let is_default = name.is_none_or(|name| name == b"default");
+        let mut account = None;
         let user = match (&setup.settings.access.users, &setup.settings.password) {
+            (Users::Own(accounts), _) => {
+                account = accounts
+                    .iter()
+                    .position(|account| account.is(name) && account.takes(password));
+                if account.is_none() {
+                    return Assumed::Refused(text::BAD_PASSWORD.to_vec());
+                }
+                None
+            }
             (_, Some(expected)) if is_default && same(password, expected.as_bytes()) => None,
             (Users::Password, Some(_)) => {
                 return Assumed::Refused(text::bad_password(*twemproxy).to_vec());
@@ -208,9 +212,8 @@ impl Core {
             },
         );
         if matches!(assumed, Assumed::Yes) {
-            let client = &mut self.desk.clients[index as usize];
-            client.stranger = false;
-            client.set_special();
+            self.desk.clients[index as usize].stranger = false;
+            self.become_account(index, account);
         }
         assumed
     }
@@ -325,96 +328,7 @@ impl Core {
         Taken::Yes
     }
 
-    /// The sub-commands of CLIENT that concern the client itself.
-    fn client_command(
-        &mut self,
-        index: u32,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) -> Taken {
-        let argument = |at| request.argument(at).unwrap_or_default();
-        match command.name {
-            "client|id" => {
-                let reply = format!(":{}\r\n", self.desk.clients[index as usize].id);
-                self.desk.say(index, reply.as_bytes());
-            }
-            "client|setname" => {
-                let name = argument(2);
-                if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-                    self.desk.say(index, text::BAD_NAME);
-                    return Taken::Yes;
-                }
-                if name.is_empty() && self.desk.clients[index as usize].cold.is_none() {
-                    // Nothing to forget.
-                } else {
-                    self.desk.cold(index).name = name.to_vec();
-                }
-                self.desk.say(index, b"+OK\r\n");
-            }
-            "client|getname" => {
-                let name = self.desk.clients[index as usize]
-                    .cold
-                    .as_ref()
-                    .map(|cold| cold.name.clone());
-                match name {
-                    Some(name) if !name.is_empty() => self.say_bulk(index, &name),
-                    Some(_) | None if self.desk.clients[index as usize].resp3 => {
-                        self.desk.say(index, b"_\r\n");
-                    }
-                    Some(_) | None => self.desk.say(index, b"$-1\r\n"),
-                }
-            }
-            "client|setinfo" => {
-                let value = argument(3).to_vec();
-                if argument(2).eq_ignore_ascii_case(b"lib-name") {
-                    self.desk.cold(index).lib_name = value;
-                } else if argument(2).eq_ignore_ascii_case(b"lib-ver") {
-                    self.desk.cold(index).lib_ver = value;
-                } else {
-                    let error = text::about("Unrecognized option ", argument(2), "");
-                    self.desk.say(index, &error);
-                    return Taken::Yes;
-                }
-                self.desk.say(index, b"+OK\r\n");
-            }
-            "client|info" => {
-                let line = self.describe(index);
-                self.say_bulk(index, &line);
-            }
-            "client|no-evict" | "client|no-touch" => self.desk.say(index, b"+OK\r\n"),
-            _ => self.unsupported(
-                index,
-                command,
-                "concerns connections to one server, which clients of a proxy share",
-            ),
-        }
-        Taken::Yes
-    }
-
-    /// What CLIENT INFO says, as far as the proxy knows it.
-    fn describe(&self, index: u32) -> Vec<u8> {
-        let client = &self.desk.clients[index as usize];
-        let (name, lib_name, lib_ver) = match &client.cold {
-            Some(cold) => (&cold.name[..], &cold.lib_name[..], &cold.lib_ver[..]),
-            None => (&[][..], &[][..], &[][..]),
-        };
-        let mut line = format!("id={} name=", client.id).into_bytes();
-        line.extend_from_slice(name);
-        let identity = &self.banks[client.bank as usize].identity;
-        line.extend_from_slice(format!(" db={}", identity.database).as_bytes());
-        line.extend_from_slice(b" sub=0 psub=0 multi=-1 cmd=client|info user=");
-        line.extend_from_slice(identity.user_name());
-        line.extend_from_slice(b" resp=");
-        line.push(if client.resp3 { b'3' } else { b'2' });
-        line.extend_from_slice(b" lib-name=");
-        line.extend_from_slice(lib_name);
-        line.extend_from_slice(b" lib-ver=");
-        line.extend_from_slice(lib_ver);
-        line.push(b'\n');
-        line
-    }
-
-    fn say_bulk(&mut self, index: u32, value: &[u8]) {
+    pub(super) fn say_bulk(&mut self, index: u32, value: &[u8]) {
         let mut reply = self.desk.spare.take();
         tandem_resp::write_bulk(value, &mut reply);
         self.desk.say(index, &reply);

@@ -20,11 +20,15 @@
 //! [`lane::RING_BOUND`] bytes per lane, then clients wait; a client that does not take a large reply stops its lane
 //! for at most [`STALL`], then it is cut off.
 
+mod accounts;
 mod answers;
 mod client;
+mod clients;
 mod desk;
 mod follow;
 mod identity;
+mod idle;
+mod info;
 mod intake;
 mod lane;
 mod life;
@@ -130,6 +134,8 @@ pub struct Core {
     due_ms: u64,
     /// When to look for lanes that idle.
     sweep_at_ms: u64,
+    /// When to look for clients that idle.
+    idle_at_ms: u64,
     /// State of the generator behind `random` placement.
     draws: u32,
     next_id: u64,
@@ -158,6 +164,7 @@ impl Core {
             orders: VecDeque::new(),
             due_ms: u64::MAX,
             sweep_at_ms: u64::MAX,
+            idle_at_ms: u64::MAX,
             draws: seed | 1,
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
@@ -211,9 +218,11 @@ impl Core {
         self.next_id += self.id_step;
         state.setup.counters.accepted.add(1);
         state.setup.counters.client_connections.add(1);
-        let stranger = state.setup.settings.password.is_some();
-        let peer = self.desk.admit(pool as u32, stranger, id);
-        self.enter_bank(peer.index() as u32, self.pools[pool].bank);
+        let peer = self.desk.admit(pool as u32, id, self.now_ms as u32);
+        let index = peer.index() as u32;
+        self.enter_bank(index, self.pools[pool].bank);
+        self.greet(index);
+        self.arm_idle(pool as u32);
         Some(peer)
     }
 
@@ -344,6 +353,16 @@ impl Core {
     #[must_use]
     pub fn settings(&self, pool: usize) -> &settings::Pool {
         &self.pools[pool].setup.settings
+    }
+
+    /// What the pool of a peer is, while there is that peer.
+    #[must_use]
+    pub fn settings_of(&self, peer: Peer) -> Option<&settings::Pool> {
+        let pool = match peer.side() {
+            Side::Client => self.desk.clients[self.desk.find(peer)? as usize].pool,
+            Side::Lane => self.lanes[self.find_lane(peer)? as usize].pool,
+        };
+        Some(self.settings(pool as usize))
     }
 
     /// When to call [`Core::tick`] if nothing else happens.

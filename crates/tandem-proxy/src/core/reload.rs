@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::client::Life;
 use super::slots::NONE;
 use super::{Core, PoolSetup};
+use crate::settings::Users;
 
 impl Core {
     /// These are all pools from now on. The number of each, in this order.
@@ -106,6 +107,7 @@ impl Core {
         while let Some(next) = self.pools[heir as usize].heir {
             heir = next;
         }
+        let account = self.account_in(index, heir);
         let bank = self.desk.clients[index as usize].bank;
         let Some(bank) = self.heir_of_bank(bank, heir) else {
             // There is no place for one more of its kind there.
@@ -123,12 +125,20 @@ impl Core {
         let client = &mut self.desk.clients[index as usize];
         client.pool = heir;
         // Who was let in stays in, unless there is another password to be asked for.
-        if new.settings.password.is_none() {
-            client.stranger = false;
-        } else if new.settings.password != self.pools[pool as usize].setup.settings.password {
-            client.stranger = true;
+        let before = &self.pools[pool as usize].setup.settings;
+        let after = &self.pools[heir as usize].setup.settings;
+        let same_door = match (&before.access.users, &after.access.users) {
+            (Users::Own(_), _) | (_, Users::Own(_)) => account.is_some(),
+            (Users::Server | Users::Password, Users::Server | Users::Password) => {
+                after.password.is_none() || after.password == before.password
+            }
+        };
+        if same_door {
+            client.stranger &= after.password.is_some() || account.is_some();
+            self.become_account(index, account);
+        } else {
+            self.greet(index);
         }
-        client.set_special();
         true
     }
 

@@ -32,9 +32,25 @@ struct Share {
 }
 
 /// The arguments of a request, found once.
-struct Indexed<'a> {
+pub(super) struct Indexed<'a> {
     bytes: &'a [u8],
     spans: &'a [Span],
+}
+
+impl Tally {
+    /// The arguments of a request, and the list for its keys.
+    pub(super) fn index<'a>(&'a mut self, request: &Request<'a>) -> (Indexed<'a>, &'a mut KeyList) {
+        self.spans.clear();
+        self.spans.extend(request.arguments().map(|argument| Span {
+            start: argument.start,
+            len: argument.value.len() as u32,
+        }));
+        let indexed = Indexed {
+            bytes: request.bytes(),
+            spans: &self.spans,
+        };
+        (indexed, &mut self.keys)
+    }
 }
 
 impl command::Args for Indexed<'_> {
@@ -296,19 +312,11 @@ impl Core {
             return Shared::At(0);
         }
         let mut tally = std::mem::take(&mut self.tally);
-        tally.spans.clear();
-        tally.spans.extend(request.arguments().map(|argument| Span {
-            start: argument.start,
-            len: argument.value.len() as u32,
-        }));
-        let indexed = Indexed {
-            bytes: request.bytes(),
-            spans: &tally.spans,
-        };
+        let (indexed, keys) = tally.index(request);
         // Arguments that do not say where keys are: any server will say why.
-        let _ = command::keys(command, &indexed, &mut tally.keys);
+        let _ = command::keys(command, &indexed, keys);
         let mut shared = Shared::Nowhere;
-        for key in tally.keys.keys() {
+        for key in keys.keys() {
             let key = command::Args::arg(&indexed, key.at as usize);
             shared = match (shared, self.server_for(pool, key)) {
                 (_, None) => Shared::Nobody,

@@ -6,6 +6,7 @@
 //! `-ERR Invalid argument` there, which tells nobody anything.
 
 use super::desk::Desk;
+use super::info;
 use super::scan;
 use super::slots::NONE;
 use crate::command::Merge;
@@ -156,7 +157,11 @@ impl Split {
             }
         };
         match merge {
-            Merge::AllSucceeded | Merge::Info => self.take_first(merged, |_| true),
+            Merge::AllSucceeded => self.take_first(merged, |_| true),
+            Merge::Info => {
+                let replies: Vec<&[u8]> = self.parts.iter().map(|part| &part.reply[..]).collect();
+                info::merge(&replies, merged).is_some()
+            }
             Merge::OneSucceeded => self.take_first(merged, |reply| !reply.is_empty()),
             Merge::Pick => {
                 self.take_first(merged, |reply| !is_null(reply))

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mio::Waker;
 
-use super::socket::Listener;
+use super::socket::Door;
 use crate::core::{Peer, PoolSetup};
 use crate::topology::Topology;
 
@@ -39,7 +39,7 @@ pub(super) struct Replacement {
     /// All pools from now on.
     pub(super) pools: Vec<PoolSetup>,
     /// Listening sockets for pools whose address is new, by index in `pools`.
-    pub(super) listeners: Vec<(usize, Listener)>,
+    pub(super) listeners: Vec<(usize, Door)>,
 }
 
 /// A worker's letters.

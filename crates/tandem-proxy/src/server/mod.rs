@@ -3,7 +3,9 @@
 //! | module | does |
 //! |---|---|
 //! | `worker` | the loop of one thread |
+//! | `crowd` | how many clients there are on all threads |
 //! | `socket` | TCP and Unix sockets, listening and connecting |
+//! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
 //!
@@ -11,8 +13,10 @@
 //! request: each has its own listeners, connections to servers and core; what they share is which servers take part
 //! ([`crate::ejection`]) and counters that only their owner writes.
 
+mod crowd;
 mod mailbox;
 mod resolve;
+mod secure;
 mod socket;
 mod worker;
 
@@ -28,9 +32,10 @@ use crate::settings::{Address, Pool};
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::topology::Topology;
 
+use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
 use resolve::{Resolver, first_address};
-use socket::Listener;
+use socket::{Door, Listener};
 use worker::Worker;
 
 /// How the proxy runs.
@@ -116,14 +121,15 @@ impl Running {
         let mut listeners = Vec::new();
         listeners.resize_with(threads, Vec::new);
         for (number, pool) in shared.iter().enumerate() {
-            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
-                listeners[thread].push((number, listener));
+            for address in pool.settings.addresses() {
+                let bound = bind(address, &pool.settings, threads)?;
+                for (thread, listener) in bound.into_iter().enumerate() {
+                    listeners[thread].push((number, listener));
+                }
             }
         }
-        let limit = options
-            .client_limit
-            .unwrap_or_else(|| descriptors(&shared))
-            .div_ceil(threads);
+        let limit = options.client_limit.unwrap_or_else(|| descriptors(&shared));
+        let crowd = Crowd::new(limit);
         let resolver = Resolver::start()?;
         let mut workers = Vec::new();
         let mut mailboxes = Vec::new();
@@ -142,7 +148,7 @@ impl Running {
                 listeners,
                 mailbox.clone(),
                 resolver.clone(),
-                limit,
+                crowd.clone(),
             )?);
             mailboxes.push(mailbox);
         }
@@ -190,14 +196,15 @@ impl Running {
         let mut listeners = Vec::new();
         listeners.resize_with(threads, Vec::new);
         for (number, pool) in shared.iter().enumerate() {
-            if current
-                .iter()
-                .any(|old| old.settings.listen == pool.settings.listen)
-            {
-                continue;
-            }
-            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
-                listeners[thread].push((number, listener));
+            for address in pool.settings.addresses() {
+                let mut open = current.iter().flat_map(|old| old.settings.addresses());
+                if open.any(|open| open == address) {
+                    continue;
+                }
+                let bound = bind(address, &pool.settings, threads)?;
+                for (thread, listener) in bound.into_iter().enumerate() {
+                    listeners[thread].push((number, listener));
+                }
             }
         }
         for ((thread, mailbox), listeners) in self.mailboxes.iter().enumerate().zip(listeners) {
@@ -327,14 +334,14 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
     new
 }
 
-/// A listener of one pool for each thread.
-fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
+/// A listener at one address of a pool for each thread.
+fn bind(address: &Address, pool: &Pool, threads: usize) -> Result<Vec<Door>, StartError> {
     let failed = |listen: String, error| StartError::Listen {
         pool: pool.name.clone(),
         listen,
         error,
     };
-    match &pool.listen {
+    let listeners = match address {
         Address::Tcp { host, port } => {
             let listen = format!("{host}:{port}");
             let Some(address) = first_address(host, *port) else {
@@ -343,7 +350,7 @@ fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
                     listen,
                 });
             };
-            bind_tcp(address, pool, threads).map_err(|error| failed(listen, error))
+            bind_tcp(address, pool, threads).map_err(|error| failed(listen, error))?
         }
         Address::Unix { path, mode } => {
             let bound = || -> io::Result<Vec<Listener>> {
@@ -356,9 +363,14 @@ fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
                     })
                     .collect()
             };
-            bound().map_err(|error| failed(path.display().to_string(), error))
+            bound().map_err(|error| failed(path.display().to_string(), error))?
         }
-    }
+    };
+    let door = |listener| Door {
+        address: address.clone(),
+        listener,
+    };
+    Ok(listeners.into_iter().map(door).collect())
 }
 
 fn bind_tcp(address: SocketAddr, pool: &Pool, threads: usize) -> io::Result<Vec<Listener>> {

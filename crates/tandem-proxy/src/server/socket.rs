@@ -8,16 +8,36 @@ use std::path::Path;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+use super::secure::Secure;
 use crate::core::How;
+use crate::settings::Address;
+use crate::tls::{Acceptor, Connector};
 
 /// A connection, to a client or a server.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
+    Tls(Box<Secure>),
 }
 
 impl Stream {
+    /// As the side that connects, over TLS from now on; not over a Unix socket.
+    pub(super) fn secured(self, connector: &Connector) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => Ok(Self::Tls(Box::new(Secure::connect(stream, connector)?))),
+            Self::Unix(_) | Self::Tls(_) => Ok(self),
+        }
+    }
+
+    /// As the side that was connected to, over TLS from now on; not over a Unix socket.
+    pub(super) fn guarded(self, acceptor: &Acceptor) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => Ok(Self::Tls(Box::new(Secure::accept(stream, acceptor)?))),
+            Self::Unix(_) | Self::Tls(_) => Ok(self),
+        }
+    }
+
     /// Begins to connect; done when the socket is writable and [`Stream::outcome`] says so.
     pub(super) fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = mio::net::TcpStream::connect(address)?;
@@ -31,10 +51,11 @@ impl Stream {
     }
 
     /// What became of a connection attempt. None: not decided yet.
-    pub(super) fn outcome(&self) -> Option<io::Result<()>> {
+    pub(super) fn outcome(&mut self) -> Option<io::Result<()>> {
         let error = match self {
             Self::Tcp(stream) => stream.take_error(),
             Self::Unix(stream) => stream.take_error(),
+            Self::Tls(secure) => secure.tcp().take_error(),
         };
         match error {
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
@@ -43,9 +64,13 @@ impl Stream {
         let peer = match self {
             Self::Tcp(stream) => stream.peer_addr().map(drop),
             Self::Unix(stream) => stream.peer_addr().map(drop),
+            Self::Tls(secure) => secure.tcp().peer_addr().map(drop),
         };
         match peer {
-            Ok(()) => Some(Ok(())),
+            Ok(()) => match self {
+                Self::Tcp(_) | Self::Unix(_) => Some(Ok(())),
+                Self::Tls(secure) => secure.agree(),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
         }
@@ -55,6 +80,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.read(space),
             Self::Unix(stream) => stream.read(space),
+            Self::Tls(secure) => secure.read(space),
         }
     }
 
@@ -63,12 +89,14 @@ impl Stream {
             return match self {
                 Self::Tcp(stream) => stream.write(first),
                 Self::Unix(stream) => stream.write(first),
+                Self::Tls(secure) => secure.write([first, second]),
             };
         }
         let both = [IoSlice::new(first), IoSlice::new(second)];
         match self {
             Self::Tcp(stream) => stream.write_vectored(&both),
             Self::Unix(stream) => stream.write_vectored(&both),
+            Self::Tls(secure) => secure.write([first, second]),
         }
     }
 
@@ -78,8 +106,16 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, both),
             Self::Unix(stream) => stream.register(registry, token, both),
+            Self::Tls(secure) => secure.tcp_mut().register(registry, token, both),
         }
     }
+}
+
+/// A listener, and the address that it was made for.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) address: Address,
+    pub(super) listener: Listener,
 }
 
 /// A socket that clients connect to.
@@ -183,6 +219,7 @@ pub(super) fn how(error: &io::Error) -> How {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionAborted => How::Reset,
+        io::ErrorKind::InvalidData => How::Protocol,
         io::ErrorKind::TimedOut => How::TimedOut,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable

@@ -7,6 +7,7 @@
 //! Readiness is edge-triggered and registered once. A short read says that nothing is left, so that no second read is
 //! needed to learn it; whoever filled the space is read again in the next turn, before waiting.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
+use super::crowd::{Crowd, Place};
 use super::mailbox::{Letter, Mailbox, Replacement};
 use super::resolve::Resolver;
-use super::socket::{Listener, Stream, how};
+use super::socket::{Door, Stream, how};
 use crate::core::{Core, How, Order, Peer, Side};
-use crate::settings::Address;
+use crate::settings::{Address, Compat};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -26,10 +28,15 @@ const EVENTS: usize = 1024;
 const ACCEPTS: usize = 64;
 /// After an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Lower half of a token at and above which it names no connection.
 const SPECIAL: u64 = 0x7fff_0000;
 /// The token of the waker.
 pub(super) const WAKER: Token = Token(0x7fff_ffff);
+
+/// What Redis says to one for whom there is no place.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// One connection's socket.
 #[derive(Debug)]
@@ -42,12 +49,14 @@ struct Socket {
     blocked: bool,
     /// The other side has closed its half: a short read is not the end of what there is to learn.
     ended: bool,
+    /// A client's, among all clients.
+    _place: Option<Place>,
 }
 
 /// A listener and where its clients go.
 #[derive(Debug)]
-struct Door {
-    listener: Listener,
+struct Entrance {
+    door: Door,
     pool: usize,
 }
 
@@ -55,7 +64,7 @@ struct Door {
 pub(super) struct Worker {
     poll: Poll,
     core: Core,
-    doors: Vec<Option<Door>>,
+    doors: Vec<Option<Entrance>>,
     clients: Vec<Option<Socket>>,
     lanes: Vec<Option<Socket>>,
     /// To be read again without waiting.
@@ -66,10 +75,12 @@ pub(super) struct Worker {
     open_doors: Vec<usize>,
     /// When to try doors again after descriptors ran out.
     doors_at: Option<Instant>,
+    /// Clients that have begun TLS, in their order, and until when they must have agreed on it.
+    handshakes: VecDeque<(Peer, Instant)>,
     mailbox: Arc<Mailbox>,
     resolver: Resolver,
-    /// Clients beyond this are closed at once, as twemproxy does.
-    client_limit: usize,
+    /// Clients for whom there is no place are closed at once.
+    crowd: Crowd,
     /// Draining: the end.
     ends_at: Option<Instant>,
     now: Instant,
@@ -79,10 +90,10 @@ impl Worker {
     pub(super) fn new(
         poll: Poll,
         core: Core,
-        listeners: Vec<(usize, Listener)>,
+        listeners: Vec<(usize, Door)>,
         mailbox: Arc<Mailbox>,
         resolver: Resolver,
-        client_limit: usize,
+        crowd: Crowd,
     ) -> io::Result<Self> {
         let mut worker = Self {
             poll,
@@ -94,9 +105,10 @@ impl Worker {
             reading: Vec::new(),
             open_doors: Vec::new(),
             doors_at: None,
+            handshakes: VecDeque::new(),
             mailbox,
             resolver,
-            client_limit,
+            crowd,
             ends_at: None,
             now: Instant::now(),
         };
@@ -137,6 +149,9 @@ impl Worker {
                 self.event(event);
             }
             self.reopen_doors();
+            if !self.handshakes.is_empty() {
+                self.end_handshakes();
+            }
             self.core.tick(self.now);
             self.write_all();
             crowded = count > 1;
@@ -151,7 +166,8 @@ impl Worker {
         if !self.ready.is_empty() || !self.open_doors.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = [self.core.deadline(), self.doors_at, self.ends_at]
+        let handshake = self.handshakes.front().map(|&(_, until)| until);
+        let due = [self.core.deadline(), self.doors_at, self.ends_at, handshake]
             .into_iter()
             .flatten()
             .min()?;
@@ -218,7 +234,12 @@ impl Worker {
             return;
         }
         let room = space.len();
-        match socket.stream.read(space) {
+        let outcome = socket.stream.read(space);
+        if let Stream::Tls(secure) = &socket.stream {
+            socket.ended |= secure.has_ended();
+            socket.blocked |= secure.is_stuck();
+        }
+        match outcome {
             Ok(0) => self.core.closed(peer, How::Eof, self.now),
             Ok(bytes) => {
                 if bytes == room || socket.ended {
@@ -258,11 +279,22 @@ impl Worker {
             let pending = self.core.pending(peer);
             let wanted = pending[0].len() + pending[1].len();
             if wanted == 0 {
+                if let Stream::Tls(secure) = &mut socket.stream {
+                    // Its end is noticed by the next read.
+                    let _ = secure.flush();
+                    socket.blocked = secure.is_stuck();
+                }
                 return;
             }
             match socket.stream.write(pending) {
                 Ok(bytes) => {
                     self.core.sent(peer, bytes);
+                    if let Stream::Tls(secure) = &socket.stream {
+                        socket.blocked = secure.is_stuck();
+                        if socket.blocked {
+                            return;
+                        }
+                    }
                     if bytes == wanted {
                         return;
                     }
@@ -306,8 +338,14 @@ impl Worker {
                     Side::Lane => &mut self.lanes,
                 };
                 if let Some(place) = table.get_mut(peer.index())
-                    && place.as_ref().is_some_and(|socket| socket.peer == peer)
+                    && let Some(socket) = place.as_mut()
+                    && socket.peer == peer
                 {
+                    if let Stream::Tls(secure) = &mut socket.stream
+                        && !socket.connecting
+                    {
+                        secure.farewell();
+                    }
                     // Closing takes it off the poller.
                     *place = None;
                 }
@@ -318,7 +356,12 @@ impl Worker {
 
     /// A connection to a server is on its way, or failed at once.
     fn begin(&mut self, peer: Peer, stream: io::Result<Stream>) {
+        let settings = self.core.settings_of(peer);
+        let tls = settings.and_then(|settings| settings.access.server_tls.clone());
         let registered = stream.and_then(|mut stream| {
+            if let Some(connector) = &tls {
+                stream = stream.secured(connector)?;
+            }
             stream.register(self.poll.registry(), Token(peer.token() as usize))?;
             Ok(stream)
         });
@@ -331,6 +374,7 @@ impl Worker {
                     connecting: true,
                     blocked: false,
                     ended: false,
+                    _place: None,
                 },
             ),
             Err(error) => self.core.closed(peer, how(&error), self.now),
@@ -365,20 +409,13 @@ impl Worker {
     }
 
     fn reload(&mut self, replacement: Replacement) {
-        let old: Vec<Option<Address>> = self
-            .doors
-            .iter()
-            .map(|door| {
-                door.as_ref()
-                    .map(|door| self.core.settings(door.pool).listen.clone())
-            })
-            .collect();
         let numbers = self.core.reload(replacement.pools, self.now);
-        for (door, old) in self.doors.iter_mut().zip(old) {
+        for door in &mut self.doors {
             let Some(open) = door else { continue };
-            let heir = numbers
-                .iter()
-                .find(|&&pool| Some(&self.core.settings(pool).listen) == old.as_ref());
+            let heir = numbers.iter().find(|&&pool| {
+                let mut addresses = self.core.settings(pool).addresses();
+                addresses.any(|address| *address == open.door.address)
+            });
             match heir {
                 Some(&pool) => open.pool = pool,
                 None => *door = None,
@@ -390,10 +427,11 @@ impl Worker {
         }
     }
 
-    fn add_door(&mut self, pool: usize, mut listener: Listener) -> io::Result<()> {
+    fn add_door(&mut self, pool: usize, mut door: Door) -> io::Result<()> {
         let number = self.doors.len();
-        listener.register(self.poll.registry(), Token(SPECIAL as usize + number))?;
-        self.doors.push(Some(Door { listener, pool }));
+        let token = Token(SPECIAL as usize + number);
+        door.listener.register(self.poll.registry(), token)?;
+        self.doors.push(Some(Entrance { door, pool }));
         // Clients that came before the registration give no edge.
         self.open_doors.push(number);
         Ok(())
@@ -411,9 +449,10 @@ impl Worker {
 
     fn accept(&mut self, number: usize) {
         for _ in 0..ACCEPTS {
-            let Some(Some(door)) = self.doors.get(number) else {
+            let Some(Some(Entrance { door, pool })) = self.doors.get(number) else {
                 return;
             };
+            let pool = *pool;
             let mut stream = match door.listener.accept() {
                 Ok(stream) => stream,
                 Err(error) => match error.kind() {
@@ -426,12 +465,26 @@ impl Worker {
                     }
                 },
             };
-            if self.core.clients() >= self.client_limit {
-                continue;
-            }
-            let Some(peer) = self.core.accepted(door.pool, self.now) else {
+            let settings = self.core.settings(pool);
+            let Some(crowded) = self.crowd.enter() else {
+                if settings.compat == Compat::Strict && settings.access.tls.is_none() {
+                    // As Redis; under TLS nothing can be said yet, and twemproxy says nothing.
+                    let _ = stream.write([TOO_MANY_CLIENTS, &[]]);
+                }
                 continue;
             };
+            if let Some(acceptor) = &settings.access.tls {
+                match stream.guarded(acceptor) {
+                    Ok(guarded) => stream = guarded,
+                    Err(_) => continue,
+                }
+            }
+            let Some(peer) = self.core.accepted(pool, self.now) else {
+                continue;
+            };
+            if matches!(stream, Stream::Tls(_)) {
+                self.handshakes.push_back((peer, self.now + HANDSHAKE));
+            }
             if stream
                 .register(self.poll.registry(), Token(peer.token() as usize))
                 .is_err()
@@ -447,10 +500,28 @@ impl Worker {
                     connecting: false,
                     blocked: false,
                     ended: false,
+                    _place: Some(crowded),
                 },
             );
         }
         self.open_doors.push(number);
+    }
+
+    /// Closes clients that have not agreed on TLS in time.
+    fn end_handshakes(&mut self) {
+        while let Some(&(peer, until)) = self.handshakes.front() {
+            let socket = find(&mut self.clients, &mut self.lanes, peer);
+            let open = socket.is_some_and(
+                |socket| matches!(&socket.stream, Stream::Tls(secure) if secure.is_handshaking()),
+            );
+            if open && self.now < until {
+                return;
+            }
+            self.handshakes.pop_front();
+            if open {
+                self.core.closed(peer, How::TimedOut, self.now);
+            }
+        }
     }
 
     fn is_over(&self) -> bool {

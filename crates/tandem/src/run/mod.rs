@@ -74,7 +74,7 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut running = tokio::task::JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
     let (stop_proxies, stopping) = watch::channel(false);
-    proxy::start(&settings, &told, &stopping, &mut running)?;
+    let certificates = proxy::start(&settings, &told, &stopping, &mut running)?;
     for group in &settings.groups {
         let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
         let shell = Group::open(
@@ -137,7 +137,9 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
             _ = terminate.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
             _ = interrupt.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
             _ = hangup.recv() => hang_up(&reloader),
-            Some(request) = reloads.recv() => take_over(&mut settings, request, &groups),
+            Some(request) = reloads.recv() => {
+                take_over(&mut settings, request, &groups, &certificates);
+            }
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
         }
     }
@@ -184,7 +186,12 @@ fn hang_up(reloader: &reload::Reloader) {
 }
 
 /// Takes a changed file over, as far as it may be; each group answers by itself.
-fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups) {
+fn take_over(
+    settings: &mut Settings,
+    request: reload::Request,
+    groups: &Groups,
+    certificates: &[proxy::Certificates],
+) {
     let plan = reload::plan(settings, &request.new);
     let refused = !plan.moves.is_empty() && !request.accept;
     let mut answers = reload::Answers::new();
@@ -216,6 +223,21 @@ fn take_over(settings: &mut Settings, request: reload::Request, groups: &Groups)
     }
     if !refused {
         *settings = plan.settings;
+        for certificates in certificates {
+            // A few small files, and rarely: no thread of its own.
+            let Some(read) = certificates.read_again() else {
+                continue;
+            };
+            let (answer, answered) = oneshot::channel();
+            let line = match read {
+                Ok(()) => ReplyLine::done("its certificates were read again".to_owned()),
+                Err(error) => {
+                    ReplyLine::failed(format!("its certificates stay as they were: {error:#}"))
+                }
+            };
+            let _ = answer.send(Answer::Reply(line));
+            answers.push((format!("proxy {}", certificates.proxy()), answered));
+        }
     }
     // Whoever asked may have gone.
     let _ = request.answer.send(answers);

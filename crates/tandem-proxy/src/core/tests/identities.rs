@@ -1,7 +1,12 @@
 //! Users and databases: each with lanes of its own, none entered before its server has said yes.
 
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::core::follow::HOLD;
+use crate::frame::{Limits, Scan};
 use crate::topology::{Phase, Topology};
 
 const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
@@ -278,4 +283,192 @@ fn nobody_waits_for_ever_to_be_let_in() {
     world.give(lane, WRONGPASS);
     assert_eq!(world.take(client).into_bytes(), WRONGPASS, "and not held");
     world.assert_nothing_is_left();
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Get(usize),
+    Select(usize, u32),
+    /// As one of these; the last is refused.
+    Auth(usize, usize),
+    Reset(usize),
+    /// A transaction that is aborted, because it tries to be elsewhere.
+    Multi(usize),
+    Leave(usize),
+    /// All lanes bring so many bytes of what they have.
+    Reply(usize),
+    /// Longer than lanes are kept without use.
+    Later,
+}
+
+const USERS: [&str; 3] = ["one", "two", "bad"];
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let client = 0usize..4;
+    let act = prop_oneof![
+        6 => client.clone().prop_map(Act::Get),
+        2 => (client.clone(), 0u32..3).prop_map(|(client, database)| Act::Select(client, database)),
+        2 => (client.clone(), 0usize..3).prop_map(|(client, user)| Act::Auth(client, user)),
+        1 => client.clone().prop_map(Act::Reset),
+        1 => client.clone().prop_map(Act::Multi),
+        1 => client.prop_map(Act::Leave),
+        8 => (1usize..60).prop_map(Act::Reply),
+        1 => Just(Act::Later),
+    ];
+    prop::collection::vec(act, 1..120)
+}
+
+/// A server as one of its connections sees it: it answers GET with the database, the user and the key.
+#[derive(Default)]
+struct Seen {
+    unread: Vec<u8>,
+    unsent: VecDeque<u8>,
+    database: u32,
+    user: String,
+}
+
+impl Seen {
+    fn take_in(&mut self, bytes: Vec<u8>) {
+        self.unread.extend(bytes);
+        while !self.unread.is_empty() {
+            let mut scan = Scan::default();
+            let Some(len) = scan.advance(&self.unread, &Limits::CLIENT).unwrap() else {
+                return;
+            };
+            let request = scan.request(&self.unread[..len]);
+            let argument = |at| String::from_utf8_lossy(request.argument(at).unwrap_or_default());
+            let reply = match &*argument(0) {
+                "AUTH" if argument(1) == "bad" => WRONGPASS.to_vec(),
+                "AUTH" => {
+                    self.user = argument(1).into_owned();
+                    b"+OK\r\n".to_vec()
+                }
+                "SELECT" => {
+                    self.database = argument(1).parse().unwrap();
+                    b"+OK\r\n".to_vec()
+                }
+                "GET" => said(self.database, &self.user, &argument(1)).into_bytes(),
+                other => panic!("{other} reached a server"),
+            };
+            self.unsent.extend(reply);
+            self.unread.drain(..len);
+        }
+    }
+}
+
+fn said(database: u32, user: &str, key: &str) -> String {
+    format!("+{database}/{user}/{key}\r\n")
+}
+
+/// What a client believes to be, and what it waits for.
+#[derive(Default)]
+struct Asker {
+    database: u32,
+    user: String,
+    expected: String,
+}
+
+/// Lets every lane bring up to so many bytes; whether any had some.
+fn answer(world: &mut World, seen: &mut HashMap<Peer, Seen>, most: usize) -> bool {
+    let mut lanes: Vec<Peer> = world.got.keys().copied().collect();
+    lanes.extend(seen.keys());
+    lanes.retain(|peer| peer.side() == Side::Lane && !world.closed.contains(peer));
+    lanes.sort_by_key(|peer| peer.token());
+    lanes.dedup();
+    let mut any = false;
+    for lane in lanes {
+        let bytes = world.take(lane).into_bytes();
+        let server = seen.entry(lane).or_default();
+        server.take_in(bytes);
+        let now = most.min(server.unsent.len());
+        let bytes: Vec<u8> = server.unsent.drain(..now).collect();
+        if !bytes.is_empty() && !world.closed.contains(&lane) {
+            any = true;
+            assert!(world.give(lane, &bytes));
+        }
+    }
+    any
+}
+
+proptest! {
+    #[test]
+    fn no_request_meets_a_connection_that_was_set_up_for_another(acts in acts()) {
+        let mut world = World::new(pool(2));
+        let mut seen = HashMap::new();
+        let mut clients: Vec<(Peer, Asker)> =
+            (0..4).map(|_| (world.client(), Asker::default())).collect();
+        let mut serial = 0;
+        for act in acts {
+            serial += 1;
+            match act {
+                Act::Get(at) => {
+                    let (peer, asker) = &mut clients[at];
+                    let key = format!("c{at}s{serial}");
+                    if world.give(*peer, &request(&format!("GET {key}"))) {
+                        asker.expected += &said(asker.database, &asker.user, &key);
+                    }
+                }
+                Act::Select(at, database) => {
+                    let (peer, asker) = &mut clients[at];
+                    if world.give(*peer, &request(&format!("SELECT {database}"))) {
+                        asker.database = database;
+                        asker.expected += "+OK\r\n";
+                    }
+                }
+                Act::Auth(at, user) => {
+                    let (peer, asker) = &mut clients[at];
+                    let user = USERS[user];
+                    if world.give(*peer, &request(&format!("AUTH {user} p"))) {
+                        if user == "bad" {
+                            asker.expected += &String::from_utf8_lossy(WRONGPASS);
+                        } else {
+                            asker.user = user.to_owned();
+                            asker.expected += "+OK\r\n";
+                        }
+                    }
+                }
+                Act::Reset(at) => {
+                    let (peer, asker) = &mut clients[at];
+                    if world.give(*peer, &request("RESET")) {
+                        asker.database = 0;
+                        asker.user.clear();
+                        asker.expected += "+RESET\r\n";
+                    }
+                }
+                Act::Multi(at) => {
+                    let (peer, asker) = &mut clients[at];
+                    let block = all(&["MULTI", "GET x", "SELECT 1", "EXEC"]);
+                    if world.give(*peer, &block) {
+                        asker.expected += "+OK\r\n+QUEUED\r\n-ERR 'select' is not let through the proxy inside MULTI\r\n\
+                            -EXECABORT Transaction discarded because of previous errors.\r\n";
+                    }
+                }
+                Act::Leave(at) => {
+                    world.core.closed(clients[at].0, How::Reset, world.now);
+                    world.turn();
+                    world.take(clients[at].0);
+                    clients[at] = (world.client(), Asker::default());
+                }
+                Act::Reply(most) => {
+                    answer(&mut world, &mut seen, most);
+                }
+                Act::Later => {
+                    // A set-up that is not answered would be given up.
+                    while answer(&mut world, &mut seen, usize::MAX) {}
+                    world.later(Duration::from_secs(31));
+                }
+            }
+            for (peer, asker) in &mut clients {
+                let got = world.take(*peer);
+                let rest = asker.expected.strip_prefix(&got);
+                prop_assert!(rest.is_some(), "{:?} instead of {:?}", got, asker.expected);
+                asker.expected = rest.unwrap().to_owned();
+            }
+        }
+        while answer(&mut world, &mut seen, usize::MAX) {}
+        for (peer, asker) in &mut clients {
+            prop_assert_eq!(&world.take(*peer), &asker.expected);
+        }
+        world.assert_nothing_is_left();
+    }
 }

@@ -1,5 +1,6 @@
 //! The core by bytes in and bytes out: a shell without sockets drives it.
 
+mod accounts;
 mod bounds;
 mod failures;
 mod follow;

@@ -112,6 +112,19 @@ fn what_the_proxy_knows_it_answers_by_itself() {
         ("CLIENT SETNAME me", "+OK\r\n"),
         ("CLIENT GETNAME", "$2\r\nme\r\n"),
         ("CLIENT SETINFO LIB-NAME lib", "+OK\r\n"),
+        ("CLIENT NO-EVICT on", "+OK\r\n"),
+        ("CLIENT TRACKING off", "+OK\r\n"),
+        ("CLIENT GETREDIR", ":-1\r\n"),
+        (
+            "CLIENT TRACKINGINFO",
+            "*6\r\n$5\r\nflags\r\n*1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n",
+        ),
+        (
+            "CLIENT TRACKING on",
+            "-ERR 'client|tracking' is not let through the proxy: a server tells who has read a key on the connection that \
+read it, which clients of a proxy share; connect to the server itself for that\r\n",
+        ),
+        ("CLIENT LIST ID x", "-ERR Invalid client ID\r\n"),
         ("CLIENT ID", ":1\r\n"),
         ("HELLO 4", "-NOPROTO unsupported protocol version\r\n"),
         (
@@ -276,4 +289,27 @@ fn pools_are_replaced_under_connected_clients() {
         ("+b\r\n".to_owned(), "+a\r\n+c\r\n".to_owned())
     );
     world.assert_nothing_is_left();
+}
+
+#[test]
+fn clients_are_listed_to_those_of_the_same_user() {
+    let mut world = World::new(pool(1));
+    let (one, two, other) = (world.client(), world.client(), world.client());
+    world.give(two, &request("CLIENT SETNAME two"));
+    world.take(two);
+    world.give(other, &request("AUTH u p"));
+    world.server_says(0, b"+OK\r\n");
+    world.give(one, &request("CLIENT LIST"));
+    let list = world.take(one);
+    let ids: Vec<&str> = list
+        .lines()
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert_eq!(ids.len(), 2, "{list}");
+    assert!(ids[1].starts_with("id=2 name=two db=0 "), "{list}");
+    world.give(one, &request("CLIENT LIST ID 2 3"));
+    assert!(world.take(one).contains("id=2 "), "one line of two");
+    world.give(one, &request("CLIENT LIST TYPE pubsub"));
+    assert_eq!(world.take(one), "$0\r\n\r\n");
 }

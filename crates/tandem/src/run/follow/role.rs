@@ -1,11 +1,16 @@
 //! Asking a server for its role: what a Sentinel-aware client does before it believes a sentinel.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_core::follow::Role;
 use tandem_core::sentinel::Endpoint;
-use tandem_resp::{Command, Value};
+use tandem_proxy::tls::Connector;
+use tandem_resp::{Command, Limits, ReplyDecoder, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::redis::raw::{Credentials, RawConnection, Target};
 
@@ -35,6 +40,51 @@ pub(in crate::run) async fn ask(
     match answer.await {
         Ok(value) => role(&value),
         Err(error) => Err(format!("it cannot be asked: {error}")),
+    }
+}
+
+/// The same of a server that speaks TLS.
+pub(in crate::run) async fn ask_over_tls(
+    server: &Endpoint,
+    credentials: Option<Credentials>,
+    tls: &Connector,
+) -> Result<Role, String> {
+    let exchange = async {
+        let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+        let connector = TlsConnector::from(tls.config.get());
+        let mut stream = connector.connect(tls.name.clone(), stream).await?;
+        let mut bytes = Vec::new();
+        let mut answers = 1;
+        if let Some(credentials) = &credentials {
+            let mut auth = Command::new("AUTH");
+            if let Some(user) = &credentials.user {
+                auth = auth.arg(user);
+            }
+            auth.arg(&credentials.password).encode(&mut bytes);
+            answers = 2;
+        }
+        Command::new("ROLE").encode(&mut bytes);
+        stream.write_all(&bytes).await?;
+        let mut decoder = ReplyDecoder::new(Limits::control());
+        // What AUTH says is seen in what ROLE says.
+        loop {
+            while let Some(value) = decoder.next_value().map_err(io::Error::other)? {
+                answers -= 1;
+                if answers == 0 {
+                    return Ok::<Value, io::Error>(value);
+                }
+            }
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => decoder.feed(&piece[..read]),
+            }
+        }
+    };
+    match tokio::time::timeout(WITHIN, exchange).await {
+        Ok(Ok(value)) => role(&value),
+        Ok(Err(error)) => Err(format!("it cannot be asked over TLS: {error}")),
+        Err(_) => Err("it cannot be asked over TLS: no answer in time".to_owned()),
     }
 }
 

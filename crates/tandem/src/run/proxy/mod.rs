@@ -4,9 +4,11 @@
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
 //! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
 
+mod access;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +18,13 @@ use tandem_core::sentinel::Endpoint;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Compat, Pool, Server};
+use tandem_proxy::settings::{Address, Compat, Pool, Server};
 use tandem_proxy::topology::{Group, Phase, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use super::directory::Told;
-use super::group::password;
+pub(super) use access::Certificates;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
@@ -40,13 +42,9 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Binds its address and starts its threads. Requests are held until the first word on their group.
-    fn start(settings: &config::Proxy) -> Result<Self> {
-        let password = settings.password_file.as_deref().map(password);
-        let password = password
-            .transpose()?
-            .map(String::from_utf8)
-            .transpose()
-            .context("password_file: the password is no text")?;
+    fn start(settings: &config::Proxy, certificates: &Certificates) -> Result<Self> {
+        let password = settings.password_file.as_deref().map(access::text);
+        let password = password.transpose()?;
         let mut servers: Vec<Server> = settings.shards.iter().map(server).collect();
         sort_servers(&mut servers);
         let shard = |server: &Server| {
@@ -76,11 +74,11 @@ impl Proxy {
                 .saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)),
             ejection: None,
             compat: Compat::Strict,
-            access: Access::default(),
+            access: access::access(settings, certificates)?,
         };
         let options = Options {
             threads,
-            ..Options::default()
+            client_limit: settings.access.max_clients.map(|most| most as usize),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
@@ -99,6 +97,12 @@ impl Proxy {
                 epoch: FOR_EVER,
                 phase: Phase::Serving {
                     primary: tcp(*server),
+                },
+            },
+            ShardAt::Socket { socket } => Group {
+                epoch: FOR_EVER,
+                phase: Phase::Serving {
+                    primary: unix(socket),
                 },
             },
             ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
@@ -131,7 +135,7 @@ impl Proxy {
     }
 }
 
-/// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`.
+/// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`. Their certificates may be read again.
 ///
 /// # Errors
 /// An address cannot be had, or a password cannot be read.
@@ -140,10 +144,13 @@ pub(super) fn start(
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
-) -> Result<()> {
+) -> Result<Vec<Certificates>> {
+    let mut all = Vec::new();
     let remote = Told::new(settings);
     let mut watched: Vec<&str> = Vec::new();
     for proxy in &settings.proxies {
+        let in_proxy = || format!("proxy {}", proxy.name);
+        let certificates = Certificates::read(proxy).with_context(in_proxy)?;
         for shard in &proxy.shards {
             let ShardAt::Daemons { daemons } = &shard.at else {
                 continue;
@@ -153,14 +160,15 @@ pub(super) fn start(
                 continue;
             }
             watched.push(&shard.name);
-            let watch = Watch::new(settings, proxy, &shard.name, daemons, remote.clone())?;
+            let mut watch = Watch::new(settings, proxy, &shard.name, daemons, remote.clone())?;
+            watch.over_tls(certificates.connector());
             running.spawn_local(watch.run(stop.clone()));
         }
-        let name = &proxy.name;
-        let proxy = Proxy::start(proxy).with_context(|| format!("proxy {name}"))?;
-        running.spawn_local(proxy.run(told.clone(), remote.clone(), stop.clone()));
+        let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
+        all.push(certificates);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn tcp(at: SocketAddr) -> Address {
@@ -170,10 +178,18 @@ fn tcp(at: SocketAddr) -> Address {
     }
 }
 
+fn unix(path: &Path) -> Address {
+    Address::Unix {
+        path: path.to_owned(),
+        mode: None,
+    }
+}
+
 /// A shard as placement knows it: by its name alone, whoever is its primary.
 fn server(shard: &config::Shard) -> Server {
     let address = match &shard.at {
         ShardAt::Server { server } => tcp(*server),
+        ShardAt::Socket { socket } => unix(socket),
         // Replaced by the first snapshot, before any client is served.
         ShardAt::Here | ShardAt::Daemons { .. } => Address::Tcp {
             host: shard.name.clone(),

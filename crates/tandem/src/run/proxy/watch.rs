@@ -11,6 +11,7 @@ use anyhow::Result;
 use tandem_config::settings::{self as config, Settings};
 use tandem_core::follow::{Follower, Input, Output, Settings as FollowSettings};
 use tandem_core::sentinel::{self, Endpoint};
+use tandem_proxy::tls::Connector;
 use tokio::sync::{mpsc, watch::Receiver};
 
 use super::super::directory::Told;
@@ -30,6 +31,8 @@ pub(super) struct Watch {
     credentials: Option<Credentials>,
     source: IpAddr,
     told: Told,
+    /// Servers are asked for their role over TLS.
+    tls: Option<Connector>,
 }
 
 impl Watch {
@@ -69,12 +72,18 @@ impl Watch {
             roles_out,
             roles_in,
             credentials: password.map(|password| Credentials {
-                user: None,
+                user: proxy.access.server_user.clone().map(String::into_bytes),
                 password,
             }),
             source: settings.host.address,
             told,
+            tls: None,
         })
+    }
+
+    /// Servers are to be spoken to like this, as the proxy's threads do.
+    pub(super) fn over_tls(&mut self, tls: Option<Connector>) {
+        self.tls = tls;
     }
 
     /// Listens until `stop`. Needs a [`tokio::task::LocalSet`].
@@ -117,8 +126,12 @@ impl Watch {
             Output::AskRole(server) => {
                 let credentials = self.credentials.clone();
                 let (roles, source) = (self.roles_out.clone(), self.source);
+                let tls = self.tls.clone();
                 tokio::spawn(async move {
-                    let answer = role::ask(&server, source, credentials).await;
+                    let answer = match tls {
+                        None => role::ask(&server, source, credentials).await,
+                        Some(tls) => role::ask_over_tls(&server, credentials, &tls).await,
+                    };
                     // The loop may have ended.
                     let _ = roles.send(Input::Role { server, answer }).await;
                 });
