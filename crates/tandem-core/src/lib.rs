@@ -32,3 +32,4 @@ pub mod statement;
 #[cfg(test)]
 mod testing;
 pub mod topology;
+pub mod word;

@@ -10,12 +10,40 @@ use crate::sentinel::Endpoint;
 pub struct Topology {
     /// Grows with every change of primary: the counter of the pair's epoch, or a fleet's configuration epoch.
     pub epoch: u64,
+    /// Orders the snapshots of one epoch, see [`Rank`]; 0 where nobody counts them.
+    pub turn: u64,
     /// Where the primary is; `None` while none is known.
     pub primary: Option<Endpoint>,
+    /// The primary is about to give its role away: ask it nothing more, and wait for what was asked.
+    pub closing: bool,
     /// Every server known, the primary among them, each once.
     pub servers: Vec<Member>,
     /// Host ids of the other daemons that are heard.
     pub daemons: Vec<String>,
+}
+
+/// Which of two snapshots is the newer one: the later epoch, and within an epoch the later turn.
+///
+/// The host whose server is the epoch's primary counts the turns, one for each change of its phase, and its peer passes
+/// them on; so a switchover that was given up goes back to serving in the same epoch, and the word that it was closing,
+/// however late it arrives, does not win over that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Of the promotion.
+    pub epoch: u64,
+    /// Within it.
+    pub turn: u64,
+}
+
+impl Topology {
+    /// Its place among the snapshots of its group.
+    #[must_use]
+    pub fn rank(&self) -> Rank {
+        Rank {
+            epoch: self.epoch,
+            turn: self.turn,
+        }
+    }
 }
 
 /// One server.

@@ -61,6 +61,40 @@ impl World {
         }
     }
 
+    /// A proxy that obeys the word of the highest rank: of one rank there is one word on each primary, and after healing the
+    /// highest one names the primary, in service.
+    pub(crate) fn check_told(&mut self, h: usize) {
+        let Some(told) = self.daemon_topology(h) else {
+            return;
+        };
+        let Some(primary) = told.primary.clone() else {
+            return;
+        };
+        let rank = told.rank();
+        let key = (rank, primary.name());
+        let before = *self.told.entry(key).or_insert(told.closing);
+        if before != told.closing {
+            let text = format!("{} is told as closing and as serving at {rank:?}", primary);
+            self.broken("P6", text);
+        }
+    }
+
+    /// See [`Self::check_told`].
+    pub(crate) fn check_obeyed(&mut self, primary: usize) {
+        let right = self
+            .daemon_topology(primary)
+            .and_then(|told| Some((told.rank(), told.primary?.name())));
+        let obeyed = self.told.last_key_value();
+        let obeyed = obeyed.map(|(key, closing)| (key.clone(), *closing));
+        match (obeyed, right) {
+            (Some((key, false)), Some(right)) if key == right => {}
+            (obeyed, right) => {
+                let text = format!("proxies obey {obeyed:?}, the primary says {right:?}");
+                self.broken("P6", text);
+            }
+        }
+    }
+
     /// P2: addresses only where the promotion is complete.
     pub(crate) fn check_step(&mut self, h: usize, step: &Step) {
         if *step != Step::AddVip {

@@ -63,6 +63,7 @@ impl World {
             vip_lifetime: Some(Duration::from_micros(VIP_LIFETIME)),
             boot_id: format!("{}-{}", HOSTS[h], self.hosts[h].boot),
             incarnation: self.chance.name(),
+            turns_from: self.now / MS,
         }
     }
 
@@ -156,6 +157,7 @@ impl World {
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
         self.check_phase(h);
+        self.check_told(h);
         let inc = self.inc(h);
         for output in outputs {
             if self.inc(h) != inc {

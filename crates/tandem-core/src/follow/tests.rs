@@ -52,6 +52,7 @@ impl World {
             password: None,
             server: server(2),
             down_after: Duration::from_secs(1),
+            daemons: false,
         };
         let now = origin();
         Self {

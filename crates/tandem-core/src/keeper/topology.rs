@@ -4,38 +4,72 @@
 //! of the hosts whose server may accept writes by right, the one of the newest epoch. Between a release and the
 //! promotion that follows it there is none, and none is told: a client that is told a dead address waits for a
 //! time-out there, one that is told nothing asks again.
+//!
+//! A primary that hands its role over is told as closing from the first moment on, so that proxies stop asking it
+//! before its writes are paused; see [`Step::Quiesce`](super::Step::Quiesce).
 
 use std::time::Instant;
 
 use crate::health::Health;
 use crate::keeper::Keeper;
 use crate::server::{ServerRole, ServerView};
-use crate::statement::Statement;
-use crate::topology::{Member, Topology, endpoint};
+use crate::statement::{PhaseName, Statement};
+use crate::topology::{Member, Rank, Topology, endpoint};
 
 impl Keeper {
     /// The pair's servers and its primary as of now.
     #[must_use]
     pub fn topology(&self, now: Instant) -> Topology {
         let peer = self.live_peer(now);
-        let own = self
-            .phase
-            .name()
+        let phase = self.phase.name();
+        let address = self.settings.server_address.as_str();
+        let own = phase
             .holds_primary()
-            .then_some((&self.journal.epoch, self.settings.server_address.as_str()));
+            .then_some((&self.journal.epoch, address, phase));
         let other = peer
             .filter(|peer| peer.phase.holds_primary())
-            .map(|peer| (&peer.epoch, peer.server_address.as_str()));
+            .map(|peer| (&peer.epoch, peer.server_address.as_str(), peer.phase));
         // Epochs of two promotions differ in any case; see `Epoch`.
-        let primary = own.into_iter().chain(other).max_by_key(|(epoch, _)| *epoch);
+        let primary = own
+            .into_iter()
+            .chain(other)
+            .max_by_key(|(epoch, ..)| *epoch);
         let mut servers: Vec<Member> = self.own_member(now).into_iter().collect();
         servers.extend(self.peer_member(peer));
         Topology {
             epoch: self.journal.epoch.counter,
-            primary: primary.and_then(|(_, address)| endpoint(address)),
+            turn: self.turn_of(self.journal.epoch.counter),
+            primary: primary.and_then(|(_, address, _)| endpoint(address)),
+            closing: primary.is_some_and(|(_, _, phase)| phase == PhaseName::HandingOver),
             servers,
             daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
         }
+    }
+
+    /// Counts this host's phases, while it is or was the primary of the epoch that it states.
+    pub(super) fn own_turn(&self) -> Option<u64> {
+        let released = self.phase.name() == PhaseName::Released;
+        (self.holds_role() || released).then_some(self.turn)
+    }
+
+    /// The rank that a change of this host's phase will have.
+    pub(super) fn next_rank(&self) -> Rank {
+        Rank {
+            epoch: self.journal.epoch.counter,
+            turn: self.turn + 1,
+        }
+    }
+
+    /// The newest turn that is known of an epoch.
+    fn turn_of(&self, epoch: u64) -> u64 {
+        let own = self
+            .own_turn()
+            .filter(|_| self.journal.data_epoch.counter == epoch);
+        let heard = self.peer.statement.as_ref();
+        let theirs = heard
+            .filter(|peer| peer.epoch.counter == epoch)
+            .map(|peer| peer.turn);
+        own.into_iter().chain(theirs).max().unwrap_or(0)
     }
 
     fn own_member(&self, now: Instant) -> Option<Member> {
@@ -102,7 +136,6 @@ mod tests {
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, PeerEvent};
     use crate::sentinel::Endpoint;
-    use crate::statement::PhaseName;
 
     const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
 
