@@ -24,6 +24,7 @@ pub mod placement;
 pub mod server;
 pub mod settings;
 pub mod statistics;
+pub mod subscribers;
 pub mod tls;
 pub mod topology;
 pub mod users;

@@ -366,6 +366,7 @@ fn one_client_too_many_is_told_so_and_takes_nobodys_place() {
     let options = Options {
         threads: 2,
         client_limit: Some(2),
+        ..Options::default()
     };
     let pool = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
     let running = Running::start(vec![pool], options).unwrap();

@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::lane::{Lane, State};
 use super::peer::How;
-use super::pubsub;
+use super::pubsub::{self, Came};
 use super::recall;
 use super::slots::{NONE, Owner};
 use super::{Core, Order};
@@ -26,6 +26,8 @@ enum End {
     Broken,
     /// Nobody is subscribed on this connection any more.
     Unsubscribed,
+    /// A subscriber listens again: bytes from this offset on are still to be looked at.
+    Renewed(usize),
     /// A client has to take what it has first; bytes from this offset on are still to be looked at.
     Stalled(usize),
 }
@@ -94,6 +96,11 @@ impl Core {
                 End::Unsubscribed => {
                     self.subscribed_no_more(index);
                     return bytes.len();
+                }
+                End::Renewed(next) => {
+                    self.renewed(index);
+                    start = next;
+                    fed = next;
                 }
                 End::Broken => {
                     self.lane_down(index, How::Protocol);
@@ -206,8 +213,10 @@ fn walk(
             continue;
         }
         if lane.messages {
-            if pubsub::message(desk, lane, reply) {
-                break Some(End::Unsubscribed);
+            match pubsub::message(desk, lane, reply) {
+                Came::Message => {}
+                Came::LastUnsubscribed => break Some(End::Unsubscribed),
+                Came::LastRenewed => break Some(End::Renewed(start)),
             }
             if desk.heavy != NONE && stalls(lane, desk) {
                 break Some(End::Stalled(start));

@@ -11,18 +11,16 @@
 //! Whoever has left meanwhile is not asked for any more: its requests are dropped unsent, as its retry may be held
 //! beside them. Nothing is held longer than [`HOLD`], nor more than the ring of a lane has room for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::identity::Claimant;
 use super::lane::State;
 use super::recall::Recalled;
 use super::slots::{NONE, Owner};
 use super::transaction::{EXEC, MULTI};
-use super::{Core, How, Peer, text};
+use super::{Core, How, text};
 use crate::command;
 use crate::frame::{Limits, Scan};
-use crate::settings::Address;
-use crate::topology::{Group, Phase, Topology};
 
 /// How long a request is held for a primary before its client is told that there is none: less than what clients
 /// wait by themselves, as a rule 5 s.
@@ -42,137 +40,6 @@ enum Fate {
 }
 
 impl Core {
-    /// The newest word on the groups of a pool. Groups of an older epoch than is known are passed over.
-    pub fn snapshot(&mut self, pool: usize, topology: &Topology, now: Instant) {
-        self.clock(now);
-        let Some(state) = self.pools.get_mut(pool) else {
-            return;
-        };
-        let servers = state.setup.settings.servers.len();
-        if state.groups.is_empty() {
-            state.groups = vec![None; servers];
-        }
-        for (server, group) in topology.groups.iter().enumerate().take(servers) {
-            let known = &self.pools[pool].groups[server];
-            if known
-                .as_ref()
-                .is_some_and(|known| known.epoch > group.epoch || known == group)
-            {
-                continue;
-            }
-            self.regroup(pool as u32, server as u32, group);
-        }
-        self.settle();
-    }
-
-    /// Obeys the word on one group.
-    fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
-        let before = self.address(pool, server).cloned();
-        self.pools[pool as usize].groups[server as usize] = Some(group.clone());
-        let moved = self
-            .address(pool, server)
-            .is_some_and(|now| before.as_ref() != Some(now));
-        for index in 0..self.lanes.len() as u32 {
-            let lane = &mut self.lanes[index as usize];
-            if lane.pool != pool || lane.server != server || lane.retired {
-                continue;
-            }
-            if lane.pinned {
-                // What it watched, waited for or listened to is not there any more.
-                if moved && lane.state != State::Closed {
-                    self.end_lane(index, How::Reset, text::UNKNOWN);
-                }
-                continue;
-            }
-            lane.followed = true;
-            match group.phase {
-                Phase::Serving { .. } => {
-                    if moved && lane.state != State::Closed {
-                        self.disconnect(index);
-                        self.take_back(index);
-                    }
-                    self.release(index);
-                }
-                Phase::Closing | Phase::None => self.hold(index),
-            }
-        }
-        self.note_quiet(pool, server);
-    }
-
-    /// Where requests for a server go now. None: it has no primary.
-    pub(super) fn address(&self, pool: u32, server: u32) -> Option<&Address> {
-        let state = &self.pools[pool as usize];
-        match state.groups.get(server as usize) {
-            Some(Some(group)) => match &group.phase {
-                Phase::Serving { primary } => Some(primary),
-                Phase::Closing | Phase::None => None,
-            },
-            Some(None) | None => state
-                .setup
-                .settings
-                .servers
-                .get(server as usize)
-                .map(|server| &server.address),
-        }
-    }
-
-    /// The address that a lane is to be connected to, while it is wanted.
-    #[must_use]
-    pub fn address_of(&self, peer: Peer) -> Option<&Address> {
-        let lane = &self.lanes[self.find_lane(peer)? as usize];
-        self.address(lane.pool, lane.server)
-    }
-
-    /// Stops sending, but for the rest of a request that is half out.
-    fn hold(&mut self, index: u32) {
-        let lane = &mut self.lanes[index as usize];
-        lane.held = Some(lane.half_sent(&self.desk.slots));
-        self.arm_hold(index);
-    }
-
-    /// Sends again, on a new connection if there is none.
-    fn release(&mut self, index: u32) {
-        let lane = &mut self.lanes[index as usize];
-        lane.held = None;
-        lane.retry_at_ms = 0;
-        lane.failures = 0;
-        if !lane.recalled.is_empty() && lane.ring.handed() == 0 {
-            self.take_back(index);
-        }
-        let lane = &self.lanes[index as usize];
-        if lane.state == State::Closed && lane.is_wanted() {
-            self.connect(index);
-        } else {
-            self.touch_lane(index);
-        }
-    }
-
-    /// Whether a server's last requests before a switchover are answered; says so to who asks.
-    pub(super) fn note_quiet(&self, pool: u32, server: u32) {
-        let state = &self.pools[pool as usize];
-        let Some(Some(group)) = state.groups.get(server as usize) else {
-            return;
-        };
-        let busy = self.lanes.iter().any(|lane| {
-            lane.pool == pool
-                && lane.server == server
-                && !lane.retired
-                && !lane.pinned
-                && (lane.ring.handed() > 0 || lane.held != Some(0))
-        });
-        if group.phase == Phase::Closing && !busy {
-            let counters = &state.setup.counters.servers[server as usize];
-            counters.quiet_epoch.set(group.epoch);
-        }
-    }
-
-    /// Something was answered on a lane that is held.
-    pub(super) fn held_replied(&mut self, index: u32) {
-        let lane = &self.lanes[index as usize];
-        self.note_quiet(lane.pool, lane.server);
-        self.arm_hold(index);
-    }
-
     /// A request is held from now on, if none was.
     pub(super) fn arm_hold(&mut self, index: u32) {
         let lane = &self.lanes[index as usize];
@@ -184,13 +51,17 @@ impl Core {
     /// The connection of a followed lane has failed: what can wait waits.
     pub(super) fn suspend(&mut self, index: u32, how: How) {
         self.close_lane(index, how);
+        self.lose_watch(index);
         self.take_back(index);
         let lane = &mut self.lanes[index as usize];
         if lane.held.is_some() {
             lane.held = Some(0);
         }
         lane.retry_at_ms = self.now_ms + RETRY_MS;
+        let (pool, server) = (lane.pool, lane.server);
         self.arm_hold(index);
+        self.spent(index);
+        self.note_quiet(pool, server);
     }
 
     /// Looks at what a followed lane has held for long, and whether to try again.
@@ -199,23 +70,36 @@ impl Core {
         if lane.state == State::Ready && lane.held.is_none() {
             return;
         }
+        if lane.mute && lane.ring.handed() > 0 && self.has_waited(self.desk.slots[lane.first].since)
+        {
+            // Whether what came may be believed was not found out in time: as if nothing had come.
+            self.suspend(index, How::TimedOut);
+        }
         self.expire(index);
         let lane = &self.lanes[index as usize];
         if !lane.is_wanted() {
             return;
         }
+        let (pool, server) = (lane.pool, lane.server);
         let due = self.now_ms >= lane.retry_at_ms && lane.ring.handed() == 0;
-        if due && self.address(lane.pool, lane.server).is_some() {
+        if due && self.is_open(pool, server) {
             if !lane.recalled.is_empty() {
                 self.take_back(index);
-                self.touch_lane(index);
             }
             self.lanes[index as usize].held = None;
             if self.lanes[index as usize].state == State::Closed {
                 self.connect(index);
+            } else {
+                self.touch_lane(index);
             }
         }
-        self.arm(self.now_ms + RETRY_MS);
+        let soon = self.is_group(pool, server) && self.waits_for_subscribers(pool, server);
+        self.arm(self.now_ms + if soon { 1 } else { RETRY_MS });
+    }
+
+    /// Whether a request that entered its queue then has waited for as long as any may.
+    fn has_waited(&self, since: u32) -> bool {
+        u64::from((self.now_ms as u32).wrapping_sub(since)) > HOLD.as_millis() as u64
     }
 
     /// Tells those who have waited for as long as anyone may.
@@ -253,6 +137,7 @@ impl Core {
             self.pools[pool].setup.counters.forward_error.add(1);
             self.desk.answer(slot, text::NO_PRIMARY);
         }
+        self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);
     }
 
@@ -282,6 +167,9 @@ impl Core {
             }
         }
         let mut unknown = Vec::new();
+        // What EXEC is answered that was not sent and whose WATCH is gone: as if a key had changed.
+        let null = self.void_watch(index);
+        let mut aborted = Vec::new();
         // Where in `kept` a transaction begins that was not sent.
         let mut block = None;
         let mut at = 0;
@@ -294,6 +182,14 @@ impl Core {
                 block = Some(kept.len());
             }
             match fate(place.owner, request, was_handed, block.is_some()) {
+                Fate::Again if request == EXEC && null.is_some() => {
+                    aborted.push(slot);
+                    if let Some(begin) = block.take() {
+                        for (slot, _) in kept.drain(begin..) {
+                            self.desk.slots.give(slot);
+                        }
+                    }
+                }
                 Fate::Again => kept.push((slot, request.to_vec())),
                 Fate::Dropped => {
                     self.desk.slots.give(slot);
@@ -319,6 +215,9 @@ impl Core {
         }
         for slot in unknown {
             self.desk.answer(slot, text::UNKNOWN);
+        }
+        for slot in aborted {
+            self.desk.answer(slot, null.unwrap_or_default());
         }
         self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);

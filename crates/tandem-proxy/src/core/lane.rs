@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use super::identity::Claimant;
+use super::moving::Away;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
@@ -69,12 +70,24 @@ pub(super) struct Lane {
     pub(super) owner: Option<Peer>,
     /// Brings messages to its owner, beside or instead of replies.
     pub(super) messages: bool,
+    /// Counted as a subscriber's.
+    pub(super) listens: bool,
+    /// It brought messages, has ended, and is to be made again at the next primary.
+    pub(super) away: Option<Away>,
+    /// Confirmations that are not its owner's but of its subscriptions made again.
+    pub(super) renewing: usize,
+    /// A WATCH was asked on it.
+    pub(super) watched: bool,
+    /// A connection on which a WATCH was asked has ended, and what waits was to be sent on it.
+    pub(super) unwatched: bool,
     /// A request on it may block so much longer, in milliseconds; `u64::MAX`: for ever.
     pub(super) extra_ms: u64,
     /// Its server is a group, whose primary may move.
     pub(super) followed: bool,
     /// Not to be sent on now, but for so many bytes of a request that is half out.
     pub(super) held: Option<usize>,
+    /// Not to be read from: whether its server is still the one to ask is being found out.
+    pub(super) mute: bool,
     /// Requests that the server has sent back unexecuted.
     pub(super) recalled: Vec<Recalled>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
@@ -123,9 +136,15 @@ impl Lane {
             pinned: false,
             owner: None,
             messages: false,
+            listens: false,
+            away: None,
+            renewing: 0,
+            watched: false,
+            unwatched: false,
             extra_ms: 0,
             followed: false,
             held: None,
+            mute: false,
             recalled: Vec::new(),
             retired: false,
             used: false,

@@ -24,7 +24,7 @@ impl Core {
         let Some(index) = self.find_lane(peer) else {
             return;
         };
-        if self.lanes[index as usize].followed {
+        if self.lanes[index as usize].followed && !self.lanes[index as usize].messages {
             // What those who have left had asked is not sent.
             self.take_back(index);
         }
@@ -122,7 +122,9 @@ impl Core {
             }
             return;
         }
-        if lane.followed {
+        if lane.messages {
+            self.messages_due(index);
+        } else if lane.followed {
             self.held_due(index);
         }
         let lane = &self.lanes[index as usize];
@@ -165,6 +167,7 @@ impl Core {
     /// Every set-up reply was read: requests may be sent.
     pub(super) fn ready(&mut self, index: u32) {
         self.lanes[index as usize].state = State::Ready;
+        self.renew(index);
         self.lane_let_in(index);
         self.touch_lane(index);
     }
@@ -192,7 +195,13 @@ impl Core {
 
     pub(super) fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
         let lane = &self.lanes[index as usize];
-        if lane.followed {
+        // One that nobody has for itself any more is closed.
+        let waits = !lane.pinned || lane.owner.is_some();
+        if lane.messages {
+            if waits && self.messages_stopped(index, how) {
+                return;
+            }
+        } else if lane.followed && waits {
             self.suspend(index, how);
             return;
         }
@@ -248,8 +257,13 @@ impl Core {
         match lane.state {
             State::Closed => return,
             State::Connecting { .. } => {}
-            State::SettingUp { .. } | State::Ready => lane.counters.connections.sub(1),
+            State::SettingUp { .. } => lane.counters.connections.sub(1),
+            State::Ready => {
+                lane.counters.connections.sub(1);
+                lane.unwatched |= std::mem::take(&mut lane.watched);
+            }
         }
+        lane.mute = false;
         self.orders.push_back(Order::Close(lane.peer(index)));
         lane.generation = lane.generation.wrapping_add(1);
         lane.state = State::Closed;

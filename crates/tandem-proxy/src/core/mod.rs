@@ -31,9 +31,12 @@ mod idle;
 mod info;
 mod intake;
 mod lane;
+mod lease;
 mod life;
 mod local;
+mod moving;
 mod peer;
+mod phase;
 mod pinned;
 mod pubsub;
 mod recall;
@@ -55,12 +58,14 @@ use crate::ejection::Ejector;
 use crate::placement::Placement;
 use crate::settings::{self, Compat};
 use crate::statistics::PoolCounters;
-use crate::topology::Group;
+use crate::subscribers::Subscribers;
+use crate::topology::Rank;
 
 use client::Hold;
 use desk::Desk;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
+use phase::Known;
 use slots::NONE;
 
 /// Bytes that one read may bring.
@@ -82,6 +87,10 @@ pub enum Order {
     Close(Peer),
     /// Read from this peer again: it was held and may go on.
     Resume(Peer),
+    /// Say that nothing sent to this server of this pool is unanswered, after the word of this rank that it closes.
+    Quiesced(usize, usize, Rank),
+    /// Ask whether what is believed of the groups still holds, and then say [`Core::confirmed`].
+    Confirm,
 }
 
 /// One pool as a thread gets it.
@@ -93,6 +102,8 @@ pub struct PoolSetup {
     pub ejector: Arc<Ejector>,
     /// This thread's counters.
     pub counters: Arc<PoolCounters>,
+    /// Who listens to messages, for the whole process.
+    pub subscribers: Arc<Subscribers>,
     /// Lanes to each server that this thread may open, at least 1.
     pub connections: u32,
 }
@@ -109,7 +120,7 @@ struct PoolState {
     ejects: bool,
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
-    groups: Vec<Option<Group>>,
+    groups: Vec<Option<Known>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -142,6 +153,7 @@ pub struct Core {
     id_step: u64,
     tally: scatter::Tally,
     pins: pinned::Pins,
+    watch: lease::Watch,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -170,6 +182,7 @@ impl Core {
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
             pins: pinned::Pins::default(),
+            watch: lease::Watch::default(),
             draining: false,
         };
         for setup in pools {
@@ -244,7 +257,7 @@ impl Core {
             Side::Lane => match self.find_lane(peer) {
                 Some(index) => {
                     let lane = &self.lanes[index as usize];
-                    if lane.stalled_on.is_some() {
+                    if lane.stalled_on.is_some() || lane.mute {
                         return &mut [];
                     }
                     &lane.input
@@ -271,7 +284,11 @@ impl Core {
             }
             Side::Lane => {
                 if let Some(index) = self.find_lane(peer) {
-                    self.lane_received(index, bytes);
+                    if self.watch.late && self.came_late(index) {
+                        self.carried = 0;
+                    } else {
+                        self.lane_received(index, bytes);
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
+//! | `notice` | what a worker has to say |
 //!
 //! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
 //! request: each has its own listeners, connections to servers and core; what they share is which servers take part
@@ -15,6 +16,7 @@
 
 mod crowd;
 mod mailbox;
+mod notice;
 mod resolve;
 mod secure;
 mod socket;
@@ -22,7 +24,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,10 +32,13 @@ use crate::core::{Core, PoolSetup};
 use crate::ejection::Ejector;
 use crate::settings::{Address, Pool};
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
+use crate::subscribers::Subscribers;
 use crate::topology::Topology;
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
+pub use notice::{Notice, Notices};
+use notice::{Obituary, Teller};
 use resolve::{Resolver, first_address};
 use socket::{Door, Listener};
 use worker::Worker;
@@ -45,6 +50,8 @@ pub struct Options {
     pub threads: usize,
     /// Clients over all threads; None: as many as descriptors allow, as twemproxy.
     pub client_limit: Option<usize>,
+    /// Who hears what the threads have to say.
+    pub notices: Option<Notices>,
 }
 
 impl Default for Options {
@@ -53,6 +60,7 @@ impl Default for Options {
         Self {
             threads: 1,
             client_limit: None,
+            notices: None,
         }
     }
 }
@@ -93,13 +101,14 @@ pub struct ReloadError(#[from] StartError);
 struct Shared {
     settings: Arc<Pool>,
     ejector: Arc<Ejector>,
+    subscribers: Arc<Subscribers>,
     counters: Vec<Arc<PoolCounters>>,
 }
 
 /// A running proxy. Dropping it leaves its threads running; [`Running::drain`] ends them.
 #[derive(Debug)]
 pub struct Running {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     mailboxes: Vec<Arc<Mailbox>>,
     pools: Mutex<Vec<Shared>>,
     /// One moment by both clocks, so that instants can be told as times.
@@ -149,11 +158,15 @@ impl Running {
                 mailbox.clone(),
                 resolver.clone(),
                 crowd.clone(),
+                Teller {
+                    thread,
+                    notices: options.notices.clone(),
+                },
             )?);
             mailboxes.push(mailbox);
         }
-        let mut running = Self {
-            threads: Vec::new(),
+        let running = Self {
+            threads: Mutex::default(),
             mailboxes,
             pools: Mutex::new(shared),
             base,
@@ -161,9 +174,14 @@ impl Running {
         for (thread, worker) in workers.into_iter().enumerate() {
             let spawned = std::thread::Builder::new()
                 .name(format!("proxy-{thread}"))
-                .spawn(move || worker.run());
+                .spawn(move || {
+                    let obituary = Obituary::of(worker.teller());
+                    let result = worker.run();
+                    obituary.write(&result);
+                    result
+                });
             match spawned {
-                Ok(handle) => running.threads.push(handle),
+                Ok(handle) => running.handles().push(handle),
                 Err(error) => {
                     running.drain(Duration::ZERO);
                     running.join();
@@ -172,6 +190,10 @@ impl Running {
             }
         }
         Ok(running)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<JoinHandle<io::Result<()>>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happened so far, summed over threads, in the order of the pools.
@@ -230,17 +252,23 @@ impl Running {
         }
     }
 
-    /// The epoch up to which a group's closing is done: nothing sent to it is unanswered, on any thread. 0 before the
-    /// first. None: there is no such pool or server.
+    /// What is believed of a group was asked for anew, no sooner than at this time since boot (`CLOCK_BOOTTIME`): threads
+    /// that stood still before that, and were told if there is something newer, go on.
+    pub fn confirm(&self, pool: &str, server: usize, asked: Duration) {
+        let pool: Arc<str> = pool.into();
+        for mailbox in &self.mailboxes {
+            mailbox.put(Letter::Confirmed {
+                pool: pool.clone(),
+                server,
+                asked,
+            });
+        }
+    }
+
+    /// How many threads there are.
     #[must_use]
-    pub fn quiet_epoch(&self, pool: &str, server: usize) -> Option<u64> {
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let pool = pools.iter().find(|one| one.settings.name == pool)?;
-        pool.counters
-            .iter()
-            .map(|counters| Some(counters.servers.get(server)?.quiet_epoch.value()))
-            .min()
-            .flatten()
+    pub fn threads(&self) -> usize {
+        self.mailboxes.len()
     }
 
     /// No new clients; those that are here go when they are owed nothing, and all of them after `within`.
@@ -253,7 +281,13 @@ impl Running {
 
     /// Waits until every thread has ended.
     pub fn join(self) {
-        for thread in self.threads {
+        self.wait();
+    }
+
+    /// Waits until every thread has ended; for one caller.
+    pub fn wait(&self) {
+        let threads = std::mem::take(&mut *self.handles());
+        for thread in threads {
             // A thread that panicked has said so itself; the others still have to be waited for.
             let _ = thread.join();
         }
@@ -268,6 +302,7 @@ impl Shared {
         PoolSetup {
             settings: self.settings.clone(),
             ejector: self.ejector.clone(),
+            subscribers: self.subscribers.clone(),
             counters: self.counters[thread].clone(),
             connections: (all / threads + more).max(1) as u32,
         }
@@ -305,6 +340,7 @@ fn share(pool: Pool, threads: usize, (base, wall): (Instant, SystemTime)) -> Sha
     let servers = settings.servers.len();
     Shared {
         ejector: Arc::new(Ejector::new(settings.clone(), base, wall_us)),
+        subscribers: Arc::new(Subscribers::new(servers)),
         counters: (0..threads)
             .map(|_| Arc::new(PoolCounters::new(servers)))
             .collect(),

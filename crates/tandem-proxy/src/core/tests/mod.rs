@@ -5,6 +5,8 @@ mod bounds;
 mod failures;
 mod follow;
 mod identities;
+mod lease;
+mod phase;
 mod pinned;
 mod stories;
 mod streams;
@@ -70,6 +72,10 @@ pub(super) struct World {
     pub(super) up: HashMap<usize, Peer>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
+    /// Closings that were reported as done.
+    pub(super) quiet: Vec<(usize, Rank)>,
+    /// How often the core wanted to know what still holds.
+    pub(super) confirms: usize,
     /// Servers that refuse connections.
     pub(super) refusing: Vec<usize>,
     /// Peers that take nothing.
@@ -84,6 +90,7 @@ impl World {
         let counters = Arc::new(PoolCounters::new(settings.servers.len()));
         let connections = settings.server_connections;
         let setup = PoolSetup {
+            subscribers: Arc::new(Subscribers::new(settings.servers.len())),
             settings,
             ejector: ejector.clone(),
             counters: counters.clone(),
@@ -98,6 +105,8 @@ impl World {
             up: HashMap::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
+            quiet: Vec::new(),
+            confirms: 0,
             refusing: Vec::new(),
             stuck: Vec::new(),
         }
@@ -159,6 +168,8 @@ impl World {
                     self.up.retain(|_, lane| *lane != peer);
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
+                Order::Quiesced(_, server, rank) => self.quiet.push((server, rank)),
+                Order::Confirm => self.confirms += 1,
             }
         }
     }

@@ -1,0 +1,287 @@
+//! What is said of a group, and what a thread does about it.
+//!
+//! | said | so |
+//! |---|---|
+//! | serving | requests go there; from a primary before it everything is taken back |
+//! | closing | nothing more is sent, what was sent is awaited, then that is reported ([`Order::Quiesced`]) |
+//! | none | nothing is sent |
+//!
+//! A command that blocks is not awaited: the server itself ends it (`-UNBLOCKED`) when it stops being a primary, without
+//! having executed it, and it begins again at the next one. A WATCH ends with its connection, and the transaction that it
+//! was for is aborted, as if a key had changed.
+
+use std::time::{Duration, Instant};
+
+use super::client::Watch;
+use super::lane::State;
+use super::slots::NONE;
+use super::{Core, How, Order, Peer, text};
+use crate::settings::Address;
+use crate::topology::{Group, Lease, Phase, Rank, Topology};
+
+/// What a thread knows of a group.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) group: Group,
+    /// Where its primary was when there last was one.
+    home: Option<Address>,
+    /// The closing that was reported as done.
+    quiet: Option<Rank>,
+    /// Since when, by the clock of leases, it may not be believed until it is confirmed.
+    pub(super) doubted: Option<Duration>,
+    /// When its primary became another one, in milliseconds of the core.
+    pub(super) moved_ms: u64,
+}
+
+impl Core {
+    /// The newest word on the groups of a pool. Groups of an older rank than is known are passed over.
+    pub fn snapshot(&mut self, pool: usize, topology: &Topology, now: Instant) {
+        self.clock(now);
+        let Some(state) = self.pools.get_mut(pool) else {
+            return;
+        };
+        let servers = state.setup.settings.servers.len();
+        if state.groups.is_empty() {
+            state.groups.resize_with(servers, || None);
+        }
+        for (server, group) in topology.groups.iter().enumerate().take(servers) {
+            let known = self.pools[pool].groups[server]
+                .as_ref()
+                .map(|known| &known.group);
+            if known.is_some_and(|known| known.rank > group.rank || known == group) {
+                continue;
+            }
+            self.regroup(pool as u32, server as u32, group);
+        }
+        self.settle();
+    }
+
+    /// Takes the word on one group.
+    fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
+        let (boot, now_ms) = (self.watch.boot, self.now_ms);
+        let known =
+            self.pools[pool as usize].groups[server as usize].get_or_insert_with(|| Known {
+                group: group.clone(),
+                home: None,
+                quiet: None,
+                doubted: None,
+                moved_ms: 0,
+            });
+        known.group = group.clone();
+        let moved = match &group.phase {
+            Phase::Serving { primary } => {
+                known.home.replace(primary.clone()).as_ref() != Some(primary)
+            }
+            Phase::Closing | Phase::None => false,
+        };
+        if moved {
+            known.moved_ms = now_ms;
+        }
+        match group.lease {
+            Lease::Fixed => known.doubted = None,
+            Lease::Until(until) if boot <= until => known.doubted = None,
+            Lease::Until(_) | Lease::Open => {}
+        }
+        self.leases_changed();
+        self.obey(pool, server, moved);
+    }
+
+    /// Does what the word on a group says. `moved`: its primary is another one than before.
+    pub(super) fn obey(&mut self, pool: u32, server: u32, moved: bool) {
+        let doubted = self
+            .known(pool, server)
+            .is_some_and(|known| known.doubted.is_some());
+        for index in 0..self.lanes.len() as u32 {
+            let lane = &mut self.lanes[index as usize];
+            if lane.pool != pool || lane.server != server || lane.retired {
+                continue;
+            }
+            if lane.pinned && lane.owner.is_none() {
+                if moved && lane.state != State::Closed {
+                    self.end_lane(index, How::Reset, text::UNKNOWN);
+                }
+                continue;
+            }
+            self.mute(index, doubted);
+            let lane = &mut self.lanes[index as usize];
+            if lane.messages {
+                // What it listened to is not there any more.
+                if moved && lane.state != State::Closed {
+                    self.end_lane(index, How::Reset, text::UNKNOWN);
+                    self.overtaken(index);
+                }
+                self.lanes[index as usize].retry_at_ms = 0;
+                self.messages_due(index);
+                continue;
+            }
+            lane.followed = true;
+            if moved && lane.state != State::Closed {
+                self.lose_watch(index);
+                self.disconnect(index);
+                self.take_back(index);
+                self.spent(index);
+            }
+        }
+        // Only now is it known which subscribers have to be moved first.
+        let open = self.is_open(pool, server);
+        for index in 0..self.lanes.len() as u32 {
+            let lane = &self.lanes[index as usize];
+            let theirs = lane.pool == pool && lane.server == server && !lane.retired;
+            if !theirs || lane.messages || (lane.pinned && lane.owner.is_none()) {
+                continue;
+            }
+            if open {
+                self.release(index);
+            } else {
+                self.hold(index);
+            }
+        }
+        if self.address(pool, server).is_some() && !open {
+            self.arm(self.now_ms + 1);
+        }
+        self.note_quiet(pool, server);
+    }
+
+    /// Whether requests to a server may be sent now.
+    pub(super) fn is_open(&self, pool: u32, server: u32) -> bool {
+        self.address(pool, server).is_some()
+            && !(self.is_group(pool, server) && self.waits_for_subscribers(pool, server))
+    }
+
+    fn known(&self, pool: u32, server: u32) -> Option<&Known> {
+        self.pools[pool as usize]
+            .groups
+            .get(server as usize)?
+            .as_ref()
+    }
+
+    /// Whether a server is a group's, whose primary may move.
+    pub(super) fn is_group(&self, pool: u32, server: u32) -> bool {
+        self.known(pool, server).is_some()
+    }
+
+    /// Where requests for a server go now. None: it has no primary, or none that may be believed.
+    pub(super) fn address(&self, pool: u32, server: u32) -> Option<&Address> {
+        let state = &self.pools[pool as usize];
+        match self.known(pool, server) {
+            Some(known) => match &known.group.phase {
+                Phase::Serving { primary } if known.doubted.is_none() => Some(primary),
+                Phase::Serving { .. } | Phase::Closing | Phase::None => None,
+            },
+            None => state
+                .setup
+                .settings
+                .servers
+                .get(server as usize)
+                .map(|server| &server.address),
+        }
+    }
+
+    /// The address that a lane is to be connected to, while it is wanted.
+    #[must_use]
+    pub fn address_of(&self, peer: Peer) -> Option<&Address> {
+        let lane = &self.lanes[self.find_lane(peer)? as usize];
+        self.address(lane.pool, lane.server)
+    }
+
+    /// Reads from a lane no more, or again.
+    fn mute(&mut self, index: u32, mute: bool) {
+        let lane = &mut self.lanes[index as usize];
+        if std::mem::replace(&mut lane.mute, mute) && !mute && lane.state != State::Closed {
+            self.orders.push_back(Order::Resume(lane.peer(index)));
+        }
+    }
+
+    /// Stops sending, but for the rest of a request that is half out.
+    fn hold(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        lane.held = Some(lane.half_sent(&self.desk.slots));
+        self.arm_hold(index);
+    }
+
+    /// Sends again, on a new connection if there is none.
+    fn release(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        lane.held = None;
+        lane.retry_at_ms = 0;
+        lane.failures = 0;
+        if !lane.recalled.is_empty() && lane.ring.handed() == 0 {
+            self.take_back(index);
+        }
+        let lane = &self.lanes[index as usize];
+        if lane.state == State::Closed && lane.is_wanted() {
+            self.connect(index);
+        } else {
+            self.touch_lane(index);
+        }
+    }
+
+    /// Whether a server's last requests before a switchover are answered; says so to who waits for it.
+    pub(super) fn note_quiet(&mut self, pool: u32, server: u32) {
+        let Some(known) = self.known(pool, server) else {
+            return;
+        };
+        let rank = known.group.rank;
+        if known.group.phase != Phase::Closing || known.quiet == Some(rank) {
+            return;
+        }
+        let busy = self.lanes.iter().any(|lane| {
+            lane.pool == pool
+                && lane.server == server
+                && !lane.retired
+                && if lane.pinned {
+                    let blocks = lane.extra_ms > 0 || lane.messages;
+                    lane.owner.is_some() && !blocks && lane.ring.handed() > 0
+                } else {
+                    lane.ring.handed() > 0 || lane.held != Some(0)
+                }
+        });
+        if !busy && let Some(known) = &mut self.pools[pool as usize].groups[server as usize] {
+            known.quiet = Some(rank);
+            self.orders
+                .push_back(Order::Quiesced(pool as usize, server as usize, rank));
+        }
+    }
+
+    /// Something was answered on a lane that is held.
+    pub(super) fn held_replied(&mut self, index: u32) {
+        let lane = &self.lanes[index as usize];
+        let (pool, server) = (lane.pool, lane.server);
+        self.note_quiet(pool, server);
+        self.arm_hold(index);
+    }
+
+    /// The connection of a lane ends: what was watched over it may have changed since.
+    pub(super) fn lose_watch(&mut self, index: u32) {
+        let owner = self.lanes[index as usize].owner;
+        if let Some(client) = owner.and_then(|owner| self.desk.find(owner))
+            && let Some(cold) = &mut self.desk.clients[client as usize].cold
+            && cold.watch == Watch::Yes
+        {
+            cold.watch = Watch::Lost;
+        }
+    }
+
+    /// The answer to a transaction that has not been sent and whose watch went with the last connection.
+    pub(super) fn void_watch(&mut self, index: u32) -> Option<&'static [u8]> {
+        let lane = &mut self.lanes[index as usize];
+        let null: &[u8] = if self.banks[lane.bank as usize].identity.resp3 {
+            b"_\r\n"
+        } else {
+            b"*-1\r\n"
+        };
+        std::mem::take(&mut lane.unwatched).then_some(null)
+    }
+
+    /// A connection of one client's own that has ended with nothing left to ask: the client has none any more.
+    pub(super) fn spent(&mut self, index: u32) {
+        let lane = &self.lanes[index as usize];
+        if lane.pinned
+            && lane.state == State::Closed
+            && lane.first == NONE
+            && lane.recalled.is_empty()
+        {
+            self.pinned_down(index);
+        }
+    }
+}
