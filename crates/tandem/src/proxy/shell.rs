@@ -7,11 +7,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tandem_proxy::server::Running;
+use tandem_proxy::server::{Notice, Notices, Running};
 use tandem_proxy::settings::Pool;
 use tandem_proxy::statistics::PoolStatistics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::log::Log;
 use super::options::RunOptions;
@@ -96,6 +96,16 @@ impl Engine {
     }
 }
 
+/// What threads have to say, and where it comes out. There is no more of it than that they have ended.
+pub(super) fn notices() -> (Notices, mpsc::Receiver<(usize, Notice)>) {
+    let (said, heard) = mpsc::channel(16);
+    let notices = Notices::new(move |thread, notice| {
+        // The loop may have ended.
+        let _ = said.try_send((thread, notice));
+    });
+    (notices, heard)
+}
+
 /// The process while it serves.
 pub(super) struct Shell {
     options: RunOptions,
@@ -128,7 +138,12 @@ impl Shell {
     }
 
     /// Serves until a signal ends it; the exit code. Needs a [`tokio::task::LocalSet`].
-    pub(super) async fn live(mut self, running: Running, mut signals: Signals) -> u8 {
+    pub(super) async fn live(
+        mut self,
+        running: Running,
+        mut signals: Signals,
+        mut threads: mpsc::Receiver<(usize, Notice)>,
+    ) -> u8 {
         let mut engine = Engine::Serving(running);
         loop {
             tokio::select! {
@@ -146,6 +161,15 @@ impl Shell {
                     engine = engine.drain();
                 }
                 () = engine.ended() => return DONE,
+                Some((thread, notice)) = threads.recv() => match notice {
+                    Notice::Ended(why) => {
+                        // Its clients are gone; whoever supervises this starts all of it again.
+                        self.log.error(&format!("thread {thread} has ended: {why}"));
+                        return FAILED;
+                    }
+                    // Only of servers that follow a group.
+                    Notice::Quiet { .. } | Notice::Stalled => {}
+                },
                 _ = signals.hang_up.recv() => {
                     self.log.notice("signal 1 (SIGHUP) received, reopening log file");
                     self.log.reopen();

@@ -217,12 +217,16 @@ impl Group {
             tracing::info!("{}: addresses of an earlier daemon are on", self.name);
         }
         let mut deadline = Instant::now();
+        let mut looks = self.told.looks.questions();
         loop {
             let event = tokio::select! {
                 biased;
                 event = self.events_in.recv() => Some(event),
+                // The sender is ours.
+                Ok(()) = looks.changed() => None,
                 () = tokio::time::sleep_until(deadline.into()) => None,
             };
+            let look = *looks.borrow_and_update();
             let now = Instant::now();
             self.tell_lateness(&mut suspend, deadline, now);
             match event {
@@ -241,6 +245,7 @@ impl Group {
                 .told
                 .address(self.settings.vip.as_ref(), self.settings.server);
             self.told.say(&self.name, address, topology);
+            self.told.looks.answer(&self.name, look);
             if let Some(serving) = self.leaving {
                 self.front.leave(serving);
                 return Ok(());

@@ -5,9 +5,10 @@
 //! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
 
 mod access;
+mod notices;
 mod watch;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +18,23 @@ use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
-use tandem_proxy::server::{Options, Running};
+use tandem_proxy::server::{Notice, Options, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Phase, Topology};
+use tandem_proxy::topology::{Group, Lease, Phase, Rank, Topology};
+use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
-use super::directory::Told;
+use super::directory::{Told, Words};
+use crate::redis::raw::Credentials;
 pub(super) use access::Certificates;
+use notices::Ears;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Of a server that nobody fails over: nothing newer is ever said of it.
-const FOR_EVER: u64 = 1;
+/// Before a proxy that has lost a thread is started afresh.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// One proxy at work.
 pub(super) struct Proxy {
@@ -38,6 +42,18 @@ pub(super) struct Proxy {
     /// In the order of placement, which is that of its snapshots.
     shards: Vec<config::Shard>,
     running: Running,
+    notices: mpsc::Receiver<(usize, Notice)>,
+    /// Of its servers.
+    password: Option<Vec<u8>>,
+    certificates: Certificates,
+}
+
+/// Where the words on groups come from, and this host's own address.
+#[derive(Clone)]
+struct Around {
+    here: Told,
+    elsewhere: Told,
+    address: IpAddr,
 }
 
 impl Proxy {
@@ -45,6 +61,7 @@ impl Proxy {
     fn start(settings: &config::Proxy, certificates: &Certificates) -> Result<Self> {
         let password = settings.password_file.as_deref().map(access::text);
         let password = password.transpose()?;
+        let secret = password.clone();
         let mut servers: Vec<Server> = settings.shards.iter().map(server).collect();
         sort_servers(&mut servers);
         let shard = |server: &Server| {
@@ -76,63 +93,160 @@ impl Proxy {
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
         };
+        let (teller, notices) = notices::channel();
         let options = Options {
             threads,
             client_limit: settings.access.max_clients.map(|most| most as usize),
+            notices: Some(teller),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
             settings: settings.clone(),
             shards,
             running,
+            notices,
+            password: secret.map(String::into_bytes),
+            certificates: certificates.clone(),
         };
-        proxy.follow(|_| None);
+        proxy.tell(&|_| None);
         Ok(proxy)
     }
 
-    /// Gives the threads the newest word on every shard.
-    fn follow(&self, word: impl Fn(&str) -> Option<Word>) {
-        let groups = self.shards.iter().map(|shard| match &shard.at {
-            ShardAt::Server { server } => Group {
-                epoch: FOR_EVER,
-                phase: Phase::Serving {
-                    primary: tcp(*server),
-                },
-            },
-            ShardAt::Socket { socket } => Group {
-                epoch: FOR_EVER,
-                phase: Phase::Serving {
-                    primary: unix(socket),
-                },
-            },
-            ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
-        });
-        let topology = Topology {
-            groups: groups.collect(),
-        };
-        self.running.follow(&self.settings.name, Arc::new(topology));
+    fn tell(&self, word: &dyn Fn(&str) -> Option<Word>) {
+        tell(&self.running, &self.settings.name, &self.shards, word);
     }
 
-    /// Runs until `stop`, then lets clients have what they are owed.
-    async fn run(self, told: Told, remote: Told, mut stop: Receiver<bool>) -> Result<()> {
-        let (mut here, mut there) = (told.subscribe(), remote.subscribe());
+    /// Runs until `stop`, then lets clients have what they are owed. A proxy that lost a thread is started afresh.
+    async fn run(mut self, around: Around, mut stop: Receiver<bool>) -> Result<()> {
         loop {
-            self.follow(|name| {
-                let elsewhere = || Told::topology_of(&there, name);
-                Told::topology_of(&here, name).or_else(elsewhere)
-            });
-            tokio::select! {
-                Ok(()) = here.changed() => {}
-                Ok(()) = there.changed() => {}
-                _ = stop.wait_for(|stop| *stop) => break,
-            }
+            let name = self.settings.name.clone();
+            let Err(why) = self.serve(&around, &mut stop).await else {
+                break;
+            };
+            tracing::error!(
+                "proxy {name}: {why}; starts it afresh, its clients have to connect again"
+            );
+            self.running.drain(Duration::ZERO);
+            let settings = self.settings.clone();
+            let certificates = self.certificates.clone();
+            self.end(&around).await?;
+            self = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RESTART_AFTER) => {}
+                    _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                }
+                match Self::start(&settings, &certificates) {
+                    Ok(proxy) => break proxy,
+                    Err(error) => tracing::error!("proxy {name}: {error:#}"),
+                }
+            };
         }
         self.running.drain(DRAIN);
-        let running = self.running;
-        tokio::task::spawn_blocking(|| running.join())
-            .await
-            .context("the threads of a proxy")
+        self.end(&around).await
     }
+
+    /// Serves until `stop`. An error: a thread has ended by itself, for this reason.
+    async fn serve(&mut self, around: &Around, stop: &mut Receiver<bool>) -> Result<(), String> {
+        let (mut here, mut there) = (around.here.subscribe(), around.elsewhere.subscribe());
+        let mut ears = self.ears(around);
+        loop {
+            self.tell(&newest(&here, &there));
+            tokio::select! {
+                Some((thread, notice)) = self.notices.recv() => ears.hear(thread, notice)?,
+                (server, asked) = ears.confirmed() => {
+                    self.tell(&newest(&here, &there));
+                    self.running.confirm(&self.settings.name, server, asked);
+                }
+                Ok(()) = here.changed() => {}
+                Ok(()) = there.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the threads, which drain. Words go on counting: what is under way has to be answered by somebody.
+    async fn end(self, around: &Around) -> Result<()> {
+        let (mut here, mut there) = (around.here.subscribe(), around.elsewhere.subscribe());
+        let mut ears = self.ears(around);
+        let Self {
+            settings,
+            shards,
+            running,
+            mut notices,
+            password: _,
+            certificates: _,
+        } = self;
+        let running = Arc::new(running);
+        let ended = running.clone();
+        let mut joined = tokio::task::spawn_blocking(move || ended.wait());
+        loop {
+            tokio::select! {
+                ended = &mut joined => return ended.context("the threads of a proxy"),
+                Some((thread, notice)) = notices.recv() => {
+                    // That one has ended is what is waited for.
+                    let _ = ears.hear(thread, notice);
+                }
+                (server, asked) = ears.confirmed() => {
+                    running.confirm(&settings.name, server, asked);
+                }
+                Ok(()) = here.changed() => {}
+                Ok(()) = there.changed() => {}
+            }
+            tell(&running, &settings.name, &shards, &newest(&here, &there));
+        }
+    }
+
+    fn ears(&self, around: &Around) -> Ears {
+        let words = (&around.here, &around.elsewhere);
+        let credentials = self.password.clone().map(|password| Credentials {
+            user: None,
+            password,
+        });
+        let threads = self.running.threads();
+        Ears::new(
+            &self.shards,
+            threads,
+            words,
+            around.address,
+            credentials.as_ref(),
+            self.certificates.connector().as_ref(),
+        )
+    }
+}
+
+/// The newest word on a group.
+fn newest<'w>(here: &'w Words, there: &'w Words) -> impl Fn(&str) -> Option<Word> + 'w {
+    |name| Told::topology_of(here, name).or_else(|| Told::topology_of(there, name))
+}
+
+/// Gives the threads a word on every shard.
+fn tell(
+    running: &Running,
+    proxy: &str,
+    shards: &[config::Shard],
+    word: &dyn Fn(&str) -> Option<Word>,
+) {
+    let groups = shards.iter().map(|shard| match &shard.at {
+        ShardAt::Server { server } => Group {
+            rank: Rank::default(),
+            phase: Phase::Serving {
+                primary: tcp(*server),
+            },
+            lease: Lease::Fixed,
+        },
+        ShardAt::Socket { socket } => Group {
+            rank: Rank::default(),
+            phase: Phase::Serving {
+                primary: unix(socket),
+            },
+            lease: Lease::Fixed,
+        },
+        ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
+    });
+    let topology = Topology {
+        groups: groups.collect(),
+    };
+    running.follow(proxy, Arc::new(topology));
 }
 
 /// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`. Their certificates may be read again.
@@ -146,7 +260,12 @@ pub(super) fn start(
     running: &mut JoinSet<Result<()>>,
 ) -> Result<Vec<Certificates>> {
     let mut all = Vec::new();
-    let remote = Told::new(settings);
+    let remote = Told::elsewhere(settings);
+    let around = Around {
+        here: told.clone(),
+        elsewhere: remote.clone(),
+        address: settings.host.address,
+    };
     let mut watched: Vec<&str> = Vec::new();
     for proxy in &settings.proxies {
         let in_proxy = || format!("proxy {}", proxy.name);
@@ -165,7 +284,7 @@ pub(super) fn start(
             running.spawn_local(watch.run(stop.clone()));
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
-        running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
+        running.spawn_local(started.run(around.clone(), stop.clone()));
         all.push(certificates);
     }
     Ok(all)
@@ -209,8 +328,13 @@ fn group(word: Option<&Word>) -> Group {
         port: at.port,
     };
     Group {
-        epoch: word.map_or(0, |word| word.epoch),
+        rank: word.map_or_else(Rank::default, |word| Rank {
+            epoch: word.epoch,
+            turn: word.turn,
+        }),
+        lease: Lease::Open,
         phase: match word.and_then(|word| word.primary.as_ref()) {
+            Some(_) if word.is_some_and(|word| word.closing) => Phase::Closing,
             Some(primary) => Phase::Serving {
                 primary: at(primary),
             },
@@ -230,13 +354,16 @@ mod tests {
             ..Word::default()
         };
         let held = Group {
-            epoch: 7,
+            rank: Rank { epoch: 7, turn: 0 },
             phase: Phase::None,
+            lease: Lease::Open,
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
         word.primary = Some(Endpoint::new("10.0.0.2", 6379));
         let primary = tcp(([10, 0, 0, 2], 6379).into());
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
+        word.closing = true;
+        assert_eq!(group(Some(&word)).phase, Phase::Closing);
     }
 }
