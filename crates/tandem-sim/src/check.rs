@@ -1,4 +1,4 @@
-//! The invariants P1 to P5, looked at where they could break.
+//! The invariants P1 to P6, looked at where they could break.
 //!
 //! What a legitimate loss is, exactly: a write acknowledged by a process that died, or a host that lost
 //! power, while it was neither on the other host (data, or bytes that its kernel had received) nor in

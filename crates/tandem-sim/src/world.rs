@@ -278,7 +278,7 @@ pub(crate) struct Weather {
 /// A rule that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which: `P1` to `P5`, `two-writers`, `promise`, `wire`, or `panic`.
+    /// Which: `P1` to `P6`, `two-writers`, `promise`, `wire`, or `panic`.
     pub rule: &'static str,
     /// When.
     pub at: Us,
