@@ -6,12 +6,14 @@
 //! | `socket` | TCP and Unix sockets, listening and connecting |
 //! | `resolve` | names to addresses, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
+//! | `pulse` | whether every worker still comes round |
 //!
 //! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
 //! request: each has its own listeners, connections to servers and core; what they share is which servers take part
 //! ([`crate::ejection`]) and counters that only their owner writes.
 
 mod mailbox;
+mod pulse;
 mod resolve;
 mod socket;
 mod worker;
@@ -28,6 +30,8 @@ use crate::settings::{Address, Pool};
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::topology::Topology;
 
+pub use pulse::Pulse;
+
 use mailbox::{Letter, Mailbox, Replacement};
 use resolve::{Resolver, first_address};
 use socket::Listener;
@@ -40,6 +44,8 @@ pub struct Options {
     pub threads: usize,
     /// Clients over all threads; None: as many as descriptors allow, as twemproxy.
     pub client_limit: Option<usize>,
+    /// Listen at addresses that are not on this host yet: a VIP that is elsewhere.
+    pub free_bind: bool,
 }
 
 impl Default for Options {
@@ -48,6 +54,7 @@ impl Default for Options {
         Self {
             threads: 1,
             client_limit: None,
+            free_bind: false,
         }
     }
 }
@@ -97,6 +104,7 @@ pub struct Running {
     threads: Vec<JoinHandle<io::Result<()>>>,
     mailboxes: Vec<Arc<Mailbox>>,
     pools: Mutex<Vec<Shared>>,
+    free_bind: bool,
     /// One moment by both clocks, so that instants can be told as times.
     base: (Instant, SystemTime),
 }
@@ -116,7 +124,10 @@ impl Running {
         let mut listeners = Vec::new();
         listeners.resize_with(threads, Vec::new);
         for (number, pool) in shared.iter().enumerate() {
-            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
+            for (thread, listener) in bind(&pool.settings, threads, options.free_bind)?
+                .into_iter()
+                .enumerate()
+            {
                 listeners[thread].push((number, listener));
             }
         }
@@ -150,6 +161,7 @@ impl Running {
             threads: Vec::new(),
             mailboxes,
             pools: Mutex::new(shared),
+            free_bind: options.free_bind,
             base,
         };
         for (thread, worker) in workers.into_iter().enumerate() {
@@ -196,7 +208,10 @@ impl Running {
             {
                 continue;
             }
-            for (thread, listener) in bind(&pool.settings, threads)?.into_iter().enumerate() {
+            for (thread, listener) in bind(&pool.settings, threads, self.free_bind)?
+                .into_iter()
+                .enumerate()
+            {
                 listeners[thread].push((number, listener));
             }
         }
@@ -221,6 +236,12 @@ impl Running {
                 topology: topology.clone(),
             });
         }
+    }
+
+    /// What asks every thread for signs of life.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(&self.mailboxes)
     }
 
     /// The epoch up to which a group's closing is done: nothing sent to it is unanswered, on any thread. 0 before the
@@ -328,7 +349,7 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
 }
 
 /// A listener of one pool for each thread.
-fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
+fn bind(pool: &Pool, threads: usize, free: bool) -> Result<Vec<Listener>, StartError> {
     let failed = |listen: String, error| StartError::Listen {
         pool: pool.name.clone(),
         listen,
@@ -343,7 +364,7 @@ fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
                     listen,
                 });
             };
-            bind_tcp(address, pool, threads).map_err(|error| failed(listen, error))
+            bind_tcp(address, pool, threads, free).map_err(|error| failed(listen, error))
         }
         Address::Unix { path, mode } => {
             let bound = || -> io::Result<Vec<Listener>> {
@@ -361,14 +382,19 @@ fn bind(pool: &Pool, threads: usize) -> Result<Vec<Listener>, StartError> {
     }
 }
 
-fn bind_tcp(address: SocketAddr, pool: &Pool, threads: usize) -> io::Result<Vec<Listener>> {
+fn bind_tcp(
+    address: SocketAddr,
+    pool: &Pool,
+    threads: usize,
+    free: bool,
+) -> io::Result<Vec<Listener>> {
     let shared = threads > 1;
     if shared {
-        socket::probe_tcp(address)?;
+        socket::probe_tcp(address, free)?;
     }
     (0..threads)
         .map(|_| {
-            let listener = socket::listen_tcp(address, pool.backlog, shared)?;
+            let listener = socket::listen_tcp(address, pool.backlog, shared, free)?;
             Ok(Listener::Tcp {
                 listener: mio::net::TcpListener::from_std(listener),
                 keepalive: pool.keepalive,
