@@ -496,3 +496,76 @@ fn a_proxy_s_shards_have_to_be_somewhere_and_once() {
         ["wrong-value"]
     );
 }
+
+const PROXY_VIP: &str = r#"
+[proxy.vip]
+address = "10.0.0.200/24"
+interface = "eth0"
+
+[proxy.vrrp]
+router_id = 52
+priority = 101
+"#;
+
+#[test]
+fn a_proxy_s_vip_needs_no_peer_and_follows_the_write_up() {
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let proxy = PROXY.replace("\"orders\", ", "");
+    let vip = good(&format!("{host}{proxy}{PROXY_VIP}"))
+        .proxies
+        .remove(0)
+        .vip
+        .unwrap();
+    assert_eq!(vip.front.lifetime, Duration::from_secs(3));
+    assert_eq!(vip.vrrp.interface, "eth0", "the VIP's");
+    assert_eq!(vip.vrrp.advert_interval, Duration::from_millis(300));
+    assert!(!vip.preempt);
+}
+
+#[test]
+fn a_proxy_s_vip_that_could_not_work_is_refused_where_it_stands() {
+    let wrong = |from: &str, to: &str| {
+        let whole = format!("{PAIR}{PROXY}{PROXY_VIP}");
+        let text = whole.replace(from, to);
+        assert_ne!(text, whole);
+        let codes: Vec<_> = errors(&text).into_iter().map(|(code, ..)| code).collect();
+        codes
+    };
+    good(&format!("{PAIR}{PROXY}{PROXY_VIP}"));
+    // In place of the VIP itself `listen` may be every address, and none other.
+    good(&format!("{PAIR}{PROXY}{PROXY_VIP}").replace("10.0.0.200:6379", "0.0.0.0:6390"));
+    assert_eq!(wrong("10.0.0.200:6379", "10.0.0.1:6390"), ["unheard-vip"]);
+    assert_eq!(wrong("10.0.0.200/24", "2001:db8::200/64"), ["unheard-vip"]);
+    assert_eq!(
+        wrong("router_id = 52", "router_id = 51"),
+        ["same-router-id"]
+    );
+    assert_eq!(wrong("10.0.0.200", "10.0.0.100"), ["same-vip"]);
+    assert_eq!(wrong("10.0.0.200", "10.0.0.2"), ["vip-taken"]);
+    assert_eq!(wrong("priority = 101", "priority = 255"), ["out-of-range"]);
+    assert_eq!(
+        wrong(
+            "priority = 101",
+            "priority = 101\nadvert_interval = \"5ms\""
+        ),
+        ["advert-interval"]
+    );
+    assert_eq!(
+        wrong("[proxy.vrrp]\nrouter_id = 52\npriority = 101\n", ""),
+        ["no-elector"]
+    );
+    assert_eq!(
+        wrong(
+            "[proxy.vip]\naddress = \"10.0.0.200/24\"\ninterface = \"eth0\"\n",
+            ""
+        ),
+        ["no-vip"]
+    );
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let alone = format!(
+        "{host}{}{PROXY_VIP}unicast = true\n",
+        PROXY.replace("\"orders\", ", "")
+    );
+    let codes: Vec<_> = errors(&alone).into_iter().map(|(code, ..)| code).collect();
+    assert_eq!(codes, ["no-peer"]);
+}

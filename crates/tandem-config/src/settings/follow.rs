@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kinds::{Name, Size, Text};
-use super::read::{read_hooks, read_server, read_vip};
+use super::read::{read_hooks, read_server, read_vip, vip_places};
 use super::section::Section;
 use super::{ArchiveLimits, Fleet, Follow, Settings, Vip, check};
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -87,14 +87,7 @@ pub(super) fn read_follow(
         server: section.place("servers"),
         username: section.place("username"),
         down_after: section.place("down_after"),
-        vip: vip_section.as_ref().map(|vip| {
-            let several = if vip.has("addresses") {
-                "addresses"
-            } else {
-                "address"
-            };
-            (vip.header, vip.place(several), vip.place("lifetime"))
-        }),
+        vip: vip_section.as_ref().map(vip_places),
         sentinels: fleet_section.place("sentinels"),
         sentinel_username: fleet_section.place("username"),
     };
@@ -139,7 +132,7 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         server(settings, follow, at, report);
         sentinels(settings, follow, at, report);
         if let (Some(vip), Some(places)) = (&follow.vip, at.vip) {
-            check::addresses(settings, follow.server, vip, places, report);
+            check::addresses(settings, Some(follow.server), vip, places, report);
         }
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod follow;
 mod kinds;
 mod proxy;
+mod proxy_vip;
 mod read;
 mod reference;
 mod section;
@@ -341,6 +342,19 @@ pub struct Proxy {
     pub timeout: Option<Duration>,
     /// File with the password that clients must give and that the servers are given.
     pub password_file: Option<PathBuf>,
+    /// Addresses that are where a proxy answers.
+    pub vip: Option<ProxyVip>,
+}
+
+/// `[proxy.vip]` and `[proxy.vrrp]`: addresses on one of the hosts that run a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyVip {
+    /// The addresses.
+    pub front: Vip,
+    /// Which host has them. Without a `track_script`: the check is the proxy's own.
+    pub vrrp: Vrrp,
+    /// A host of higher priority takes them back.
+    pub preempt: bool,
 }
 
 fn hash_word<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tandem_proxy::settings::{Distribution, Hash};
 
 use super::kinds::{Name, Tag};
+use super::proxy_vip::{self, read_proxy_vip};
 use super::read::number;
 use super::section::Section;
 use super::{Proxy, Settings, Shard, ShardAt};
@@ -24,6 +25,7 @@ pub(super) struct Places {
     listen: Span,
     groups: Span,
     distribution: Span,
+    vip: Option<proxy_vip::Places>,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -55,13 +57,15 @@ pub(super) fn read_proxy(
     let server_connections = number(section, report, "server_connections", 1..=256, "");
     let timeout = section.get::<Duration>(report, "timeout");
     let password_file = section.get::<PathBuf>(report, "password_file");
+    let vip = read_proxy_vip(section, report);
     let sections = section.children(report, "group");
     let given = sections.len();
     let remotes: Vec<Remote> = sections
         .iter()
         .filter_map(|section| read_remote(section, report))
         .collect();
-    let places = Places {
+    let mut places = Places {
+        vip: None,
         header: section.header,
         listen: section.place("listen"),
         groups: section.place("groups"),
@@ -72,6 +76,8 @@ pub(super) fn read_proxy(
     if remotes.len() != given {
         return None;
     }
+    let (vip, vip_places) = vip?.unzip();
+    places.vip = vip_places;
     let proxy = Proxy {
         name: name.map_or_else(|| format!("proxy-{}", listen.port()), |name| name.0),
         listen,
@@ -83,6 +89,7 @@ pub(super) fn read_proxy(
         server_connections: u32::try_from(server_connections?).ok()?,
         timeout,
         password_file,
+        vip,
     };
     Some((proxy, places))
 }
@@ -179,6 +186,8 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         shards_exist(settings, proxy, at, report);
         placement(proxy, at, report);
     }
+    let vips: Vec<_> = places.iter().map(|at| at.vip.as_ref()).collect();
+    proxy_vip::check(settings, &vips, report);
 }
 
 fn shards_exist(settings: &Settings, proxy: &Proxy, at: &Places, report: &mut Report) {

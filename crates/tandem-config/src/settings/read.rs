@@ -181,10 +181,7 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
     let vip = vip_section
         .as_ref()
         .map(|section| read_vip(section, report));
-    let vip_interface = vip_section
-        .as_ref()
-        .filter(|section| section.has("interface"))
-        .and_then(|section| section.get::<Interface>(&mut Report::default(), "interface"));
+    let vip_interface = vip_section.as_ref().and_then(interface_of);
     let vrrp_section = section.child(report, "vrrp");
     if vrrp_section.is_none() && !section.has("vrrp") {
         report.push(
@@ -204,22 +201,8 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
         username: section.place("username"),
         down_after: section.place("down_after"),
         resync_window: section.place("resync_window"),
-        vip: vip_section.as_ref().map(|section| {
-            (
-                section.header,
-                if section.has("addresses") {
-                    section.place("addresses")
-                } else {
-                    section.place("address")
-                },
-                section.place("lifetime"),
-            )
-        }),
-        vrrp: vrrp_section.as_ref().map(|section| check::VrrpPlaces {
-            header: section.header,
-            router_id: section.place("router_id"),
-            advert_interval: section.place("advert_interval"),
-        }),
+        vip: vip_section.as_ref().map(vip_places),
+        vrrp: vrrp_section.as_ref().map(vrrp_places),
     };
     let group = Group {
         name: name?.0,
@@ -343,7 +326,7 @@ pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option
             report.push(
                 Diagnostic::error(
                     "vip-address",
-                    "[group.vip] takes either `address` or `addresses`",
+                    format!("{} takes either `address` or `addresses`", section.title()),
                 )
                 .at(
                     section.place("address"),
@@ -363,6 +346,30 @@ pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option
         interface: interface?.0,
         lifetime: lifetime?,
     })
+}
+
+/// The interface of a VIP, if it is given and can be read: the default of the adverts'.
+pub(super) fn interface_of(vip: &Section<'_, '_>) -> Option<Interface> {
+    vip.has("interface")
+        .then(|| vip.get::<Interface>(&mut Report::default(), "interface"))?
+}
+
+/// Header, addresses, lifetime.
+pub(super) fn vip_places(vip: &Section<'_, '_>) -> (Span, Span, Span) {
+    let several = if vip.has("addresses") {
+        "addresses"
+    } else {
+        "address"
+    };
+    (vip.header, vip.place(several), vip.place("lifetime"))
+}
+
+pub(super) fn vrrp_places(vrrp: &Section<'_, '_>) -> check::VrrpPlaces {
+    check::VrrpPlaces {
+        header: vrrp.header,
+        router_id: vrrp.place("router_id"),
+        advert_interval: vrrp.place("advert_interval"),
+    }
 }
 
 /// A number within bounds; reports one outside.
@@ -391,6 +398,28 @@ fn read_vrrp(
     report: &mut Report,
     vip_interface: Option<Interface>,
 ) -> Option<Vrrp> {
+    let router = read_router(section, report, vip_interface);
+    let scripts = section.children(report, "track_script");
+    let scripts_given = scripts.len();
+    let track_script: Vec<TrackScript> = scripts
+        .iter()
+        .filter_map(|script| read_track_script(script, report))
+        .collect();
+    if track_script.len() != scripts_given {
+        return None;
+    }
+    Some(Vrrp {
+        track_script,
+        ..router?
+    })
+}
+
+/// What every virtual router has, of a group or of a proxy.
+pub(super) fn read_router(
+    section: &Section<'_, '_>,
+    report: &mut Report,
+    vip_interface: Option<Interface>,
+) -> Option<Vrrp> {
     section.report_unknown(report);
     let router_id = number(section, report, "router_id", 1..=255, "");
     let priority = number(
@@ -404,12 +433,15 @@ fn read_vrrp(
     let interface = own_interface.or(vip_interface);
     if interface.is_none() && !section.has("interface") {
         report.push(
-            Diagnostic::error("missing-key", "[group.vrrp] has no `interface`")
-                .at(
-                    section.header,
-                    "and there is no VIP whose interface it could take",
-                )
-                .help("add interface = \"eth0\""),
+            Diagnostic::error(
+                "missing-key",
+                format!("{} has no `interface`", section.title()),
+            )
+            .at(
+                section.header,
+                "and there is no VIP whose interface it could take",
+            )
+            .help("add interface = \"eth0\""),
         );
     }
     let advert_interval = section.get::<Duration>(report, "advert_interval");
@@ -420,15 +452,6 @@ fn read_vrrp(
     };
     let unicast = section.get(report, "unicast");
     let track_interface = section.get::<Vec<Interface>>(report, "track_interface");
-    let scripts = section.children(report, "track_script");
-    let scripts_given = scripts.len();
-    let track_script: Vec<TrackScript> = scripts
-        .iter()
-        .filter_map(|script| read_track_script(script, report))
-        .collect();
-    if track_script.len() != scripts_given {
-        return None;
-    }
     Some(Vrrp {
         router_id: u8::try_from(router_id?).ok()?,
         priority: u8::try_from(priority?).ok()?,
@@ -437,7 +460,7 @@ fn read_vrrp(
         version: version?,
         unicast: unicast?,
         track_interface: track_interface?.into_iter().map(|name| name.0).collect(),
-        track_script,
+        track_script: Vec::new(),
     })
 }
 
