@@ -74,7 +74,7 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut running = tokio::task::JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
     let (stop_proxies, stopping) = watch::channel(false);
-    proxy::start(&settings, &told, &stopping, &mut running)?;
+    proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
     for group in &settings.groups {
         let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
         let shell = Group::open(

@@ -134,6 +134,18 @@ pub(super) fn gate() -> Finding {
     }
 }
 
+/// Whether a proxy's adverts can be forged.
+pub(super) fn signed(settings: &Settings) -> Finding {
+    if settings.host.secret_file.is_some() {
+        return Finding::fine("adverts", "signed with the secret");
+    }
+    Finding::warning(
+        "adverts",
+        "not signed: whoever can send on this segment can take the address away",
+        "give the hosts of this proxy the same secret_file",
+    )
+}
+
 /// Time comes from the kernel; a clock that it does not trust itself makes deadlines late.
 pub(super) fn clock_source() -> Finding {
     let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";

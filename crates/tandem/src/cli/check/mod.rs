@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tandem_config::settings::{Group, Manage, Settings};
 
+use self::net::Holders;
 pub(crate) use self::net::Links;
 use crate::cli::table::table;
 use crate::cli::{DONE, FAILED, REFUSED, USAGE, Where, block_on, groups_at};
@@ -200,18 +201,23 @@ async fn look(settings: &Settings, groups: &[Group], sample: Duration) -> Vec<Fi
                 .map(|finding| finding.of_group(&group.name, several)),
         );
     }
+    for proxy in &settings.proxies {
+        let Some(vip) = &proxy.vip else { continue };
+        let mut found = net::router(settings, &vip.vrrp, Some(&vip.front), Holders::AnyHost).await;
+        found.push(host::signed(settings));
+        let name = format!("proxy {}", proxy.name);
+        findings.extend(
+            found
+                .into_iter()
+                .map(|finding| finding.of_group(&name, true)),
+        );
+    }
     findings
 }
 
 async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<Finding> {
-    let mut findings = net::interfaces(group);
-    let others = Links::read();
-    findings.extend(net::sysctls(group, &others, |name| {
-        std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    }));
-    findings.extend(net::vips(settings, group).await);
+    let vip = group.vip.as_ref();
+    let mut findings = net::router(settings, &group.vrrp, vip, Holders::Peer).await;
     findings.extend(host::hooks(group));
     let target = match credentials(group) {
         Ok(credentials) => Target {

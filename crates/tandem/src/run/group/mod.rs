@@ -123,7 +123,8 @@ impl Group {
         let dir = super::group_dir(settings, &group.name);
         let host = HostId::new(&settings.host.id);
         let (journal, record) = JournalFile::open(&dir, &host, &group.name)?;
-        let machine_settings = vrrp_io::machine_settings(group, &settings.peers, secret)?;
+        let machine_settings =
+            vrrp_io::Router::of_group(group).machine_settings(&settings.peers, secret)?;
         let mut addresses = Addresses::open().context("netlink")?;
         let interface = group.vrrp.interface.clone();
         let own = vrrp_io::own_address(
@@ -146,6 +147,7 @@ impl Group {
             group: &group.name,
             server: group.server,
             vip: group.vip.as_ref(),
+            gated: true,
         };
         let front = Front::open(&place, friends, &announcements)?;
         let vrrp = VrrpIo::open(

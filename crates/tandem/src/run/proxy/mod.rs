@@ -2,8 +2,10 @@
 //!
 //! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
-//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
+//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
+//! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
+mod vip;
 mod watch;
 
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
+use tandem_core::session::Secret;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
@@ -23,6 +26,7 @@ use tokio::task::JoinSet;
 
 use super::directory::Told;
 use super::group::password;
+use vip::Vip;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
@@ -80,6 +84,7 @@ impl Proxy {
         };
         let options = Options {
             threads,
+            free_bind: settings.vip.is_some(),
             ..Options::default()
         };
         let running = Running::start(vec![pool], options)?;
@@ -137,6 +142,7 @@ impl Proxy {
 /// An address cannot be had, or a password cannot be read.
 pub(super) fn start(
     settings: &Settings,
+    secret: Option<&Secret>,
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
@@ -156,9 +162,14 @@ pub(super) fn start(
             let watch = Watch::new(settings, proxy, &shard.name, daemons, remote.clone())?;
             running.spawn_local(watch.run(stop.clone()));
         }
-        let name = &proxy.name;
-        let proxy = Proxy::start(proxy).with_context(|| format!("proxy {name}"))?;
-        running.spawn_local(proxy.run(told.clone(), remote.clone(), stop.clone()));
+        let named = || format!("proxy {}", proxy.name);
+        let started = Proxy::start(proxy).with_context(named)?;
+        if let Some(vip) = &proxy.vip {
+            let pulse = started.running.pulse();
+            let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(named)?;
+            running.spawn_local(vip.run(stop.clone()));
+        }
+        running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
     }
     Ok(())
 }

@@ -1,0 +1,132 @@
+//! Two proxy hosts with one VIP, as twemproxy's write-up arranges them, kept by `tandem run` alone.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
+mod scenario;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use tandem_lab::ns::{Host, Lab};
+use tandem_lab::process::Process;
+use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::server::{Server, Settings};
+use tandem_lab::{can_run_as_root, poll};
+
+use scenario::{BOUND, LOOK, moves_to};
+
+const VIP: &str = "10.75.201.3";
+const PORT: u16 = 63790;
+/// The hosts of the proxies, the preferred one first.
+const PROXIES: [&str; 2] = ["p67", "p66"];
+
+/// A daemon without a group and without a peer; `shards` are its `[[proxy.group]]`s, cluster-a and cluster-b.
+fn start_proxy(host: &Host, priority: u8, shards: &str) -> Process {
+    let (name, address, dir) = (host.name(), host.address(), host.dir().display());
+    let secret = host.dir().join("secret");
+    std::fs::write(&secret, "sixteen bytes at least\n").unwrap();
+    let text = format!(
+        "[host]\nid = \"{name}\"\naddress = \"{address}\"\nsecret_file = \"{}\"\nstate_dir = \"{dir}/state\"\n\n\
+         [[proxy]]\nlisten = \"{VIP}:{PORT}\"\ngroups = [\"cluster-a\", \"cluster-b\"]\nhash = \"one_at_a_time\"\n\
+         distribution = \"modula\"\nthreads = 2\n\n{shards}\n\
+         [proxy.vip]\naddress = \"{VIP}/24\"\ninterface = \"eth0\"\n\n\
+         [proxy.vrrp]\nrouter_id = 12\npriority = {priority}\n",
+        secret.display()
+    );
+    let file = host.dir().join("proxy.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
+    command.arg("run").arg("-c").arg(file);
+    host.spawn("proxy", &mut command).unwrap()
+}
+
+/// Both, the preferred one first, since neither takes the address back.
+fn start_proxies(lab: &Lab, shards: &str) -> [Process; 2] {
+    let first = start_proxy(lab.host(PROXIES[0]), 101, shards);
+    moves_to(lab, PROXIES, VIP, PROXIES[0]);
+    [first, start_proxy(lab.host(PROXIES[1]), 100, shards)]
+}
+
+/// A command at the VIP, on a connection of its own, as clients that reconnect do, until it is answered.
+fn ask(lab: &Lab, command: &[&str]) -> Reply {
+    let client = lab.host("client");
+    poll::until(&format!("{command:?} at the VIP"), BOUND, LOOK, || {
+        let ask = || {
+            let vip = SocketAddr::new(VIP.parse()?, PORT);
+            let mut connection = Connection::open(client, vip, Duration::from_secs(1))?;
+            anyhow::Ok(connection.demand(command)?)
+        };
+        Ok(ask().map_err(|error| format!("{error:#}")))
+    })
+    .unwrap()
+}
+
+fn set(lab: &Lab, key: &str, value: &str) {
+    assert_eq!(ask(lab, &["SET", key, value]).text().as_deref(), Some("OK"));
+}
+
+fn get(lab: &Lab, key: &str) -> Option<String> {
+    ask(lab, &["GET", key]).text()
+}
+
+/// The value of a key on a server itself.
+fn held(server: &Server, key: &str) -> Option<String> {
+    let mut connection = server.connect().unwrap();
+    connection.demand(&["GET", key]).unwrap().text()
+}
+
+#[test]
+fn the_address_leaves_a_host_whose_daemon_is_frozen_or_killed_or_stopped() {
+    if !can_run_as_root("the_address_leaves_a_host_whose_daemon_is_frozen_or_killed_or_stopped") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("p67", "10.75.201.67/24")
+        .host("p66", "10.75.201.66/24")
+        .host("s26", "10.75.201.26/24")
+        .host("client", "10.75.201.50/24")
+        .build()
+        .unwrap();
+    let servers = [6379, 6380].map(|port| {
+        let settings = Settings {
+            port,
+            ..Settings::default()
+        };
+        Server::start(lab.host("s26"), &settings).unwrap()
+    });
+    let shards = "[[proxy.group]]\nname = \"cluster-a\"\nserver = \"10.75.201.26:6379\"\n\n\
+                  [[proxy.group]]\nname = \"cluster-b\"\nserver = \"10.75.201.26:6380\"\n";
+    let [mut first, second] = start_proxies(&lab, shards);
+    // one_at_a_time("a") mod 2 is 0, that of "b" is 1.
+    set(&lab, "{a}1", "one");
+    set(&lab, "{b}1", "two");
+    assert_eq!(held(&servers[0], "{a}1").as_deref(), Some("one"));
+    assert_eq!(held(&servers[1], "{b}1").as_deref(), Some("two"));
+
+    // Frozen, and its address goes by its lifetime in the kernel.
+    first.freeze();
+    moves_to(&lab, PROXIES, VIP, PROXIES[1]);
+    assert_eq!(get(&lab, "{a}1").as_deref(), Some("one"));
+    // Awake it takes nothing back, and so it is there for the next one.
+    first.thaw();
+    second.kill();
+    moves_to(&lab, PROXIES, VIP, PROXIES[0]);
+    assert_eq!(get(&lab, "{b}1").as_deref(), Some("two"));
+
+    // Started again it waits; a stop hands over.
+    let _second = start_proxy(lab.host(PROXIES[1]), 100, shards);
+    poll::until("the second one to be ready", BOUND, LOOK, || {
+        let log = lab.host(PROXIES[1]).dir().join("proxy.log");
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        Ok(if log.matches("BACKUP").count() >= 2 {
+            Ok(())
+        } else {
+            Err(log)
+        })
+    })
+    .unwrap();
+    first.terminate(BOUND).unwrap();
+    moves_to(&lab, PROXIES, VIP, PROXIES[1]);
+    assert_eq!(get(&lab, "{a}1").as_deref(), Some("one"));
+}
