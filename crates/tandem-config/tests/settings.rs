@@ -94,10 +94,13 @@ fn the_smallest_pair_gets_the_documented_defaults() {
     let vip = group.vip.as_ref().unwrap();
     assert_eq!(vip.addresses[0].to_string(), "10.0.0.100/24");
     assert_eq!(vip.lifetime, Duration::from_secs(3));
-    assert_eq!(group.vrrp.interface, "eth0", "the VIP's");
-    assert_eq!(group.vrrp.advert_interval, Duration::from_millis(300));
-    assert_eq!(group.vrrp.version, VrrpVersion::V3);
-    assert!(!group.vrrp.unicast);
+    assert_eq!(group.vrrp().unwrap().interface, "eth0", "the VIP's");
+    assert_eq!(
+        group.vrrp().unwrap().advert_interval,
+        Duration::from_millis(300)
+    );
+    assert_eq!(group.vrrp().unwrap().version, VrrpVersion::V3);
+    assert!(!group.vrrp().unwrap().unicast);
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn a_file_with_every_key_is_read_in_full() {
         command(&spawn.hooks.on_vip),
         [("/bin/c".into(), 10), ("/bin/d y".into(), 4)]
     );
-    let check = &spawn.vrrp.track_script[0];
+    let check = &spawn.vrrp().unwrap().track_script[0];
     assert_eq!(check.script, ["/usr/local/bin/check", "now"]);
     assert_eq!(check.timeout, Duration::from_millis(500));
     assert_eq!((check.rise, check.fall, check.weight), (2, 3, -20));
@@ -138,7 +141,7 @@ fn a_file_with_every_key_is_read_in_full() {
             unit: "redis-server@b.service".into()
         }
     );
-    assert_eq!(settings.groups[1].vrrp.version, VrrpVersion::V2);
+    assert_eq!(settings.groups[1].vrrp().unwrap().version, VrrpVersion::V2);
 }
 
 /// Every key of the table is given in the full file, and putting a value of no key's kind (a date) in its place is
@@ -371,13 +374,13 @@ fn the_template_is_a_valid_file_that_says_what_it_was_told() {
     let group = &settings.groups[0];
     assert_eq!(group.server, facts.server);
     assert_eq!(group.password_file, facts.password_file);
-    assert_eq!(group.vrrp.priority, 110);
+    assert_eq!(group.vrrp().unwrap().priority, 110);
     assert_eq!(group.vip.as_ref().unwrap().addresses, [facts.vip.unwrap()]);
 
     let without = InitFacts { vip: None, ..facts };
     let settings = good(&settings::init_template(&without));
     assert_eq!(settings.groups[0].vip, None);
-    assert_eq!(settings.groups[0].vrrp.interface, "eth0");
+    assert_eq!(settings.groups[0].vrrp().unwrap().interface, "eth0");
 }
 
 /// The commented defaults of the template are right: without the mark they change nothing.

@@ -43,8 +43,8 @@ pub(super) fn across(settings: &Settings, places: &Places, report: &mut Report) 
         }
         server(settings, group, at, report);
         times(group, at, report);
-        if let Some(places) = &at.vrrp {
-            adverts(&group.vrrp, group.vip.as_ref(), places, at.vip, report);
+        if let (Some(vrrp), Some(places)) = (group.vrrp(), &at.vrrp) {
+            adverts(vrrp, group.vip.as_ref(), places, at.vip, report);
         }
         if let (Some(vip), Some(vip_at)) = (&group.vip, at.vip) {
             addresses(settings, Some(group.server), vip, vip_at, report);
@@ -136,15 +136,21 @@ fn distinct(
             .at(earlier_at.name, "and this one"),
         );
     }
-    if group.server == earlier.server {
+    if group
+        .servers()
+        .any(|server| earlier.servers().any(|other| other == server))
+    {
         report.push(
             Diagnostic::error("same-server", "two groups claim the same server")
                 .at(at.server, "here")
                 .at(earlier_at.server, "and here"),
         );
     }
-    let same_wire = group.vrrp.router_id == earlier.vrrp.router_id
-        && group.vrrp.interface == earlier.vrrp.interface;
+    let wire = |group: &Group| {
+        let vrrp = group.vrrp()?;
+        Some((vrrp.router_id, vrrp.interface.clone()))
+    };
+    let same_wire = wire(group).is_some() && wire(group) == wire(earlier);
     if let (true, Some(here), Some(there)) = (same_wire, &at.vrrp, &earlier_at.vrrp) {
         report.push(
             Diagnostic::error(
@@ -177,11 +183,10 @@ fn distinct(
 }
 
 fn server(settings: &Settings, group: &Group, at: &GroupPlaces, report: &mut Report) {
-    if let Some(peer) = settings
-        .peers
-        .iter()
-        .find(|peer| peer.address == group.server.ip() && peer.address != settings.host.address)
-    {
+    if let Some(peer) = settings.peers.iter().find(|peer| {
+        group.servers().any(|server| server.ip() == peer.address)
+            && peer.address != settings.host.address
+    }) {
         report.push(
             Diagnostic::error("foreign-server", "`servers` names a server of another host")
                 .at(
@@ -191,18 +196,19 @@ fn server(settings: &Settings, group: &Group, at: &GroupPlaces, report: &mut Rep
                 .help("each host's file names the server on that host"),
         );
     }
-    if group.server.ip().is_loopback() && !settings.host.address.is_loopback() {
+    let loopback = group.servers().find(|server| server.ip().is_loopback());
+    if let Some(server) = loopback.filter(|_| !settings.host.address.is_loopback()) {
         report.push(
-            Diagnostic::error("loopback-server", "the other host cannot reach this server")
+            Diagnostic::error("loopback-server", "other hosts cannot reach this server")
                 .at(at.server, "a loopback address means another server there")
                 .help(format!(
                     "write \"{}:{}\", and let the server listen there",
                     settings.host.address,
-                    group.server.port()
+                    server.port()
                 )),
         );
     }
-    if group.server.ip().is_unspecified() {
+    if group.servers().any(|server| server.ip().is_unspecified()) {
         report.push(
             Diagnostic::error(
                 "wildcard-server",

@@ -52,13 +52,17 @@ pub(super) fn read_follow(
     report: &mut Report,
 ) -> Option<(Follow, Places)> {
     section.report_unknown(report);
-    if section.has("vrrp") {
-        report.push(
-            Diagnostic::error("two-electors", "a group has one elector")
-                .at(section.place("vrrp"), "VRRP decides here")
-                .at(section.place("sentinel"), "and a Sentinel fleet here")
-                .help("remove one of [group.vrrp] and [group.sentinel]"),
-        );
+    for (elector, decides) in [("vrrp", "VRRP decides"), ("local", "this daemon decides")] {
+        if section.has(elector) {
+            report.push(
+                Diagnostic::error("two-electors", "a group has one elector")
+                    .at(section.place(elector), format!("{decides} here"))
+                    .at(section.place("sentinel"), "and a Sentinel fleet here")
+                    .help(format!(
+                        "remove one of [group.{elector}] and [group.sentinel]"
+                    )),
+            );
+        }
     }
     for key in IDLE.iter().filter(|key| section.has(key)) {
         report.push(
@@ -143,10 +147,10 @@ fn addresses(vip: Option<&Vip>) -> impl Iterator<Item = IpAddr> {
 }
 
 fn distinct(settings: &Settings, index: usize, follow: &Follow, at: &Places, report: &mut Report) {
-    let led = settings
-        .groups
-        .iter()
-        .map(|it| (&it.name, it.server, it.vip.as_ref()));
+    let led = settings.groups.iter().flat_map(|it| {
+        it.servers()
+            .map(|server| (&it.name, server, it.vip.as_ref()))
+    });
     let followed = settings.follows[..index].iter();
     let followed = followed.map(|it| (&it.name, it.server, it.vip.as_ref()));
     for (name, server, vip) in led.chain(followed) {

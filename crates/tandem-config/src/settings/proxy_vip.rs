@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::check::{self, VrrpPlaces};
 use super::read::{interface_of, read_router, read_vip, vip_places, vrrp_places};
 use super::section::Section;
-use super::{Proxy, ProxyVip, Settings, Vip};
+use super::{Group, Proxy, ProxyVip, Settings, Vip};
 use crate::diagnostic::{Diagnostic, Report, Span};
 
 /// Where to report findings of one proxy's addresses.
@@ -117,7 +117,7 @@ fn distinct(settings: &Settings, index: usize, vip: &ProxyVip, at: &Places, repo
             .iter()
             .filter_map(|it| it.vip.as_ref())
     };
-    let routers = settings.groups.iter().map(|it| &it.vrrp);
+    let routers = settings.groups.iter().filter_map(Group::vrrp);
     let same_wire = routers
         .chain(earlier().map(|it| &it.vrrp))
         .any(|it| (it.router_id, &it.interface) == (vip.vrrp.router_id, &vip.vrrp.interface));

@@ -12,10 +12,12 @@ use toml::de::DeTable;
 use super::check::{self, GroupPlaces, Places};
 use super::follow;
 use super::kinds::{Command, Commands, Interface, ManageWord, Name, Port, Size, Text};
+use super::local;
 use super::proxy;
 use super::section::Section;
 use super::{
-    ArchiveLimits, Group, Hooks, Host, Manage, Peer, Settings, TrackScript, Vip, Vrrp, VrrpVersion,
+    ArchiveLimits, Elector, Group, Hooks, Host, Manage, Peer, Settings, TrackScript, Vip, Vrrp,
+    VrrpVersion,
 };
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::value::IpPrefix;
@@ -156,7 +158,12 @@ fn read_peer(section: &Section<'_, '_>, report: &mut Report) -> Option<Peer> {
 fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, GroupPlaces)> {
     section.report_unknown(report);
     let name = section.get::<Name>(report, "name");
-    let server = read_server(section, report);
+    let is_local = section.has("local");
+    let server = if is_local {
+        local::read_servers(section, report)
+    } else {
+        read_server(section, report).map(|server| (server, None))
+    };
     let manage = read_manage(section, report);
     let username = section.get::<Text>(report, "username");
     let password_file = section.get::<PathBuf>(report, "password_file");
@@ -183,16 +190,27 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
         .map(|section| read_vip(section, report));
     let vip_interface = vip_section.as_ref().and_then(interface_of);
     let vrrp_section = section.child(report, "vrrp");
-    if vrrp_section.is_none() && !section.has("vrrp") {
+    if vrrp_section.is_none() && !section.has("vrrp") && !is_local {
         report.push(
             Diagnostic::error("no-elector", "[[group]] says nothing about who is primary")
                 .at(section.header, "this group has no elector")
-                .help("add [group.vrrp] with router_id and priority, or [group.sentinel] to follow a fleet"),
+                .help("add [group.vrrp] with router_id and priority, [group.local] for two servers of this host, or [group.sentinel] to follow a fleet"),
         );
     }
     let vrrp = vrrp_section
         .as_ref()
         .and_then(|section| read_vrrp(section, report, vip_interface));
+    if is_local {
+        local::check(section, manage.as_ref(), report);
+    }
+    let (server, other) = server.unzip();
+    let elector = match other.flatten() {
+        Some(other) => Some(Elector::Local {
+            other,
+            preferred: true,
+        }),
+        None => vrrp.map(Elector::Vrrp),
+    };
 
     let places = GroupPlaces {
         header: section.header,
@@ -228,7 +246,7 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
             Some(vip) => Some(vip?),
             None => None,
         },
-        vrrp: vrrp?,
+        elector: elector?,
     };
     Some((group, places))
 }

@@ -112,6 +112,11 @@ pub const SECTIONS: &[SectionInfo] = &[
         doc: "An extra check that counts in the election.",
     },
     SectionInfo {
+        path: "group.local",
+        repeats: false,
+        doc: "In place of `[group.vrrp]`: both servers of the group are on this host, and this daemon alone keeps them. It has no keys.",
+    },
+    SectionInfo {
         path: "group.sentinel",
         repeats: false,
         doc: "In place of `[group.vrrp]`: an existing Sentinel fleet decides who is primary, and this host follows it.",
@@ -193,8 +198,7 @@ const fn later(path: &'static str, instead: &'static str) -> Key {
     }
 }
 
-const USE_VRRP: &str =
-    "this version elects a pair with [group.vrrp], or follows a fleet with [group.sentinel]";
+const USE_VRRP: &str = "this version elects a pair with [group.vrrp], keeps two servers of one host with [group.local], or follows a fleet with [group.sentinel]";
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -223,7 +227,7 @@ pub const KEYS: &[Key] = &[
     required("group.name", "name", "\"orders\"",
         "Name of the group, the same on all its hosts."),
     required("group.servers", "list of address:port", "[\"10.0.0.1:6379\"]",
-        "The group's server on this host, as the other host reaches it; exactly one."),
+        "The group's server on this host, as the other host reaches it; exactly one, or both under `[group.local]`."),
     default("group.manage", "\"adopt\", \"spawn\" or \"systemd\"", "\"adopt\"",
         "Who starts the server: it runs already, tandem starts it, or a systemd unit does."),
     optional("group.redis_conf", "path", "\"/etc/redis/redis.conf\"",
@@ -270,7 +274,6 @@ pub const KEYS: &[Key] = &[
         "Run after this host became unable to hold the group."),
     later("group.tls", "connect to the servers without TLS, on this host or a private network"),
     later("group.votes", USE_VRRP),
-    later("group.local", USE_VRRP),
     later("group.with", USE_VRRP),
 
     optional("group.vip.address", "address/prefix", "\"10.0.0.100/24\"",
