@@ -6,12 +6,13 @@ mod scenario;
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_lab::ns::{Host, Lab};
 use tandem_lab::process::Process;
 use tandem_lab::resp::{Connection, Reply};
-use tandem_lab::server::{Server, Settings};
+use tandem_lab::server::{Persistence, Server, Settings};
 use tandem_lab::{can_run_as_root, poll};
 
 use scenario::{BOUND, LOOK, moves_to};
@@ -129,4 +130,152 @@ fn the_address_leaves_a_host_whose_daemon_is_frozen_or_killed_or_stopped() {
     first.terminate(BOUND).unwrap();
     moves_to(&lab, PROXIES, VIP, PROXIES[1]);
     assert_eq!(get(&lab, "{a}1").as_deref(), Some("one"));
+}
+
+/// A cluster as the write-up has it: a primary and a replica on one host, and the daemon that keeps both.
+struct Cluster {
+    host: Arc<Host>,
+    servers: [Server; 2],
+    name: &'static str,
+    daemon: Process,
+}
+
+impl Cluster {
+    fn start(host: &Arc<Host>, name: &'static str) -> Self {
+        let servers = [6379, 63791].map(|port| {
+            let settings = Settings {
+                port,
+                persistence: Persistence::Aof,
+                extra: vec!["repl-diskless-sync-delay 0".to_owned()],
+                ..Settings::default()
+            };
+            Server::start(host, &settings).unwrap()
+        });
+        servers[1].replicate(Some(servers[0].address())).unwrap();
+        servers[1].wait_until_synced(BOUND).unwrap();
+        let (address, dir) = (host.address(), host.dir().display());
+        let text = format!(
+            "[host]\nid = \"{name}\"\naddress = \"{address}\"\nstate_dir = \"{dir}/state\"\n\n[[group]]\n\
+             name = \"{name}\"\nservers = [\"{address}:6379\", \"{address}:63791\"]\ndown_after = \"500ms\"\n\
+             boot_wait = \"2s\"\n\n[group.local]\n"
+        );
+        std::fs::write(host.dir().join("tandem.toml"), text).unwrap();
+        Self {
+            daemon: Self::daemon(host),
+            host: host.clone(),
+            servers,
+            name,
+        }
+    }
+
+    fn daemon(host: &Host) -> Process {
+        let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
+        command.args(["run", "-c", "tandem.toml"]);
+        host.spawn("tandem", &mut command).unwrap()
+    }
+
+    /// A command of the operator.
+    fn tandem(&self, words: &[&str]) -> anyhow::Result<String> {
+        let program = tandem_lab::tandem_binary().unwrap();
+        let file = self.host.dir().join("tandem.toml").display().to_string();
+        let mut args = words.to_vec();
+        args.extend(["-c", &file]);
+        self.host.run(program.to_str().unwrap(), &args)
+    }
+
+    /// Waits until this server is the primary and the other one its replica, in sync.
+    fn led_by(&self, primary: usize) {
+        let what = format!(
+            "{} of {} to lead",
+            self.servers[primary].address(),
+            self.name
+        );
+        poll::until(&what, BOUND, LOOK, || {
+            let look = || {
+                let role = |at: usize| self.servers[at].connect()?.info("role");
+                let up = self.servers[1 - primary]
+                    .connect()?
+                    .info("master_link_status")
+                    .unwrap_or_default();
+                anyhow::Ok((role(primary)?, role(1 - primary)?, up))
+            };
+            Ok(match look() {
+                Ok((one, other, up)) if one == "master" && other == "slave" && up == "up" => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_dead_primary_moves_no_address_and_its_keys_are_still_there() {
+    if !can_run_as_root("a_dead_primary_moves_no_address_and_its_keys_are_still_there") {
+        return;
+    }
+    let lab = Lab::builder()
+        .host("p67", "10.75.201.67/24")
+        .host("p66", "10.75.201.66/24")
+        .host("s26", "10.75.201.26/24")
+        .host("s68", "10.75.201.68/24")
+        .host("client", "10.75.201.50/24")
+        .build()
+        .unwrap();
+    let mut a = Cluster::start(lab.host("s26"), "cluster-a");
+    let b = Cluster::start(lab.host("s68"), "cluster-b");
+    let shards = "[[proxy.group]]\nname = \"cluster-a\"\ndaemons = [\"10.75.201.26:26379\"]\n\n\
+                  [[proxy.group]]\nname = \"cluster-b\"\ndaemons = [\"10.75.201.68:26379\"]\n";
+    let _proxies = start_proxies(&lab, shards);
+    set(&lab, "{a}1", "one");
+    set(&lab, "{b}1", "two");
+    a.led_by(0);
+    b.led_by(0);
+    assert_eq!(held(&a.servers[0], "{a}1").as_deref(), Some("one"));
+    assert_eq!(held(&b.servers[0], "{b}1").as_deref(), Some("two"));
+
+    // On a connection that is there all along, where nutcracker answers with an error and then with nothing.
+    let vip = SocketAddr::new(VIP.parse().unwrap(), PORT);
+    let mut client = Connection::open(lab.host("client"), vip, BOUND).unwrap();
+    let mut get = |key: &str| client.demand(&["GET", key]).unwrap().text();
+    assert_eq!(get("{a}1").as_deref(), Some("one"));
+    a.servers[0].process().kill();
+    assert_eq!(get("{a}1").as_deref(), Some("one"));
+    assert_eq!(get("{b}1").as_deref(), Some("two"));
+    moves_to(&lab, PROXIES, VIP, PROXIES[0]);
+
+    // It comes back on its own as a primary with older data, and is attached.
+    set(&lab, "{a}2", "later");
+    a.servers[0].restart().unwrap();
+    a.led_by(1);
+    assert_eq!(held(&a.servers[0], "{a}2").as_deref(), Some("later"));
+
+    // Frozen: by the clock, behind the gate. Awake it has lost the role.
+    a.servers[1].process().freeze();
+    assert_eq!(get("{a}2").as_deref(), Some("later"));
+    set(&lab, "{a}3", "while it was away");
+    a.servers[1].process().thaw();
+    a.led_by(0);
+    assert_eq!(
+        held(&a.servers[1], "{a}3").as_deref(),
+        Some("while it was away")
+    );
+
+    // A killed daemon changes nothing, and the next one goes on from there.
+    a.daemon.kill();
+    a.daemon = Cluster::daemon(&a.host);
+    poll::until("the daemon to answer", BOUND, LOOK, || {
+        Ok(match a.tandem(&["status"]) {
+            Ok(text) if text.contains("primary") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    })
+    .unwrap();
+    a.led_by(0);
+    let done = a.tandem(&["switchover"]).unwrap();
+    assert!(done.contains("63791"), "{done}");
+    a.led_by(1);
+    assert_eq!(get("{a}3").as_deref(), Some("while it was away"));
+    let history = a.tandem(&["history"]).unwrap();
+    assert!(history.contains("+switch-master"), "{history}");
+    moves_to(&lab, PROXIES, VIP, PROXIES[0]);
 }

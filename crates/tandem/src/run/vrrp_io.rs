@@ -77,12 +77,12 @@ const PROXY_HOLD: Duration = Duration::from_millis(500);
 
 impl<'a> Router<'a> {
     /// A group's. Preemption is off: who takes a role back is the keeper's decision, by data and then by priority.
-    pub(crate) fn of_group(group: &'a Group) -> Self {
+    pub(crate) fn of_group(group: &'a Group, vrrp: &'a Vrrp) -> Self {
         Self {
             vip: group.vip.as_ref(),
-            vrrp: &group.vrrp,
+            vrrp,
             preempt: Preempt::Never,
-            purpose: format!("vrrp {} {}", group.name, group.vrrp.router_id),
+            purpose: format!("vrrp {} {}", group.name, vrrp.router_id),
             release_hold: None,
         }
     }
@@ -244,7 +244,8 @@ impl VrrpIo {
     /// Takes a changed priority and changed addresses over; the settings that the machine is to have then.
     pub(crate) fn reload(&mut self, group: &Group) -> Settings {
         self.settings.addresses = listed(group.vip.as_ref(), self.settings.family);
-        if let Some(priority) = Priority::new(group.vrrp.priority) {
+        let priority = group.vrrp().and_then(|vrrp| Priority::new(vrrp.priority));
+        if let Some(priority) = priority {
             self.settings.priority = priority;
         }
         self.settings.clone()

@@ -172,13 +172,11 @@ pub(super) fn hooks(group: &Group) -> Vec<Finding> {
     .into_iter()
     .flatten()
     .collect();
-    let programs = all.iter().filter_map(|hook| hook.command.first()).chain(
-        group
-            .vrrp
-            .track_script
-            .iter()
-            .filter_map(|track| track.script.first()),
-    );
+    let scripts = group.vrrp().into_iter().flat_map(|vrrp| &vrrp.track_script);
+    let programs = all
+        .iter()
+        .filter_map(|hook| hook.command.first())
+        .chain(scripts.filter_map(|track| track.script.first()));
     let mut findings: Vec<Finding> = programs
         .filter_map(|path| runnable("hook", Path::new(path)))
         .collect();

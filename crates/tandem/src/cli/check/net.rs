@@ -377,7 +377,8 @@ mod tests {
                     .map(|(_, value)| (*value).to_owned())
             };
             let group = group(unicast);
-            sysctls(&group.vrrp, group.vip.as_ref(), &Links::default(), read)
+            let vrrp = group.vrrp().unwrap();
+            sysctls(vrrp, group.vip.as_ref(), &Links::default(), read)
                 .into_iter()
                 .filter(|finding| finding.verdict == Verdict::Warning)
                 .map(|finding| finding.advice)

@@ -14,12 +14,17 @@ use crate::linux::addr::{Change, Monitor};
 use crate::run::control::{Answer, Request};
 use crate::run::vrrp_io::interface_faults;
 
+/// How long a keeper beside another one may take to finish what it has begun.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Operators waiting for the outcome of a switchover.
 const REPLIES_MAX: usize = 32;
 
 impl Group {
     pub(super) fn event(&mut self, event: Event, now: Instant) {
         match event {
+            Event::Input(Input::Stop) if self.sibling.is_some() => {
+                self.stop_by.get_or_insert(now + STOP_WITHIN);
+            }
             Event::Input(input) => {
                 if let Input::Peer(PeerEvent::Heard(statement)) = &input {
                     self.peer_quiet_since = now;
@@ -85,9 +90,12 @@ impl Group {
     /// Interfaces that are down are faults; so are tracked ones.
     pub(super) fn look_at_links(&mut self) {
         let now = Instant::now();
-        let mut names: Vec<String> = vec![self.vrrp_interface.clone()];
+        let Some(vrrp) = self.settings.vrrp() else {
+            return;
+        };
+        let mut names = vec![vrrp.interface.clone()];
         names.extend(self.vip_interface.clone());
-        names.extend(self.settings.vrrp.track_interface.iter().cloned());
+        names.extend(vrrp.track_interface.iter().cloned());
         for (source, usable) in interface_faults(names) {
             let input = if usable {
                 PairInput::FaultCleared(source)
