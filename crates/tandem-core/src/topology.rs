@@ -56,3 +56,60 @@ pub fn endpoint(text: &str) -> Option<Endpoint> {
     let at: std::net::SocketAddr = text.parse().ok()?;
     Some(Endpoint::new(at.ip().to_string(), at.port()))
 }
+
+/// One word on a group from keepers that run side by side, one for each of its servers.
+///
+/// Each speaks of its own server at first hand and of the other's by hearsay, which may be a moment old: a server is the
+/// primary while its own keeper says so, and of two that say so the newer epoch counts. `None` before anybody spoke.
+#[must_use]
+pub fn at_first_hand(words: &[(Endpoint, Topology)]) -> Option<Topology> {
+    let own = |(at, word): &&(Endpoint, Topology)| word.primary.as_ref() == Some(at);
+    let newest = |words: &mut dyn Iterator<Item = &(Endpoint, Topology)>| {
+        words
+            .max_by_key(|(_, word)| word.epoch)
+            .map(|(_, word)| word.clone())
+    };
+    if let Some(word) = newest(&mut words.iter().filter(own)) {
+        return Some(Topology {
+            daemons: Vec::new(),
+            ..word
+        });
+    }
+    let word = newest(&mut words.iter())?;
+    Some(Topology {
+        primary: None,
+        daemons: Vec::new(),
+        ..word
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hearsay_makes_no_primary() {
+        let at = |port| Endpoint::new("10.0.0.1", port);
+        let word = |epoch, primary: Option<u16>| Topology {
+            epoch,
+            primary: primary.map(at),
+            daemons: vec!["the other".to_owned()],
+            ..Topology::default()
+        };
+        let said = |first, second| {
+            let word = at_first_hand(&[(at(6379), first), (at(63791), second)]).unwrap();
+            assert!(word.daemons.is_empty(), "there is one daemon");
+            (word.epoch, word.primary.map(|primary| primary.port))
+        };
+        assert_eq!(at_first_hand(&[]), None);
+        let settled = said(word(5, Some(6379)), word(5, Some(6379)));
+        assert_eq!(settled, (5, Some(6379)));
+        // It has stepped back, which the other one has not heard yet.
+        assert_eq!(said(word(5, None), word(5, Some(6379))), (5, None));
+        // The other one was promoted, which the first has not heard yet.
+        let promoted = said(word(5, None), word(6, Some(63791)));
+        assert_eq!(promoted, (6, Some(63791)));
+        let split = said(word(5, Some(6379)), word(6, Some(63791)));
+        assert_eq!(split, (6, Some(63791)));
+    }
+}

@@ -11,6 +11,7 @@ use tandem_proxy::settings::{Distribution, Hash};
 
 use super::access::{self, AccessPlaces, read_access};
 use super::kinds::{Name, Tag};
+use super::proxy_vip::{self, read_proxy_vip};
 use super::read::number;
 use super::section::Section;
 use super::{Proxy, Settings, Shard, ShardAt};
@@ -26,6 +27,7 @@ pub(super) struct Places {
     groups: Span,
     distribution: Span,
     access: AccessPlaces,
+    vip: Option<proxy_vip::Places>,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -58,13 +60,15 @@ pub(super) fn read_proxy(
     let timeout = section.get::<Duration>(report, "timeout");
     let password_file = section.get::<PathBuf>(report, "password_file");
     let (access, access_at) = read_access(section, report);
+    let vip = read_proxy_vip(section, report);
     let sections = section.children(report, "group");
     let given = sections.len();
     let remotes: Vec<Remote> = sections
         .iter()
         .filter_map(|section| read_remote(section, report))
         .collect();
-    let places = Places {
+    let mut places = Places {
+        vip: None,
         header: section.header,
         listen: section.place("listen"),
         groups: section.place("groups"),
@@ -76,6 +80,8 @@ pub(super) fn read_proxy(
     if remotes.len() != given {
         return None;
     }
+    let (vip, vip_places) = vip?.unzip();
+    places.vip = vip_places;
     let proxy = Proxy {
         name: name.map_or_else(|| format!("proxy-{}", listen.port()), |name| name.0),
         listen,
@@ -88,6 +94,7 @@ pub(super) fn read_proxy(
         timeout,
         password_file,
         access: access?,
+        vip,
     };
     Some((proxy, places))
 }
@@ -188,6 +195,8 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         placement(proxy, at, report);
         access::check(settings, proxy, &at.access, report);
     }
+    let vips: Vec<_> = places.iter().map(|at| at.vip.as_ref()).collect();
+    proxy_vip::check(settings, &vips, report);
 }
 
 fn shards_exist(settings: &Settings, proxy: &Proxy, at: &Places, report: &mut Report) {

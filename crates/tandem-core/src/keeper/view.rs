@@ -264,6 +264,12 @@ impl Keeper {
                     .to_owned(),
                 "nothing changes for clients".to_owned(),
             ),
+            Ok(()) if self.settings.one_host => (
+                "PROTECTED against the death of a server (failover ready; both are on this host and end with it)"
+                    .to_owned(),
+                "the replica takes over in milliseconds; lost is what was acknowledged but still in flight".to_owned(),
+                "nothing changes for clients".to_owned(),
+            ),
             Ok(()) => (
                 "PROTECTED (failover ready; a cut link may leave both writing until it heals)"
                     .to_owned(),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use mio::Waker;
 
+use super::pulse::Beats;
 use super::socket::Door;
 use crate::core::{Peer, PoolSetup};
 use crate::topology::Topology;
@@ -47,6 +48,7 @@ pub(super) struct Replacement {
 pub(super) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
     waker: Waker,
+    pub(super) beats: Beats,
 }
 
 impl Mailbox {
@@ -54,6 +56,7 @@ impl Mailbox {
         Arc::new(Self {
             letters: Mutex::new(Vec::new()),
             waker,
+            beats: Beats::default(),
         })
     }
 
@@ -63,6 +66,11 @@ impl Mailbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(letter);
+        self.wake();
+    }
+
+    /// Has the worker look at its letters.
+    pub(super) fn wake(&self) {
         // Fails only when the worker has closed its poller, and then nobody reads letters any more.
         let _ = self.waker.wake();
     }

@@ -179,6 +179,7 @@ impl Worker {
     fn event(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
+            self.mailbox.beats.answer();
             for letter in self.mailbox.take() {
                 self.letter(letter);
             }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tandem_config::settings::{Group, Manage, Settings};
 
+use self::net::Holders;
 pub(crate) use self::net::Links;
 use crate::cli::table::table;
 use crate::cli::{DONE, FAILED, REFUSED, USAGE, Where, block_on, groups_at};
@@ -191,27 +192,36 @@ async fn look(settings: &Settings, groups: &[Group], sample: Duration) -> Vec<Fi
     findings.push(peer::daemon(settings, secret.as_ref()).await);
     findings.push(host::gate());
     findings.push(host::clock_source());
-    for group in groups {
-        let found = of_group(settings, group, sample).await;
-        let several = settings.groups.len() > 1;
+    for seat in groups.iter().flat_map(Group::seats) {
+        let found = of_group(settings, &seat, sample).await;
+        let several = settings.groups.len() > 1 || seat.other().is_some();
+        let name = seat.seat_name();
         findings.extend(
             found
                 .into_iter()
-                .map(|finding| finding.of_group(&group.name, several)),
+                .map(|finding| finding.of_group(&name, several)),
+        );
+    }
+    for proxy in &settings.proxies {
+        let Some(vip) = &proxy.vip else { continue };
+        let mut found = net::router(settings, &vip.vrrp, Some(&vip.front), Holders::AnyHost).await;
+        found.push(host::signed(settings));
+        let name = format!("proxy {}", proxy.name);
+        findings.extend(
+            found
+                .into_iter()
+                .map(|finding| finding.of_group(&name, true)),
         );
     }
     findings
 }
 
 async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<Finding> {
-    let mut findings = net::interfaces(group);
-    let others = Links::read();
-    findings.extend(net::sysctls(group, &others, |name| {
-        std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    }));
-    findings.extend(net::vips(settings, group).await);
+    let vip = group.vip.as_ref();
+    let mut findings = match group.vrrp() {
+        Some(vrrp) => net::router(settings, vrrp, vip, Holders::Peer).await,
+        None => Vec::new(),
+    };
     findings.extend(host::hooks(group));
     let target = match credentials(group) {
         Ok(credentials) => Target {
@@ -243,7 +253,9 @@ async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<F
         )),
     }
     findings.extend(restarts(group, own.as_ref().ok()).await);
-    for other in &settings.peers {
+    // Both servers of one host are looked at in turn.
+    let peers = settings.peers.iter().filter(|_| group.other().is_none());
+    for other in peers {
         let address = SocketAddr::new(other.address, group.server.port());
         let target = Target {
             address,

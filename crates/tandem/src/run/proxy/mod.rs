@@ -2,9 +2,11 @@
 //!
 //! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
-//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
+//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
+//! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
+mod vip;
 mod watch;
 
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
+use tandem_core::session::Secret;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
@@ -25,6 +28,7 @@ use tokio::task::JoinSet;
 
 use super::directory::Told;
 pub(super) use access::Certificates;
+use vip::Vip;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
@@ -79,6 +83,7 @@ impl Proxy {
         let options = Options {
             threads,
             client_limit: settings.access.max_clients.map(|most| most as usize),
+            free_bind: settings.vip.is_some(),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
@@ -141,6 +146,7 @@ impl Proxy {
 /// An address cannot be had, or a password cannot be read.
 pub(super) fn start(
     settings: &Settings,
+    secret: Option<&Secret>,
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
@@ -165,6 +171,11 @@ pub(super) fn start(
             running.spawn_local(watch.run(stop.clone()));
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        if let Some(vip) = &proxy.vip {
+            let pulse = started.running.pulse();
+            let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
+            running.spawn_local(vip.run(stop.clone()));
+        }
         running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
         all.push(certificates);
     }
