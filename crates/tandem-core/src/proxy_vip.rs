@@ -1,6 +1,6 @@
 //! Whether a proxy's VIP belongs on this host: a VRRP machine whose health is the proxy's.
 //!
-//! The proxy itself decides nothing. Each of its threads answers heartbeats, which are observations like adverts; here they
+//! The proxy itself decides nothing. Each of its threads answers beats, which are observations like adverts; here they
 //! become a fault of the router or its end, and what the router wishes becomes orders for the shell: put the addresses on,
 //! take them off. A new connection may land on any thread, so one that is stuck makes the host unfit, whatever
 //! the others do. Where the primaries of the proxy's groups are plays no part.
@@ -15,7 +15,7 @@ use tandem_vrrp::machine::{
     AdvertToSend, Event, FaultReason, FaultSource, Input as Router, Machine, Output as Said, State,
 };
 
-/// Time between two heartbeats of a thread.
+/// Time between two beats of a thread.
 pub const BEAT_EVERY: Duration = Duration::from_millis(100);
 /// A thread that owes an answer for this long is stuck. A turn of a thread takes milliseconds; a second of it is an outage.
 pub const SICK_AFTER: Duration = Duration::from_secs(1);

@@ -417,7 +417,7 @@ fn clients_find_a_unix_socket_beside_the_port() {
 }
 
 #[test]
-fn every_thread_answers_heartbeats_and_none_that_has_ended() {
+fn every_thread_answers_beats_and_none_that_has_ended() {
     let port = free_port();
     let one = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
     let options = Options {

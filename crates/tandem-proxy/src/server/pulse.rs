@@ -1,4 +1,4 @@
-//! Heartbeats: whether every thread still takes its turns.
+//! Beats: whether every thread still takes its turns.
 //!
 //! A beat is asked of a thread by its waker and answered in its loop, so it says that the thread comes round, and costs an
 //! ordinary request nothing. A thread owes at most one answer at a time: nothing piles up before one that is stuck.
