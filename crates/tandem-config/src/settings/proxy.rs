@@ -12,6 +12,7 @@ use tandem_proxy::settings::{Distribution, Hash};
 use super::access::{self, AccessPlaces, read_access};
 use super::kinds::{Name, Tag};
 use super::read::number;
+use super::replicas;
 use super::section::Section;
 use super::{Proxy, Settings, Shard, ShardAt};
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -26,6 +27,7 @@ pub(super) struct Places {
     groups: Span,
     distribution: Span,
     access: AccessPlaces,
+    replicas: replicas::Places,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -58,18 +60,21 @@ pub(super) fn read_proxy(
     let timeout = section.get::<Duration>(report, "timeout");
     let password_file = section.get::<PathBuf>(report, "password_file");
     let (access, access_at) = read_access(section, report);
+    let replicas = replicas::read(section, report);
     let sections = section.children(report, "group");
     let given = sections.len();
     let remotes: Vec<Remote> = sections
         .iter()
         .filter_map(|section| read_remote(section, report))
         .collect();
+    let (replicas, replica_places) = replicas?;
     let places = Places {
         header: section.header,
         listen: section.place("listen"),
         groups: section.place("groups"),
         distribution: section.place("distribution"),
         access: access_at,
+        replicas: replica_places,
     };
     let (listen, groups) = (listen?, groups?);
     let shards = shards(groups, &remotes, &places, report);
@@ -88,6 +93,7 @@ pub(super) fn read_proxy(
         timeout,
         password_file,
         access: access?,
+        replicas,
     };
     Some((proxy, places))
 }
@@ -187,6 +193,7 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         shards_exist(settings, proxy, at, report);
         placement(proxy, at, report);
         access::check(settings, proxy, &at.access, report);
+        replicas::check(proxy.replicas, &proxy.shards, &at.replicas, report);
     }
 }
 

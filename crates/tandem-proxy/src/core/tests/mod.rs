@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Server};
+use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Replicas, Server};
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -47,6 +47,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: settings::Access::default(),
+        replicas: Replicas::default(),
     }
 }
 
