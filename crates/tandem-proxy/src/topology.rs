@@ -29,7 +29,7 @@ pub struct Replica {
     pub address: Address,
     /// It may become the primary: what it has is not lost with the primary.
     pub promotable: bool,
-    /// It follows this primary and its link is up.
+    /// The link to the primary that it follows is up.
     pub link_up: bool,
 }
 

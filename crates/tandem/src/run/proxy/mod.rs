@@ -234,7 +234,8 @@ fn replicas(word: &Word) -> Vec<Replica> {
             port: member.at.port,
         },
         promotable: member.promotable,
-        link_up: member.link_up && member.follows == word.primary,
+        // Whom it follows is not compared: the primary may be told by the group's VIP. Its history is, by samples.
+        link_up: member.link_up,
     };
     members.into_iter().map(replica).collect()
 }
@@ -262,17 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_the_primary_is_a_replica_and_linked_if_it_follows_that_one() {
+    fn whoever_is_not_the_primary_is_a_replica_in_the_order_of_addresses() {
         let at = |last: u8| Endpoint::new(format!("10.0.0.{last}"), 6379);
-        let member = |last: u8, follows: u8| Member {
-            follows: Some(at(follows)),
-            link_up: true,
+        let member = |last: u8, link_up: bool| Member {
+            link_up,
             ..Member::unknown(at(last))
         };
         let word = Word {
             epoch: 7,
             primary: Some(at(2)),
-            servers: vec![member(3, 2), Member::unknown(at(2)), member(1, 9)],
+            servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
             daemons: Vec::new(),
         };
         let seen: Vec<(Address, bool)> = group(Some(&word))
