@@ -572,3 +572,49 @@ fn a_proxy_s_vip_that_could_not_work_is_refused_where_it_stands() {
     let codes: Vec<_> = errors(&alone).into_iter().map(|(code, ..)| code).collect();
     assert_eq!(codes, ["no-peer"]);
 }
+
+fn codes(text: &str) -> Vec<&'static str> {
+    errors(text).into_iter().map(|(code, ..)| code).collect()
+}
+
+#[test]
+fn what_replicas_are_for_is_said_per_proxy_and_refused_where_it_cannot_be_kept() {
+    use tandem_proxy::settings::{Ack, ReadFrom, Replicas};
+    let with = |lines: &str| {
+        format!(
+            "{PAIR}{}",
+            PROXY.replace("listen", &format!("{lines}\nlisten"))
+        )
+    };
+    let replicas = |lines: &str| good(&with(lines)).proxies[0].replicas;
+    assert_eq!(replicas(""), Replicas::default());
+    assert_eq!(
+        replicas("ack = 1\nwhen_alone = \"refuse\"\nreads = \"acked\""),
+        Replicas {
+            ack: Some(Ack {
+                replicas: 1,
+                reads: true
+            }),
+            read: ReadFrom::Primary,
+        }
+    );
+    assert_eq!(replicas("read = \"replica\"").read, ReadFrom::Replica);
+    let wrong = |lines: &str| codes(&with(lines));
+    assert_eq!(wrong("ack = 9"), ["out-of-range"]);
+    assert_eq!(wrong("ack = 1\nwhen_alone = \"continue\""), ["alone"]);
+    assert_eq!(wrong("reads = \"acked\""), ["no-ack"]);
+    assert_eq!(
+        wrong("ack = 1\nreads = \"acked\"\nread = \"replica\""),
+        ["two-kinds-of-read"]
+    );
+    let fixed = |lines: &str| {
+        let text = with(lines).replace(
+            "daemons = [\"10.0.1.1:26379\", \"10.0.1.2:26379\"]",
+            "server = \"10.0.0.3:6379\"",
+        );
+        assert!(text.contains("server = \"10.0.0.3:6379\""));
+        codes(&text)
+    };
+    assert_eq!(fixed("ack = 1"), ["no-replicas"]);
+    assert_eq!(fixed("read = \"replica\""), ["no-replicas"]);
+}

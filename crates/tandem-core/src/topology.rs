@@ -33,6 +33,8 @@ pub struct Member {
     pub link_up: bool,
     /// Of a replica: what it has applied of the stream.
     pub offset: u64,
+    /// It may become the primary, as far as is known; priority 0 says no.
+    pub promotable: bool,
 }
 
 impl Member {
@@ -46,6 +48,7 @@ impl Member {
             follows: None,
             link_up: false,
             offset: 0,
+            promotable: true,
         }
     }
 }

@@ -93,7 +93,7 @@ struct Proxy {
     /// Rounds.
     #[arg(long, default_value_t = 9)]
     runs: u32,
-    /// Only these rows: set-1, get-1, set-16, get-16, set-64, get-64, mget, memory, calls, latency, large.
+    /// Only these rows: set-1, get-1, set-16, get-16, set-64, get-64, mget, memory, calls, latency, ack, large.
     #[arg(long, value_delimiter = ',')]
     only: Vec<proxy::Row>,
     /// Only these: nutcracker, haproxy, tandem, tandem-2. The server itself always takes part.

@@ -18,6 +18,19 @@ pub struct Group {
     pub epoch: u64,
     /// What may be done now.
     pub phase: Phase,
+    /// The servers that replicate its primary, in an order that does not change by itself.
+    pub replicas: Vec<Replica>,
+}
+
+/// A server that is not the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Where it is; its primary's `ROLE` names it so.
+    pub address: Address,
+    /// It may become the primary: what it has is not lost with the primary.
+    pub promotable: bool,
+    /// The link to the primary that it follows is up.
+    pub link_up: bool,
 }
 
 /// What may be done with a group now.

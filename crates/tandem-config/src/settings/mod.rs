@@ -14,6 +14,7 @@ mod proxy;
 mod proxy_vip;
 mod read;
 mod reference;
+mod replicas;
 mod section;
 mod table;
 mod template;
@@ -23,8 +24,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use access::{Access, Account, ClientTls, ServerTls};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
-use tandem_proxy::settings::{Distribution, Hash};
+use tandem_proxy::settings::{Distribution, Hash, ReadFrom, Replicas};
 
 pub use read::read;
 pub use reference::reference_markdown;
@@ -411,6 +413,9 @@ pub struct Proxy {
     /// Who may connect, how, and as whom.
     #[serde(flatten)]
     pub access: Access,
+    /// What the groups' replicas are for besides taking over.
+    #[serde(flatten, serialize_with = "replica_words")]
+    pub replicas: Replicas,
     /// Addresses that are where a proxy answers.
     pub vip: Option<ProxyVip>,
 }
@@ -424,6 +429,20 @@ pub struct ProxyVip {
     pub vrrp: Vrrp,
     /// A host of higher priority takes them back.
     pub preempt: bool,
+}
+
+fn replica_words<S: Serializer>(replicas: &Replicas, to: S) -> Result<S::Ok, S::Error> {
+    let mut words = to.serialize_map(Some(3))?;
+    let ack = replicas.ack;
+    words.serialize_entry("ack", &ack.map_or(0, |ack| ack.replicas))?;
+    let acked = ack.is_some_and(|ack| ack.reads);
+    words.serialize_entry("reads", if acked { "acked" } else { "immediate" })?;
+    let read = match replicas.read {
+        ReadFrom::Primary => "primary",
+        ReadFrom::Replica => "replica",
+    };
+    words.serialize_entry("read", read)?;
+    words.end()
 }
 
 fn hash_word<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {

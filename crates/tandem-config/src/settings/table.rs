@@ -370,6 +370,14 @@ pub const KEYS: &[Key] = &[
         "Clients at once, over all threads; one more gets an error and is closed. Without it, as many as there are descriptors for."),
     optional("proxy.client_timeout", "duration", "\"10m\"",
         "How long a client may idle before it is closed; without it, for ever. Who blocks or is subscribed does not idle."),
+    default("proxy.ack", "number", "0",
+        "A reply to a write is passed on only when so many replicas that could be promoted have the write; 0: as soon as the primary gives it."),
+    default("proxy.when_alone", "\"refuse\" or \"continue\"", "\"refuse\"",
+        "With `ack`: what becomes of writes while too few replicas answer. \"refuse\": NOREPLICAS, unsent. \"continue\" is a coming version's."),
+    default("proxy.reads", "\"immediate\" or \"acked\"", "\"immediate\"",
+        "With `ack`: whether a read may show a write that no replica has yet, or waits until one has."),
+    default("proxy.read", "\"primary\" or \"replica\"", "\"primary\"",
+        "Where reads go. \"replica\": to one replica for each client, once that has the client's last write; otherwise to the primary."),
 
     required("proxy.group.name", "name", "\"orders-b\"",
         "Name of the shard, one of `groups`; the group's name at its daemons."),
@@ -434,6 +442,4 @@ pub const KEYS: &[Key] = &[
         "Further interfaces that must be up."),
     default("proxy.vrrp.preempt", "true or false", "false",
         "Whether a host of higher priority takes the address from one that has it, as soon as its own proxy answers."),
-    later("proxy.read", "reads go to the primary"),
-    later("proxy.ack", "set min-replicas-to-write on the servers"),
 ];

@@ -319,5 +319,6 @@ fn replica(value: &Value) -> Option<Member> {
         offset: field(value, "slave-repl-offset")
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
+        promotable: field(value, "slave-priority") != Some("0"),
     })
 }

@@ -1,11 +1,13 @@
 //! What servers send: replies, matched in order to the requests that their lane carried.
 
+use super::aside::Standing;
 use super::desk::Desk;
 use super::lane::{Lane, State};
+use super::particular::{self, Look};
 use super::peer::How;
 use super::pubsub;
 use super::recall;
-use super::slots::{NONE, Owner};
+use super::slots::{NONE, Owner, Wait};
 use super::{Core, Order};
 use crate::frame::Fed;
 
@@ -100,6 +102,9 @@ impl Core {
                     return bytes.len();
                 }
                 End::Stalled(next) => {
+                    if self.lanes[index as usize].particular {
+                        self.particular_replied(index);
+                    }
                     if let Some(client) = self.lanes[index as usize].stalled_on {
                         self.desk.clients[client.index()].progress_ms = self.now_ms as u32;
                     }
@@ -113,6 +118,9 @@ impl Core {
     /// Replies came: what failed before is forgiven, and clients that waited for room may go on.
     #[inline]
     fn replied(&mut self, index: u32) {
+        if self.lanes[index as usize].particular {
+            self.particular_replied(index);
+        }
         let lane = &mut self.lanes[index as usize];
         lane.failures = 0;
         let pool = &self.pools[lane.pool as usize];
@@ -193,6 +201,11 @@ fn walk(
         let reply = &bytes[start..at];
         start = at;
         if let State::SettingUp { left, until_ms } = lane.state {
+            if lane.acked
+                && let Some(standing) = Standing::read(reply)
+            {
+                lane.lineage = standing.lineage;
+            }
             if is_refusal(reply) {
                 return End::Refused(reply.to_vec());
             }
@@ -206,6 +219,10 @@ fn walk(
             continue;
         }
         if lane.messages {
+            if lane.aside.is_some() {
+                lane.heard.extend_from_slice(reply);
+                continue;
+            }
             if pubsub::message(desk, lane, reply) {
                 break Some(End::Unsubscribed);
             }
@@ -227,6 +244,13 @@ fn walk(
             && recall::take_back(lane, desk, reply, now_ms)
         {
             continue;
+        }
+        if lane.particular {
+            match particular::look(lane, desk, reply, now_ms) {
+                Look::Ordinary => {}
+                Look::Done => continue,
+                Look::Unfit => break Some(End::Refused(reply.to_vec())),
+            }
         }
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
@@ -274,7 +298,7 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
         // Between the pieces there must be no message.
         Owner::Client(client) => {
             let client = &desk.clients[client as usize];
-            client.first == slot && !client.is_subscribed()
+            client.first == slot && !client.is_subscribed() && desk.slots[slot].wait == Wait::Lane
         }
         Owner::Part { .. } => false,
         Owner::Nobody => true,

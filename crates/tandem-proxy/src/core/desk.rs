@@ -34,6 +34,8 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// The last round of samples that was begun, see [`reading`](super::reading).
+    pub(super) round: u32,
 }
 
 /// What is left of a client.
@@ -63,11 +65,12 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            round: 0,
         }
     }
 
     /// A place for a new client.
-    pub(super) fn admit(&mut self, pool: u32, id: u64, now_ms: u32) -> Peer {
+    pub(super) fn admit(&mut self, pool: u32, particular: bool, id: u64, now_ms: u32) -> Peer {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -80,6 +83,8 @@ impl Desk {
         client.pool = pool;
         client.life = Life::Open;
         client.progress_ms = now_ms;
+        client.particular = particular;
+        client.special = particular;
         client.id = id;
         client.peer(index)
     }
@@ -202,6 +207,22 @@ impl Desk {
         }
     }
 
+    /// The reply to this write leaves now: what its client reads must show it.
+    pub(super) fn note_write(&mut self, slot: u32) {
+        let client = match self.slots[slot].owner {
+            Owner::Client(client) => client,
+            Owner::Part { split, .. } => match self.splits.slot_of(split) {
+                NONE => return,
+                slot => match self.slots[slot].owner {
+                    Owner::Client(client) => client,
+                    Owner::Part { .. } | Owner::Nobody => return,
+                },
+            },
+            Owner::Nobody => return,
+        };
+        self.clients[client as usize].wrote = self.round + 1;
+    }
+
     /// A piece of the reply to a client's oldest request.
     pub(super) fn stream(&mut self, index: u32, piece: &[u8]) {
         self.put(index, piece);
@@ -302,7 +323,7 @@ impl Desk {
         while slot != NONE {
             let next = self.slots[slot].next_of_client;
             match self.slots[slot].wait {
-                Wait::Lane => self.slots[slot].owner = Owner::Nobody,
+                Wait::Lane | Wait::Write | Wait::Ack => self.slots[slot].owner = Owner::Nobody,
                 Wait::Split(split) => {
                     self.splits.orphan(split);
                     self.slots.give(slot);

@@ -68,13 +68,21 @@ impl Core {
     /// Obeys the word on one group.
     fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
         let before = self.address(pool, server).cloned();
+        let known = &self.pools[pool as usize].groups[server as usize];
+        let same = |known: &Group| (known.epoch, &known.phase) == (group.epoch, &group.phase);
+        let only_replicas = known.as_ref().is_some_and(same);
         self.pools[pool as usize].groups[server as usize] = Some(group.clone());
         let moved = self
             .address(pool, server)
             .is_some_and(|now| before.as_ref() != Some(now));
         for index in 0..self.lanes.len() as u32 {
             let lane = &mut self.lanes[index as usize];
-            if lane.pool != pool || lane.server != server || lane.retired {
+            if lane.pool != pool
+                || lane.server != server
+                || lane.retired
+                || only_replicas
+                || !lane.is_to_primary()
+            {
                 continue;
             }
             if lane.pinned {
@@ -96,6 +104,10 @@ impl Core {
                 Phase::Closing | Phase::None => self.hold(index),
             }
         }
+        if moved {
+            self.acks_moved(pool, server);
+        }
+        self.read_from(pool, server, group, moved);
         self.note_quiet(pool, server);
     }
 
@@ -119,8 +131,15 @@ impl Core {
     /// The address that a lane is to be connected to, while it is wanted.
     #[must_use]
     pub fn address_of(&self, peer: Peer) -> Option<&Address> {
-        let lane = &self.lanes[self.find_lane(peer)? as usize];
-        self.address(lane.pool, lane.server)
+        self.address_of_lane(self.find_lane(peer)?)
+    }
+
+    pub(super) fn address_of_lane(&self, index: u32) -> Option<&Address> {
+        let lane = &self.lanes[index as usize];
+        match &lane.at {
+            Some(replica) => Some(replica),
+            None => self.address(lane.pool, lane.server),
+        }
     }
 
     /// Stops sending, but for the rest of a request that is half out.
@@ -158,8 +177,11 @@ impl Core {
                 && lane.server == server
                 && !lane.retired
                 && !lane.pinned
+                && lane.is_to_primary()
                 && (lane.ring.handed() > 0 || lane.held != Some(0))
         });
+        let owed = |acks: &super::acks::Acks| !acks.is_quiet();
+        let busy = busy || state.acks.get(server as usize).is_some_and(owed);
         if group.phase == Phase::Closing && !busy {
             let counters = &state.setup.counters.servers[server as usize];
             counters.quiet_epoch.set(group.epoch);

@@ -153,10 +153,11 @@ impl Core {
         let first = self.lanes.len() as u32;
         let setup = &self.pools[pool as usize].setup;
         let connections = setup.connections.max(1);
+        let replicas = setup.settings.replicas;
         for (server, counters) in setup.counters.servers.iter().enumerate() {
             for _ in 0..connections {
                 let lane = Lane::new(pool, server as u32, number, counters.clone());
-                self.lanes.push(lane);
+                self.lanes.push(lane.wanting(replicas));
             }
         }
         let lanes = self.lanes.len() as u32 - first;
@@ -235,6 +236,7 @@ impl Core {
     /// Closes all connections of a bank that is at rest, so that it may become another's.
     fn clear_bank(&mut self, number: u32) {
         self.cool(|lane| lane.bank == number);
+        self.cool_replicas(number);
         let Bank { first, lanes, .. } = self.banks[number as usize];
         for index in first..first + lanes {
             self.hang_up(index);

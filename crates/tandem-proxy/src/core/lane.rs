@@ -10,12 +10,15 @@
 
 use std::sync::Arc;
 
+use super::aside::{Aside, Lineage};
 use super::identity::Claimant;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
 use super::slots::{NONE, Slots};
+use super::withheld::Withheld;
 use crate::frame::Scanner;
+use crate::settings::{Address, Replicas};
 use crate::statistics::ServerCounters;
 
 /// Where a lane's life is.
@@ -77,6 +80,20 @@ pub(super) struct Lane {
     pub(super) held: Option<usize>,
     /// Requests that the server has sent back unexecuted.
     pub(super) recalled: Vec<Recalled>,
+    /// Its pool wants something of replicas: its replies are looked at.
+    pub(super) particular: bool,
+    /// Replies to writes wait until replicas have them.
+    pub(super) acked: bool,
+    /// A connection of the proxy's own, and what it is for.
+    pub(super) aside: Option<Aside>,
+    /// Not to the primary of its group, but to this replica.
+    pub(super) at: Option<Address>,
+    /// The history that its server told when it was set up; only asked where acknowledgements need it.
+    pub(super) lineage: Lineage,
+    /// Replies that wait to be acknowledged and are not in the queue of their server yet.
+    pub(super) withheld: Withheld,
+    /// Of a connection of the proxy's own: replies that nobody has looked at.
+    pub(super) heard: Vec<u8>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     /// Something was asked since the last look for lanes that idle.
@@ -127,6 +144,13 @@ impl Lane {
             followed: false,
             held: None,
             recalled: Vec::new(),
+            particular: false,
+            acked: false,
+            aside: None,
+            at: None,
+            lineage: Lineage::UNKNOWN,
+            withheld: Withheld::default(),
+            heard: Vec::new(),
             retired: false,
             used: false,
             dirty: false,
@@ -143,6 +167,20 @@ impl Lane {
         }
     }
 
+    /// As a pool wants it that wants this of replicas.
+    pub(super) fn wanting(self, replicas: Replicas) -> Self {
+        Self {
+            particular: replicas != Replicas::default(),
+            acked: replicas.ack.is_some(),
+            ..self
+        }
+    }
+
+    /// It carries requests of clients to the primary of its group, or its one server.
+    pub(super) fn is_to_primary(&self) -> bool {
+        self.aside.is_none() && self.at.is_none()
+    }
+
     pub(super) fn peer(&self, index: u32) -> Peer {
         Peer::new(Side::Lane, index, self.generation)
     }
@@ -154,7 +192,7 @@ impl Lane {
 
     /// Whether it may be closed without anybody's notice.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_wanted() && self.waiters.is_empty()
+        !self.is_wanted() && self.waiters.is_empty() && self.withheld.is_empty()
     }
 
     /// Whether so many bytes more may enter.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::aside::{ASK_STANDING, Lineage};
 use super::client::Life;
 use super::identity::Identity;
 use super::lane::State;
@@ -39,7 +40,11 @@ impl Core {
         lane.setup.clear();
         lane.setup_sent = 0;
         let identity = &self.banks[lane.bank as usize].identity;
-        let left = setup(&mut lane.setup, settings, identity);
+        let mut left = setup(&mut lane.setup, settings, identity);
+        if lane.acked && lane.is_to_primary() {
+            lane.setup.extend_from_slice(ASK_STANDING);
+            left += 1;
+        }
         if left == 0 {
             self.ready(index);
         } else {
@@ -97,6 +102,7 @@ impl Core {
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
+        self.acks_due();
         self.settle();
     }
 
@@ -124,6 +130,9 @@ impl Core {
         }
         if lane.followed {
             self.held_due(index);
+        }
+        if self.lanes[index as usize].at.is_some() {
+            self.replica_due(index);
         }
         let lane = &self.lanes[index as usize];
         if let State::Connecting { until_ms } | State::SettingUp { until_ms, .. } = lane.state {
@@ -166,12 +175,16 @@ impl Core {
     pub(super) fn ready(&mut self, index: u32) {
         self.lanes[index as usize].state = State::Ready;
         self.lane_let_in(index);
+        self.aside_ready(index);
         self.touch_lane(index);
     }
 
     /// The server does not let us in; those who wait get its own words. Another primary would say the same of a wrong
     /// name: only who is loading, or has no primary, may think otherwise in a moment.
     pub(super) fn lane_refused(&mut self, index: u32, error: &[u8]) {
+        if !self.lanes[index as usize].is_to_primary() {
+            return self.end_lane(index, How::Protocol, error);
+        }
         if self.lanes[index as usize].followed && super::recall::is_not_executed(error) {
             return self.suspend(index, How::Protocol);
         }
@@ -192,6 +205,14 @@ impl Core {
 
     pub(super) fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
         let lane = &self.lanes[index as usize];
+        if lane.aside.is_some() {
+            self.aside_down(index, how);
+            return;
+        }
+        if lane.at.is_some() {
+            self.replica_down(index, how);
+            return;
+        }
         if lane.followed {
             self.suspend(index, how);
             return;
@@ -244,7 +265,13 @@ impl Core {
 
     /// Forgets the connection of a lane, whoever is to blame; what waits on it stays.
     pub(super) fn disconnect(&mut self, index: u32) {
+        if !self.lanes[index as usize].withheld.is_empty() {
+            // While it is still known which history they are of.
+            self.take_withheld(index);
+            self.give_up_left(index);
+        }
         let lane = &mut self.lanes[index as usize];
+        lane.lineage = Lineage::UNKNOWN;
         match lane.state {
             State::Closed => return,
             State::Connecting { .. } => {}

@@ -21,7 +21,9 @@
 //! for at most [`STALL`], then it is cut off.
 
 mod accounts;
+mod acks;
 mod answers;
+mod aside;
 mod client;
 mod clients;
 mod desk;
@@ -33,9 +35,11 @@ mod intake;
 mod lane;
 mod life;
 mod local;
+mod particular;
 mod peer;
 mod pinned;
 mod pubsub;
+mod reading;
 mod recall;
 mod reload;
 mod ring;
@@ -46,6 +50,7 @@ mod spare;
 mod split;
 mod text;
 mod transaction;
+mod withheld;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,7 +58,7 @@ use std::time::{Duration, Instant};
 
 use crate::ejection::Ejector;
 use crate::placement::Placement;
-use crate::settings::{self, Compat};
+use crate::settings::{self, Compat, ReadFrom, Replicas};
 use crate::statistics::PoolCounters;
 use crate::topology::Group;
 
@@ -61,7 +66,7 @@ use client::Hold;
 use desk::Desk;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
-use slots::NONE;
+use slots::{NONE, Wait};
 
 /// Bytes that one read may bring.
 pub const SCRATCH: usize = 64 * 1024;
@@ -110,6 +115,12 @@ struct PoolState {
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
     groups: Vec<Option<Group>>,
+    /// Of each server, what waits for its replicas; empty where nothing does.
+    acks: Vec<acks::Acks>,
+    /// How many of them get no acknowledgements now.
+    alone: u32,
+    /// Of each server, what is known of its replicas; empty where nothing is read from them.
+    reading: Vec<reading::Reading>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -141,6 +152,8 @@ pub struct Core {
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
+    /// What the slots of the request at hand wait for.
+    asks: Wait,
     pins: pinned::Pins,
     /// None: clients are welcome.
     draining: bool,
@@ -169,6 +182,7 @@ impl Core {
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
+            asks: Wait::Lane,
             pins: pinned::Pins::default(),
             draining: false,
         };
@@ -180,6 +194,7 @@ impl Core {
 
     fn add_pool(&mut self, setup: PoolSetup) -> u32 {
         let number = self.pools.len() as u32;
+        let replicas = setup.settings.replicas;
         let preconnect = setup.settings.preconnect;
         let servers = setup.settings.servers.len() as u32;
         self.pools.push(PoolState {
@@ -193,6 +208,15 @@ impl Core {
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
             groups: Vec::new(),
+            acks: match replicas.ack {
+                Some(_) => (0..servers).map(|_| acks::Acks::new()).collect(),
+                None => Vec::new(),
+            },
+            alone: 0,
+            reading: match replicas.read {
+                ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
+                ReadFrom::Primary => Vec::new(),
+            },
             heir: None,
             setup,
         });
@@ -218,7 +242,9 @@ impl Core {
         self.next_id += self.id_step;
         state.setup.counters.accepted.add(1);
         state.setup.counters.client_connections.add(1);
-        let peer = self.desk.admit(pool as u32, id, self.now_ms as u32);
+        let particular = state.setup.settings.replicas != Replicas::default();
+        let now_ms = self.now_ms as u32;
+        let peer = self.desk.admit(pool as u32, particular, id, now_ms);
         let index = peer.index() as u32;
         self.enter_bank(index, self.pools[pool].bank);
         self.greet(index);
@@ -330,6 +356,9 @@ impl Core {
                         State::Closed | State::Connecting { .. } => {}
                     }
                     lane.gauge(&self.desk.slots);
+                    if lane.particular {
+                        self.particular_sent(index);
+                    }
                 }
             }
         }

@@ -28,6 +28,10 @@ pub(super) enum Owner {
 pub(super) enum Wait {
     /// The reply of a lane.
     Lane,
+    /// The reply of a lane, which is about a write: see [`particular`](super::particular).
+    Write,
+    /// That replicas have what it wrote; the reply is in the queue of its server.
+    Ack,
     /// The parts of this split.
     Split(u32),
     /// Nothing but its turn: the reply lies in this parked buffer.

@@ -84,6 +84,11 @@ impl Splits {
         self.splits[split as usize].slot = slot;
     }
 
+    /// The client's slot; [`NONE`] once it has left.
+    pub(super) fn slot_of(&self, split: u32) -> u32 {
+        self.splits[split as usize].slot
+    }
+
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.splits.len() - self.free.len()

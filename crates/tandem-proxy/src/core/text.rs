@@ -80,6 +80,13 @@ began; begin again at 0\r\n";
 pub(super) const UNKNOWN: &[u8] =
     b"-TANDEM-UNKNOWN the connection to the primary was lost after this was sent; it may \
 or may not have been executed\r\n";
+/// A write that too few replicas acknowledged in time. The same first word.
+pub(super) const UNACKED: &[u8] =
+    b"-TANDEM-UNKNOWN too few replicas have acknowledged this in time; it may or may not \
+outlive a failover\r\n";
+/// A write while replicas do not acknowledge, in the word of a server with min-replicas-to-write.
+pub(super) const NOREPLICAS: &[u8] =
+    b"-NOREPLICAS too few replicas acknowledge writes now; this was not executed\r\n";
 /// Held for as long as anyone may be.
 pub(super) const NO_PRIMARY: &[u8] =
     b"-TANDEM-NOPRIMARY there is no primary for these keys now; this was not executed\r\n";

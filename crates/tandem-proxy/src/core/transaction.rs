@@ -7,7 +7,7 @@
 use super::client::{Multi, Watch};
 use super::intake::Taken;
 use super::scatter::{ANYWHERE, Shared};
-use super::slots::{NONE, Owner, Slot, Wait};
+use super::slots::{NONE, Owner, Slot};
 use super::{Core, How, text};
 use crate::command::{Command, Connection, Local, PubSub, Route, Transaction};
 use crate::frame::Request;
@@ -239,7 +239,7 @@ impl Core {
             index,
             Slot {
                 owner: Owner::Client(index),
-                wait: Wait::Lane,
+                wait: self.asks,
                 next_in_lane: NONE,
                 next_of_client: NONE,
                 len: EXEC.len() as u32,
@@ -247,6 +247,12 @@ impl Core {
             },
         );
         self.enter(lane, slot, EXEC.len());
+    }
+
+    /// EXEC cannot be sent: the transaction is dropped, and its client is told why.
+    pub(super) fn give_up_transaction(&mut self, index: u32) {
+        self.desk.cold(index).multi = None;
+        self.transaction_over(index);
     }
 
     /// A transaction that was not sent is over, and with it what was watched for it.

@@ -17,13 +17,18 @@ fn serving(epoch: u64, place: u16) -> Topology {
         groups: vec![Group {
             epoch,
             phase: Phase::Serving { primary },
+            replicas: Vec::new(),
         }],
     }
 }
 
 fn phase(epoch: u64, phase: Phase) -> Topology {
     Topology {
-        groups: vec![Group { epoch, phase }],
+        groups: vec![Group {
+            epoch,
+            phase,
+            replicas: Vec::new(),
+        }],
     }
 }
 

@@ -279,6 +279,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
         groups: vec![Group {
             epoch: 1,
             phase: Phase::None,
+            replicas: Vec::new(),
         }],
     };
     world.core.snapshot(0, &nobody, world.now);
@@ -305,6 +306,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
                     port: 1001,
                 },
             },
+            replicas: Vec::new(),
         }],
     };
     world.core.snapshot(0, &serving, world.now);

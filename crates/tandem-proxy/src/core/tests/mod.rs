@@ -1,11 +1,13 @@
 //! The core by bytes in and bytes out: a shell without sockets drives it.
 
 mod accounts;
+mod acks;
 mod bounds;
 mod failures;
 mod follow;
 mod identities;
 mod pinned;
+mod reading;
 mod stories;
 mod streams;
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Server};
+use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Replicas, Server};
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -47,6 +49,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: settings::Access::default(),
+        replicas: Replicas::default(),
     }
 }
 
@@ -68,6 +71,8 @@ pub(super) struct World {
     got: HashMap<Peer, Vec<u8>>,
     /// Lanes up, by server.
     pub(super) up: HashMap<usize, Peer>,
+    /// Every connection to a place that came up, in order.
+    pub(super) connections: Vec<(usize, Peer)>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
     /// Servers that refuse connections.
@@ -96,6 +101,7 @@ impl World {
             ejector,
             got: HashMap::new(),
             up: HashMap::new(),
+            connections: Vec::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
             refusing: Vec::new(),
@@ -151,6 +157,7 @@ impl World {
                         self.core.closed(peer, How::Refused, self.now);
                     } else {
                         self.up.insert(server, peer);
+                        self.connections.push((server, peer));
                         self.core.connected(peer, self.now);
                     }
                 }

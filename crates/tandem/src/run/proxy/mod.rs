@@ -18,11 +18,11 @@ use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
-use tandem_core::topology::Topology as Word;
+use tandem_core::topology::{Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Phase, Topology};
+use tandem_proxy::topology::{Group, Phase, Replica, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
@@ -79,6 +79,7 @@ impl Proxy {
             ejection: None,
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
+            replicas: settings.replicas,
         };
         let options = Options {
             threads,
@@ -103,12 +104,14 @@ impl Proxy {
                 phase: Phase::Serving {
                     primary: tcp(*server),
                 },
+                replicas: Vec::new(),
             },
             ShardAt::Socket { socket } => Group {
                 epoch: FOR_EVER,
                 phase: Phase::Serving {
                     primary: unix(socket),
                 },
+                replicas: Vec::new(),
             },
             ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
         });
@@ -227,7 +230,25 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
+        replicas: word.map_or_else(Vec::new, replicas),
     }
+}
+
+/// The servers of a group without its primary, in the order of their addresses: words of two daemons then say the same.
+fn replicas(word: &Word) -> Vec<Replica> {
+    let is_primary = |member: &&Member| Some(&member.at) == word.primary.as_ref();
+    let mut members: Vec<&Member> = word.servers.iter().filter(|it| !is_primary(it)).collect();
+    members.sort_by(|left, right| left.at.cmp(&right.at));
+    let replica = |member: &Member| Replica {
+        address: Address::Tcp {
+            host: member.at.host.clone(),
+            port: member.at.port,
+        },
+        promotable: member.promotable,
+        // Whom it follows is not compared: the primary may be told by the group's VIP. Its history is, by samples.
+        link_up: member.link_up,
+    };
+    members.into_iter().map(replica).collect()
 }
 
 #[cfg(test)]
@@ -243,11 +264,34 @@ mod tests {
         let held = Group {
             epoch: 7,
             phase: Phase::None,
+            replicas: Vec::new(),
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
         word.primary = Some(Endpoint::new("10.0.0.2", 6379));
         let primary = tcp(([10, 0, 0, 2], 6379).into());
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
+    }
+
+    #[test]
+    fn whoever_is_not_the_primary_is_a_replica_in_the_order_of_addresses() {
+        let at = |last: u8| Endpoint::new(format!("10.0.0.{last}"), 6379);
+        let member = |last: u8, link_up: bool| Member {
+            link_up,
+            ..Member::unknown(at(last))
+        };
+        let word = Word {
+            epoch: 7,
+            primary: Some(at(2)),
+            servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
+            daemons: Vec::new(),
+        };
+        let seen: Vec<(Address, bool)> = group(Some(&word))
+            .replicas
+            .into_iter()
+            .map(|replica| (replica.address, replica.link_up))
+            .collect();
+        let tcp = |last: u8| tcp(([10, 0, 0, last], 6379).into());
+        assert_eq!(seen, [(tcp(1), false), (tcp(3), true)]);
     }
 }
