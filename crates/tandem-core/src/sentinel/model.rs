@@ -454,10 +454,14 @@ pub struct Peer {
     pub hello_at: Instant,
     /// When it last said anything, for forgetting it.
     pub last_seen: Instant,
+    /// It has named one of our servers, so it is of our fleet (stranger.rs).
+    pub acquainted: bool,
+    /// The server for which its word was refused and this was told.
+    pub refused_word: Option<Endpoint>,
 }
 
 impl Peer {
-    /// A sentinel that was just found.
+    /// A sentinel of our fleet.
     #[must_use]
     pub fn new(id: SentinelId, at: Endpoint, link: LinkId, now: Instant) -> Self {
         Self {
@@ -473,6 +477,8 @@ impl Peer {
             kind: PeerKind::Unknown,
             hello_at: now,
             last_seen: now,
+            acquainted: true,
+            refused_word: None,
         }
     }
 }

@@ -6,5 +6,6 @@ mod rules;
 mod server;
 mod stories;
 mod stranded;
+mod strangers;
 mod view;
 mod world;
