@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
+mod session;
+
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +16,7 @@ use tandem_core::server::{ServerRole, ServerView};
 use tandem_core::statement::{
     Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
 };
+use tandem_resp::{Limits, Protocol, ReplyDecoder};
 
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -327,4 +330,28 @@ fn infos() {
         }
     }
     assert!(roles > 0);
+}
+
+/// Every request of every file has one answer, and each answer is one frame in both protocols; cut or damaged, too.
+#[test]
+fn sentinel_commands() {
+    for (name, bytes) in corpus("sentinel_command") {
+        let whole = session::answers(&bytes);
+        // The number of answers stands before the first dash.
+        let expected = name.split('-').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(whole.len(), expected, "{name}");
+        for answer in &whole {
+            for protocol in [Protocol::Resp2, Protocol::Resp3] {
+                let mut wire = Vec::new();
+                answer.encode(protocol, &mut wire);
+                let mut decoder = ReplyDecoder::new(Limits::control());
+                decoder.feed(&wire);
+                assert!(matches!(decoder.next_value(), Ok(Some(_))), "{name}");
+                assert!(matches!(decoder.next_value(), Ok(None)), "{name}");
+            }
+        }
+        for variant in damaged(&bytes) {
+            session::answers(&variant);
+        }
+    }
 }
