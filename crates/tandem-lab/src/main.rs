@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use tandem_lab::arrangement::Fault;
 use tandem_lab::bench::{Contestant, Plan, Scenario, proxy, proxy_failover, render, run, sentinel};
 use tandem_lab::fleet::Program;
+use tandem_lab::libraries::Library;
 use tandem_lab::ns::{ensure_capable, measure_alone};
 use tandem_lab::server::Flavour;
 
@@ -70,7 +71,10 @@ struct Sentinel {
     /// Runs of each mix per trouble.
     #[arg(long, default_value_t = 1)]
     mixed_runs: u32,
-    /// Only these: kill, freeze, manual, cut, groups, mixed, or one mix such as mixed-TRRRR-kill.
+    /// Runs of each program over many groups; one takes up to three minutes.
+    #[arg(long, default_value_t = 20)]
+    group_runs: u32,
+    /// Only these: kill, freeze, manual, cut, clients, groups, mixed, or one such as client-ioredis or mixed-TRRRR-kill.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these programs: real, tandem.
@@ -122,6 +126,8 @@ impl Sentinel {
         for name in &self.only {
             if name == "mixed" {
                 scenarios.extend(sentinel::Scenario::mixed());
+            } else if name == "clients" {
+                scenarios.extend(Library::ALL.map(sentinel::Scenario::Client));
             } else {
                 scenarios.push(name.parse()?);
             }
@@ -163,6 +169,7 @@ fn main() -> ExitCode {
 fn sentinels(args: Sentinel) -> anyhow::Result<String> {
     let plan = sentinel::Plan {
         runs: args.runs,
+        group_runs: args.group_runs.min(args.runs),
         mixed_runs: args.mixed_runs,
         scenarios: args.scenarios().map_err(anyhow::Error::msg)?,
         programs: if args.on.is_empty() {

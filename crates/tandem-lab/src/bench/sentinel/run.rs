@@ -59,7 +59,9 @@ pub(super) fn measure(
             .map(drop)?,
         // The client on the minority's side keeps the primary company.
         Scenario::Cut => fleet.cut(&[&host, OTHER_SIDE])?,
-        Scenario::Groups | Scenario::Mixed(..) => anyhow::bail!("{scenario} is measured elsewhere"),
+        Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {
+            anyhow::bail!("{scenario} is measured elsewhere")
+        }
     }
     let from = usize::from(scenario == Scenario::Cut);
     let seen = observer.wait_until_known(from, BOUND)?;
@@ -68,7 +70,7 @@ pub(super) fn measure(
         Scenario::Manual | Scenario::Cut => {
             std::thread::sleep(LONG.saturating_sub(begun.elapsed()));
         }
-        Scenario::Groups | Scenario::Mixed(..) => {}
+        Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {}
     }
     let looked_until = Instant::now();
     let after = |at: Option<Instant>| at.map_or(0.0, |at| ms(at.saturating_duration_since(begun)));
@@ -86,7 +88,7 @@ pub(super) fn measure(
         Scenario::Kill => fleet.restart_server(0)?,
         Scenario::Freeze => fleet.servers()[0].process().thaw(),
         Scenario::Cut => fleet.heal()?,
-        Scenario::Manual | Scenario::Groups | Scenario::Mixed(..) => {}
+        Scenario::Manual | Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {}
     }
     let repaired = Instant::now();
     let primary = fleet.settle(BOUND)?;
