@@ -119,12 +119,6 @@ fn holds(fleet: &Fleet, server: usize, number: u64) -> bool {
     value.unwrap().text() == Some(number.to_string())
 }
 
-fn holds(fleet: &Fleet, server: usize, number: u64) -> bool {
-    let mut connection = fleet.servers()[server].connect().unwrap();
-    let value = connection.demand(&["GET", &format!("client:{number}")]);
-    value.unwrap().text() == Some(number.to_string())
-}
-
 /// A write by redis-rs over a connection that it makes for it.
 fn write(host: &Host, client: &mut SentinelClient, number: u64) -> Result<(), String> {
     let work = || {

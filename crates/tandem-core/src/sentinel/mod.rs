@@ -45,7 +45,7 @@ pub mod stage;
 mod standing;
 mod steps;
 mod stranded;
-mod stranger;
+pub mod stranger;
 mod switch;
 pub mod tail;
 #[cfg(test)]

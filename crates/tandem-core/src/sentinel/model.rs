@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, SentinelId};
 use crate::sentinel::io::{ConnId, Loss, SaveVersion};
 use crate::sentinel::settings::GroupSettings;
+use crate::sentinel::stranger::RefusedWord;
 
 pub use crate::sentinel::stage::{Failover, Handover, HandoverStep, Stage};
 pub use crate::sentinel::tail::Tail;
@@ -456,8 +457,8 @@ pub struct Peer {
     pub last_seen: Instant,
     /// It has named one of our servers, so it is of our fleet (stranger.rs).
     pub acquainted: bool,
-    /// The server for which its word was refused and this was told.
-    pub refused_word: Option<Endpoint>,
+    /// Its word that is refused.
+    pub refused_word: Option<RefusedWord>,
 }
 
 impl Peer {

@@ -1,6 +1,6 @@
 //! Hellos of a fleet that is not ours.
 
-use super::stories::settled;
+use super::stories::{ms, settled};
 use super::view::Plan;
 use super::world::{World, group_name, server_at};
 use crate::sentinel::Sentinel;
@@ -18,10 +18,10 @@ fn a_fleet_with_a_group_of_the_same_name_moves_nothing() {
     let hello = |primary: &str, epoch: u64| {
         format!("10.7.7.9,26379,{stranger},{epoch},orders,{primary},6379,{epoch}")
     };
-    for (times, epoch) in [(1, 9), (2, 9), (3, 10)] {
+    for (times, epoch) in (1..=6).zip(9..) {
         let message = hello("10.7.7.7", epoch);
         world.nodes[0].sentinel.take_hello(message.as_bytes());
-        world.input(0, Input::Tick);
+        world.run_for(ms(2_000));
         assert_eq!(world.address(0), server_at(1), "message {times}");
     }
     assert_eq!(world.count("-hello-refused"), 1, "told once");
@@ -38,7 +38,7 @@ fn a_fleet_with_a_group_of_the_same_name_moves_nothing() {
     world.nodes[0].sentinel.take_hello(message.as_bytes());
     world.input(0, Input::Tick);
     assert!(saved(&world));
-    let message = hello("10.7.7.7", 11);
+    let message = hello("10.7.7.7", 20);
     world.nodes[0].sentinel.take_hello(message.as_bytes());
     world.input(0, Input::Tick);
     assert_eq!(world.address(0), Endpoint::new("10.7.7.7", 6379));

@@ -26,6 +26,7 @@ use super::lines::Lines;
 use crate::fleet::Program;
 use crate::fleet::mixed::{Mix, Trouble};
 use crate::libraries::{Library, follow};
+use crate::ns::TURN_BOUND;
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +120,7 @@ pub struct Plan {
     pub results: PathBuf,
 }
 
-/// No run takes this long: the longest bounds of all its waits together.
+/// No run takes this long once it is its turn on the machine: the longest bounds of all its waits together.
 pub const RUN_MAX: Duration = Duration::from_secs(900);
 
 /// After so many runs of a scenario that failed one after another, it is left.
@@ -151,7 +152,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
                 }
                 let mut outcome = Outcome::of(scenario, program, round);
                 let begun = Instant::now();
-                let stuck = watchdog::start(RUN_MAX, outcome.head());
+                let stuck = watchdog::start(TURN_BOUND + RUN_MAX, outcome.head());
                 let ran = match (scenario, program) {
                     (Scenario::Groups, Some(program)) => {
                         crowd::measure(program, plan.groups, &mut outcome)

@@ -9,6 +9,8 @@ use crate::client::{Client, Settings as ClientSettings, Target};
 use crate::fleet::mixed::trial;
 use crate::fleet::{Fleet, OTHER_SIDE, Observer, Plan, Program, Recorder};
 
+/// Where it is set, every event of a run is printed with its time: for the question why one was slow.
+const STORY: &str = "TANDEM_LAB_STORY";
 /// For the fleet to know itself, to fail over, and to be in order again; a real Sentinel takes a returned primary back
 /// after 8 to 18 s.
 const BOUND: Duration = Duration::from_secs(90);
@@ -103,6 +105,15 @@ pub(super) fn measure(
         .map(|(after, before)| after.checked_sub(before).unwrap_or(after))
         .sum();
     outcome.note = strange_events(&events);
+    if std::env::var_os(STORY).is_some() {
+        for event in events.events() {
+            let after = ms(event.at.saturating_duration_since(begun));
+            eprintln!(
+                "{after:8.1} ms, Sentinel {}: {} {}",
+                event.member, event.name, event.payload
+            );
+        }
+    }
     Ok(())
 }
 
