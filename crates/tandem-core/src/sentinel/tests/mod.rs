@@ -4,6 +4,7 @@
 mod requested;
 mod rules;
 mod server;
+mod split;
 mod stories;
 mod stranded;
 mod strangers;
