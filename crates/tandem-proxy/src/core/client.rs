@@ -49,6 +49,8 @@ pub(super) struct Client {
     pub(super) restricted: bool,
     /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching or subscribed.
     pub(super) special: bool,
+    /// Has closed its half while requests had to be held: it is not asked for what was not sent by then.
+    pub(super) gave_up: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
     /// Is in the list of those with something to send.
@@ -133,6 +135,7 @@ impl Client {
             account: NO_ACCOUNT,
             restricted: false,
             special: false,
+            gave_up: false,
             resp3: false,
             dirty: false,
             next_dirty: NONE,

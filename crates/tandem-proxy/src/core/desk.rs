@@ -34,6 +34,8 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// What a server said when the core asked it; empty as a rule.
+    pub(super) witnessed: Vec<u8>,
 }
 
 /// What is left of a client.
@@ -63,6 +65,7 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            witnessed: Vec::new(),
         }
     }
 
@@ -183,6 +186,11 @@ impl Desk {
             Owner::Part { split, part } => {
                 self.slots.give(slot);
                 self.part_answered(split, part, reply);
+            }
+            Owner::Witness => {
+                self.slots.give(slot);
+                self.witnessed = self.spare.take();
+                self.witnessed.extend_from_slice(reply);
             }
             Owner::Nobody => self.slots.give(slot),
         }

@@ -25,6 +25,7 @@ mod answers;
 mod client;
 mod clients;
 mod desk;
+mod doubt;
 mod follow;
 mod identity;
 mod idle;
@@ -44,8 +45,10 @@ mod scatter;
 mod slots;
 mod spare;
 mod split;
+mod takeback;
 mod text;
 mod transaction;
+mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,6 +62,7 @@ use crate::topology::Group;
 
 use client::Hold;
 use desk::Desk;
+pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
 use slots::NONE;
@@ -82,6 +86,16 @@ pub enum Order {
     Close(Peer),
     /// Read from this peer again: it was held and may go on.
     Resume(Peer),
+    /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
+    ReadHistory(History),
+}
+
+/// One question about a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pool: u32,
+    server: u32,
+    number: u32,
 }
 
 /// One pool as a thread gets it.
@@ -110,6 +124,8 @@ struct PoolState {
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
     groups: Vec<Option<Group>>,
+    /// Of each server, where it was; as long as `groups`.
+    witnesses: Vec<witness::Witness>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -193,6 +209,7 @@ impl Core {
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
             groups: Vec::new(),
+            witnesses: Vec::new(),
             heir: None,
             setup,
         });
@@ -287,7 +304,11 @@ impl Core {
             self.dirty_lanes = lane.next_dirty;
             lane.dirty = false;
             if lane.state != State::Closed {
-                return Some(lane.peer(index));
+                let peer = lane.peer(index);
+                if self.now_ms >= lane.ask_at_ms {
+                    self.ask_where(index);
+                }
+                return Some(peer);
             }
         }
         self.desk.next_dirty()

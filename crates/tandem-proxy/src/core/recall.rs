@@ -8,9 +8,10 @@
 //! Only exact texts count: an error that a script makes up may look similar, and the script may have written before it.
 
 use super::desk::Desk;
-use super::follow::{HOLD, RETRY_MS, may_repeat};
+use super::follow::{HOLD, RETRY_MS};
 use super::lane::Lane;
 use super::slots::Owner;
+use super::takeback::may_repeat;
 
 /// A request that was answered with "not executed", or asked behind one.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
         .recalled
         .iter()
         .any(|before| same_client(desk.slots[before.slot].owner, place.owner));
-    if place.owner == Owner::Nobody || (!refused && !behind) {
+    if matches!(place.owner, Owner::Nobody | Owner::Witness) || (!refused && !behind) {
         return false;
     }
     let bytes = lane.ring.oldest(place.len as usize);
@@ -93,6 +94,7 @@ impl Recalled {
 fn same_client(left: Owner, right: Owner) -> bool {
     match (left, right) {
         (Owner::Client(left), Owner::Client(right)) => left == right,
-        (Owner::Part { .. } | Owner::Nobody, _) | (_, Owner::Part { .. } | Owner::Nobody) => false,
+        (Owner::Part { .. } | Owner::Witness | Owner::Nobody, _)
+        | (_, Owner::Part { .. } | Owner::Witness | Owner::Nobody) => false,
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Owner {
         /// Which of its parts.
         part: u16,
     },
+    /// The core itself, which asks where in its history a server is.
+    Witness,
     /// One who has left.
     Nobody,
 }

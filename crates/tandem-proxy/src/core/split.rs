@@ -55,6 +55,11 @@ impl Splits {
         self.splits[split as usize].slot = NONE;
     }
 
+    /// The slot of its client, if that is still there.
+    pub(super) fn slot(&self, split: u32) -> Option<u32> {
+        Some(self.splits[split as usize].slot).filter(|&slot| slot != NONE)
+    }
+
     /// Opens a split of so many parts.
     pub(super) fn open(&mut self, join: Join, parts: u16, order: &[u16]) -> u32 {
         let index = match self.free.pop() {

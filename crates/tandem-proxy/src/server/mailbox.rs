@@ -7,7 +7,8 @@ use std::time::Instant;
 use mio::Waker;
 
 use super::socket::Door;
-use crate::core::{Peer, PoolSetup};
+use crate::core::{History, Peer, PoolSetup};
+use crate::tail::Tail;
 use crate::topology::Topology;
 
 /// A message to one worker.
@@ -26,6 +27,13 @@ pub(super) enum Letter {
         pool: Arc<str>,
         /// What is said.
         topology: Arc<Topology>,
+    },
+    /// The end of a history was read.
+    History {
+        /// Which question this answers.
+        history: History,
+        /// None: it cannot be had.
+        tail: Option<Tail>,
     },
     /// Pools replaced by others.
     Reload(Box<Replacement>),

@@ -6,6 +6,7 @@ mod failures;
 mod follow;
 mod identities;
 mod pinned;
+mod proof;
 mod stories;
 mod streams;
 
@@ -70,6 +71,8 @@ pub(super) struct World {
     pub(super) up: HashMap<usize, Peer>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
+    /// Histories that were asked for.
+    pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
     pub(super) refusing: Vec<usize>,
     /// Peers that take nothing.
@@ -98,6 +101,7 @@ impl World {
             up: HashMap::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
+            histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
         }
@@ -159,6 +163,7 @@ impl World {
                     self.up.retain(|_, lane| *lane != peer);
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
+                Order::ReadHistory(history) => self.histories.push(history),
             }
         }
     }
