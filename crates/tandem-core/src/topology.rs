@@ -3,6 +3,7 @@
 //! A topology is a snapshot. Whoever receives one obeys the newest and asks nothing back; what it does not say
 //! (`primary: None`) is not to be guessed from an older one.
 
+use crate::ids::{Offset, ReplId};
 use crate::sentinel::Endpoint;
 
 /// One snapshot of a group.
@@ -16,6 +17,27 @@ pub struct Topology {
     pub servers: Vec<Member>,
     /// Host ids of the other daemons that are heard.
     pub daemons: Vec<String>,
+    /// Where the primary left the history of the one before.
+    pub forks: Forks,
+}
+
+/// What is told of promotions besides their address: what a proxy needs to know to send a write again that was never
+/// answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Forks {
+    /// Nothing, ever.
+    #[default]
+    Untold,
+    /// Of the present primary none is known; or what the one before did beyond it may come to light again.
+    None,
+    /// It left this history at this offset, and what was done in that one beyond is over: the server is dead, or it was
+    /// fenced at no greater offset. Nothing of it is ever archived as commands that could be replayed.
+    At {
+        /// The lineage that was left.
+        parent: ReplId,
+        /// The last offset that both have.
+        offset: Offset,
+    },
 }
 
 /// One server.

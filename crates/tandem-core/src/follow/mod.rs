@@ -22,7 +22,7 @@ pub use judge::{Configuration, LEAP_MAX, Verdict};
 
 use crate::rules::Ruling;
 use crate::sentinel::{ConnId, Endpoint};
-use crate::topology::{Member, Topology};
+use crate::topology::{Forks, Member, Topology};
 use judge::judge;
 use talk::Talk;
 
@@ -375,6 +375,7 @@ impl Follower {
             primary: Some(current.primary.clone()),
             servers,
             daemons: Vec::new(),
+            forks: Forks::Untold,
         };
         if self.published.as_ref() != Some(&topology) {
             self.out.push(Output::Publish(topology.clone()));

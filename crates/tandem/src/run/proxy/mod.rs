@@ -15,11 +15,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
-use tandem_core::topology::Topology as Word;
+use tandem_core::topology::{Forks as Left, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Phase, Topology};
+use tandem_proxy::topology::{Fork, Forks, Group, Phase, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
@@ -98,12 +98,14 @@ impl Proxy {
                 phase: Phase::Serving {
                     primary: tcp(*server),
                 },
+                forks: Forks::Untold,
             },
             ShardAt::Socket { socket } => Group {
                 epoch: FOR_EVER,
                 phase: Phase::Serving {
                     primary: unix(socket),
                 },
+                forks: Forks::Untold,
             },
             ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
         });
@@ -216,6 +218,14 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
+        forks: match word.map(|word| &word.forks) {
+            Some(Left::At { parent, offset }) => Forks::At(Fork {
+                parent: parent.0.clone(),
+                offset: offset.0,
+            }),
+            Some(Left::None) => Forks::None,
+            Some(Left::Untold) | None => Forks::Untold,
+        },
     }
 }
 
@@ -232,6 +242,7 @@ mod tests {
         let held = Group {
             epoch: 7,
             phase: Phase::None,
+            forks: Forks::Untold,
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
