@@ -40,6 +40,36 @@ pub enum Forks {
     },
 }
 
+impl Forks {
+    /// The field of `SENTINEL MASTER` that tells them to other hosts.
+    pub const FIELD: &str = "tandem-fork";
+
+    /// Its value there. None: there is no such field.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        match self {
+            Self::Untold => None,
+            Self::None => Some("none".to_owned()),
+            Self::At { parent, offset } => Some(format!("{} {}", parent.0, offset.0)),
+        }
+    }
+
+    /// What such a field says, and the lack of it.
+    #[must_use]
+    pub fn heard(field: Option<&str>) -> Self {
+        let Some(field) = field else {
+            return Self::Untold;
+        };
+        let fork = field.split_once(' ').and_then(|(parent, offset)| {
+            Some(Self::At {
+                parent: ReplId(parent.to_owned()),
+                offset: Offset(offset.parse().ok()?),
+            })
+        });
+        fork.unwrap_or(Self::None)
+    }
+}
+
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -77,4 +107,21 @@ impl Member {
 pub fn endpoint(text: &str) -> Option<Endpoint> {
     let at: std::net::SocketAddr = text.parse().ok()?;
     Some(Endpoint::new(at.ip().to_string(), at.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_are_heard_as_they_are_told() {
+        let at = Forks::At {
+            parent: ReplId("a".repeat(40)),
+            offset: Offset(4711),
+        };
+        for forks in [Forks::Untold, Forks::None, at] {
+            assert_eq!(Forks::heard(forks.told().as_deref()), forks);
+        }
+        assert_eq!(Forks::heard(Some("a b c")), Forks::None);
+    }
 }

@@ -290,7 +290,7 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
             client.first == slot && !client.is_subscribed()
         }
         Owner::Part { .. } | Owner::Witness => false,
-        Owner::Nobody => true,
+        Owner::Script | Owner::Nobody => true,
     }
 }
 
@@ -301,7 +301,9 @@ fn finish_stream(desk: &mut Desk, slot: u32, piece: &[u8]) {
             desk.stream(client, piece);
             desk.advance(client);
         }
-        Owner::Part { .. } | Owner::Witness | Owner::Nobody => desk.slots.give(slot),
+        Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => {
+            desk.slots.give(slot);
+        }
     }
 }
 

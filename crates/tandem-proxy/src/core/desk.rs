@@ -192,7 +192,7 @@ impl Desk {
                 self.witnessed = self.spare.take();
                 self.witnessed.extend_from_slice(reply);
             }
-            Owner::Nobody => self.slots.give(slot),
+            Owner::Script | Owner::Nobody => self.slots.give(slot),
         }
     }
 

@@ -8,7 +8,7 @@
 //! Requests may wait in the ring from the first moment, but none is sent before every set-up reply was read: a SELECT
 //! that fails would otherwise put all of them into database 0.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::doubt::Doubt;
@@ -90,6 +90,8 @@ pub(super) struct Lane {
     pub(super) doubts: VecDeque<Doubt>,
     /// The primary, by number, that its connection goes to or last went to.
     pub(super) era: u32,
+    /// Scripts that were loaded over its connection.
+    pub(super) loaded: BTreeSet<super::scripts::Name>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     /// Something was asked since the last look for lanes that idle.
@@ -145,6 +147,7 @@ impl Lane {
             marks: VecDeque::new(),
             doubts: VecDeque::new(),
             era: 0,
+            loaded: BTreeSet::new(),
             retired: false,
             used: false,
             dirty: false,

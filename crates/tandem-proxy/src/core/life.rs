@@ -274,6 +274,7 @@ impl Core {
         lane.generation = lane.generation.wrapping_add(1);
         lane.state = State::Closed;
         lane.scanner = Scanner::new();
+        lane.loaded.clear();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
         }

@@ -42,6 +42,7 @@ mod reload;
 mod ring;
 mod scan;
 mod scatter;
+mod scripts;
 mod slots;
 mod spare;
 mod split;
@@ -158,6 +159,7 @@ pub struct Core {
     id_step: u64,
     tally: scatter::Tally,
     pins: pinned::Pins,
+    scripts: scripts::Scripts,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -186,6 +188,7 @@ impl Core {
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
             pins: pinned::Pins::default(),
+            scripts: scripts::Scripts::default(),
             draining: false,
         };
         for setup in pools {

@@ -51,7 +51,7 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
         .recalled
         .iter()
         .any(|before| same_client(desk.slots[before.slot].owner, place.owner));
-    if matches!(place.owner, Owner::Nobody | Owner::Witness) || (!refused && !behind) {
+    if !matches!(place.owner, Owner::Client(_) | Owner::Part { .. }) || (!refused && !behind) {
         return false;
     }
     let bytes = lane.ring.oldest(place.len as usize);
@@ -94,7 +94,7 @@ impl Recalled {
 fn same_client(left: Owner, right: Owner) -> bool {
     match (left, right) {
         (Owner::Client(left), Owner::Client(right)) => left == right,
-        (Owner::Part { .. } | Owner::Witness | Owner::Nobody, _)
-        | (_, Owner::Part { .. } | Owner::Witness | Owner::Nobody) => false,
+        (Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody, _)
+        | (_, Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody) => false,
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Owner {
     },
     /// The core itself, which asks where in its history a server is.
     Witness,
+    /// The core itself, which brings a script along.
+    Script,
     /// One who has left.
     Nobody,
 }

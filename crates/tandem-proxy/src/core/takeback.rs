@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::client::Life;
 use super::doubt::Doubt;
-use super::lane::Lane;
+use super::lane::{Lane, State};
 use super::slots::{NONE, Owner};
 use super::transaction::{EXEC, MULTI};
 use super::witness::Sample;
@@ -93,6 +93,14 @@ impl Core {
         }
     }
 
+    /// Puts a request back that is to be sent on a new connection, with the scripts that it calls.
+    pub(super) fn ask_again(&mut self, index: u32, queue: &Queue, unit: &Unit) {
+        for request in queue.requests(unit) {
+            self.bring_script(index, request);
+        }
+        self.put_back(index, queue, unit);
+    }
+
     /// Gives the slots of a request back that nobody waits for.
     fn drop_unit(&mut self, index: u32, queue: &Queue, unit: &Unit) {
         for &(slot, _) in &queue.slots[unit.slots.clone()] {
@@ -104,7 +112,7 @@ impl Core {
                     let lane = &self.lanes[index as usize];
                     self.ask_from(lane.pool, lane.server, self.now_ms);
                 }
-                Owner::Client(_) | Owner::Nobody => self.desk.slots.give(slot),
+                Owner::Client(_) | Owner::Script | Owner::Nobody => self.desk.slots.give(slot),
             }
         }
     }
@@ -118,6 +126,9 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         let first_byte = lane.handed - queue.handed as u64;
         let mut doubts = std::mem::take(&mut lane.doubts);
+        if lane.state != State::Ready {
+            lane.loaded.clear();
+        }
         let recalled = std::mem::take(&mut lane.recalled);
         for request in recalled {
             if self.is_wanted(request.slot) {
@@ -134,16 +145,20 @@ impl Core {
             let slot = queue.slots[unit.slots.end - 1].0;
             let doubtful = doubts.front().is_some_and(|doubt| doubt.slot == slot);
             let doubt = if doubtful { doubts.pop_front() } else { None };
+            // Brought along again where it is needed, but for a connection that has it under way.
+            let script = self.desk.slots[slot].owner == Owner::Script;
+            let connected = self.lanes[index as usize].state == State::Ready;
             let fate = match doubt {
+                _ if script && connected => Fate::Again,
                 _ if !self.is_wanted(slot) => Fate::Dropped,
                 Some(doubt) => Fate::Doubtful(doubt.since),
                 None => self.fate(index, &queue, unit, first_byte, ended),
             };
             match fate {
-                Fate::Again => self.put_back(index, &queue, unit),
+                Fate::Again => self.ask_again(index, &queue, unit),
                 Fate::Dropped => self.drop_unit(index, &queue, unit),
                 Fate::Doubtful(since) => {
-                    self.put_back(index, &queue, unit);
+                    self.ask_again(index, &queue, unit);
                     let lane = &mut self.lanes[index as usize];
                     lane.doubts.push_back(Doubt { slot, since });
                 }
@@ -208,7 +223,7 @@ impl Core {
         match self.desk.slots[slot].owner {
             Owner::Client(_) => true,
             Owner::Part { split, .. } => self.desk.splits.slot(split).is_some(),
-            Owner::Witness | Owner::Nobody => false,
+            Owner::Witness | Owner::Script | Owner::Nobody => false,
         }
     }
 
@@ -227,11 +242,11 @@ impl Core {
                 Owner::Part { split, .. } => match self.desk.splits.slot(split) {
                     Some(slot) => match self.desk.slots[slot].owner {
                         Owner::Client(client) => Some(client),
-                        Owner::Part { .. } | Owner::Witness | Owner::Nobody => None,
+                        Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => None,
                     },
                     None => None,
                 },
-                Owner::Witness | Owner::Nobody => None,
+                Owner::Witness | Owner::Script | Owner::Nobody => None,
             };
             if let Some(client) = client
                 && end > handed
@@ -256,7 +271,8 @@ impl Core {
         for unit in &queue.units {
             let slot = queue.slots[unit.slots.end - 1].0;
             let unsent = unit.bytes.start >= queue.handed && !unit.headless;
-            if unsent && !self.is_wanted(slot) {
+            let script = self.desk.slots[slot].owner == Owner::Script;
+            if unsent && !script && !self.is_wanted(slot) {
                 self.drop_unit(index, &queue, unit);
                 let doubts = &mut self.lanes[index as usize].doubts;
                 doubts.retain(|doubt| doubt.slot != slot);

@@ -7,6 +7,7 @@ mod follow;
 mod identities;
 mod pinned;
 mod proof;
+mod scripts;
 mod stories;
 mod streams;
 
