@@ -357,13 +357,38 @@ fn a_refusal_that_lasts_is_passed_on() {
 
 #[test]
 fn an_error_of_a_script_that_looks_like_a_refusal_is_passed_on() {
-    let mut world = world();
-    let client = world.client();
-    world.give(client, &request("EVAL x 1 a"));
-    let error =
-        "-READONLY You can't write against a read only replica. script: ab, on @user_script:1.\r\n";
-    world.server_says(0, error.as_bytes());
-    assert_eq!(world.take(client), error);
+    for error in [
+        "-READONLY You can't write against a read only replica. script: ab, on @user_script:1.\r\n",
+        "-LOADING of the truck is not finished\r\n",
+        "-CLUSTERDOWN since noon\r\n",
+    ] {
+        for words in ["EVAL x 1 a", "EVALSHA x 1 a", "FCALL f 1 a"] {
+            let mut world = world();
+            let client = world.client();
+            world.give(client, &request(words));
+            world.server_says(0, error.as_bytes());
+            assert_eq!(world.take(client), error, "{words}");
+        }
+    }
+}
+
+#[test]
+fn a_script_that_the_server_itself_refused_goes_to_the_next_primary() {
+    for refusal in [
+        "-READONLY You can't write against a read only replica.\r\n",
+        "-READONLY Can not run script with write flag on readonly replica\r\n",
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+        "-NOREPLICAS Not enough good replicas to write.\r\n",
+    ] {
+        let mut world = world();
+        let client = world.client();
+        world.give(client, &request("EVAL x 1 a"));
+        world.server_says(0, refusal.as_bytes());
+        assert_eq!(world.take(client), "", "{refusal}");
+        world.hears(&serving(2, 7));
+        assert_eq!(world.at_server(7).into_bytes(), request("EVAL x 1 a"));
+    }
 }
 
 #[test]
