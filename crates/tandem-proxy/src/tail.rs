@@ -9,6 +9,7 @@
 //! ([`Tail::touches`]).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use tandem_resp::Limits;
 use tandem_resp::stream::{Class, Entry, StreamParser};
@@ -20,18 +21,31 @@ use crate::settings::Address;
 pub const MOST: u64 = 4 * 1024 * 1024;
 
 /// The history of one server up to its promotion, to be read from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Question {
     /// The new primary.
     pub primary: Address,
-    /// What it asks of those who connect.
-    pub password: Option<String>,
+    /// What AUTH is to be told: a password, or a user and one; nothing if there is none.
+    pub login: Vec<Vec<u8>>,
     /// The history that it has to be a continuation of.
     pub parent: String,
     /// What is asked for begins after this offset.
     pub from: u64,
     /// Where it left the old history: what is asked for ends here.
     pub to: u64,
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            primary,
+            parent,
+            from,
+            to,
+            ..
+        } = self;
+        write!(out, "Question({primary:?}, {parent}, {from}..{to})")
+    }
 }
 
 /// What was touched in a part of a history.
@@ -201,7 +215,7 @@ mod tests {
                 host: "127.0.0.1".to_owned(),
                 port: 1,
             },
-            password: None,
+            login: Vec::new(),
             parent: "a".repeat(40),
             from: 1000,
             to,

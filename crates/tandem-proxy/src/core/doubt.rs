@@ -116,7 +116,9 @@ impl Core {
             .map(|doubt| doubt.since.offset)
             // What is too old is given up, so that it costs the others nothing.
             .filter(|&offset| offset < fork.offset && fork.offset - offset <= MOST);
-        let Some(from) = offsets.min() else {
+        // What reads a history speaks no TLS, and says no password to who does.
+        let secret = self.pools[pool as usize].setup.settings.access.server_tls.is_some();
+        let Some(from) = offsets.min().filter(|_| !secret) else {
             self.decide(index, Known::Fork(&fork));
             return true;
         };
@@ -125,7 +127,7 @@ impl Core {
         };
         let question = Question {
             primary,
-            password: self.pools[pool as usize].setup.settings.password.clone(),
+            login: self.login(index),
             parent: fork.parent.clone(),
             from,
             to: fork.offset,
@@ -175,7 +177,7 @@ impl Core {
     fn decide(&mut self, index: u32, known: Known<'_>) {
         let queue = self.take_queue(index);
         let lane = &mut self.lanes[index as usize];
-        let database = self.pools[lane.pool as usize].setup.settings.database;
+        let database = self.banks[lane.bank as usize].identity.database;
         let mut doubts = std::mem::take(&mut lane.doubts);
         let mut unknown = Vec::new();
         for unit in &queue.units {
@@ -204,6 +206,26 @@ impl Core {
         let lane = &self.lanes[index as usize];
         if lane.state == State::Closed && lane.first != NONE {
             self.connect(index);
+        }
+    }
+
+    /// What AUTH is to be told by who reads a history for this lane; nothing where nobody is asked.
+    fn login(&self, index: u32) -> Vec<Vec<u8>> {
+        let lane = &self.lanes[index as usize];
+        let user = self.banks[lane.bank as usize].identity.user.as_ref();
+        let pool = &self.pools[lane.pool as usize].setup.settings;
+        match (&pool.password, user) {
+            (Some(password), _) => {
+                let user = pool.access.server_user.iter();
+                user.chain([password])
+                    .map(|word| word.clone().into_bytes())
+                    .collect()
+            }
+            (None, Some(user)) => {
+                let words = user.name.iter().chain([&user.password]);
+                words.cloned().collect()
+            }
+            (None, None) => Vec::new(),
         }
     }
 

@@ -25,9 +25,11 @@ pub(super) struct Recalled {
 }
 
 /// What servers say that have not executed a request and are not the ones to ask.
-const NOT_EXECUTED: [&[u8]; 5] = [
+const NOT_EXECUTED: [&[u8]; 7] = [
     b"-READONLY You can't write against a read only replica.\r\n",
+    b"-READONLY Can not run script with write flag on readonly replica\r\n",
     b"-LOADING ",
+    b"-MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag",
     b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
     b"-NOREPLICAS Not enough good replicas to write.\r\n",
     b"-CLUSTERDOWN ",

@@ -120,7 +120,8 @@ impl Core {
     /// No question to this server before this time.
     pub(super) fn ask_from(&mut self, pool: u32, server: u32, at_ms: u64) {
         for lane in &mut self.lanes {
-            if lane.pool == pool && lane.server == server && lane.followed && !lane.pinned {
+            let asks = lane.ask_at_ms != u64::MAX;
+            if asks && lane.pool == pool && lane.server == server {
                 lane.ask_at_ms = at_ms;
             }
         }
@@ -132,10 +133,15 @@ impl Core {
     pub(super) fn witnessed(&mut self, index: u32) {
         let reply = std::mem::take(&mut self.desk.witnessed);
         let sample = parse(&reply);
+        let refused = reply.first() == Some(&b'-');
         self.desk.spare.give(reply);
         let lane = &self.lanes[index as usize];
         let (pool, server) = (lane.pool, lane.server);
         self.ask_from(pool, server, self.now_ms + EVERY_MS);
+        if refused {
+            // Its user may not ask that.
+            self.lanes[index as usize].ask_at_ms = u64::MAX;
+        }
         let Some(sample) = sample else { return };
         let Some(witness) = self.pools[pool as usize].witnesses.get_mut(server as usize) else {
             return;

@@ -52,8 +52,10 @@ enum Stream {
 
 fn ask(question: &Question, until: Instant) -> io::Result<Tail> {
     let mut line = Line::open(&question.primary, until)?;
-    if let Some(password) = &question.password {
-        line.say(&[b"AUTH", password.as_bytes()])?;
+    if !question.login.is_empty() {
+        let mut words = vec![&b"AUTH"[..]];
+        words.extend(question.login.iter().map(Vec::as_slice));
+        line.say(&words)?;
         if line.hear()?.first() == Some(&b'-') {
             return Err(other("it does not let us in"));
         }
@@ -214,7 +216,7 @@ mod tests {
                 host: "127.0.0.1".to_owned(),
                 port: 1,
             },
-            password: None,
+            login: Vec::new(),
             parent: "a".repeat(40),
             from: 1000,
             to: 1500,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::follow::HOLD;
 use crate::frame::{Limits, Scan};
-use crate::topology::{Phase, Topology};
+use crate::topology::{Forks, Phase, Topology};
 
 const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
@@ -248,6 +248,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
         groups: vec![Group {
             epoch: 1,
             phase: Phase::None,
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &nobody, world.now);
@@ -274,6 +275,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
                     port: 1001,
                 },
             },
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &serving, world.now);

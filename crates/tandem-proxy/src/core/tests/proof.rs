@@ -471,8 +471,10 @@ proptest! {
         if world.up.contains_key(&0) {
             world.dies(0);
         }
-        let mut next = Model::default();
-        next.history = model.history[..shared].to_vec();
+        let mut next = Model {
+            history: model.history[..shared].to_vec(),
+            ..Model::default()
+        };
         world.told(&word(3, at(7), fork(L, shared as u64)));
         if let Some(&history) = world.histories.last() {
             let question = world.core.history_question(history).unwrap().clone();
