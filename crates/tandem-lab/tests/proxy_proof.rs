@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BOUND, EVERY, Rig};
+use common::{BOUND, EVERY, Rig, plain};
 use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
 use tandem_lab::process::Process;
 use tandem_lab::resp::{Connection, Reply};
@@ -116,7 +116,7 @@ fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
     if !can_run("a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen") {
         return;
     }
-    let mut rig = Rig::started();
+    let mut rig = Rig::start_of(plain().host_line("directory = \"servers\""));
     let (_proxy, at) = proxy(&rig);
     let stop = AtomicBool::new(false);
     let clients: Vec<Connection> = (0..CLIENTS).map(|_| connect(&rig, at)).collect();
@@ -133,7 +133,7 @@ fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
             rig.inject(Fault::KillServer).unwrap();
             std::thread::sleep(STEADY);
             if kill + 1 < KILLS {
-                rig.heal().unwrap();
+                rig.settle(BOUND).unwrap();
             }
         }
         stop.store(true, Ordering::Relaxed);

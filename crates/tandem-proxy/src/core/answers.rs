@@ -22,7 +22,7 @@ enum End {
     SetUp(usize),
     /// The server refuses the set-up with this error, line end included.
     Refused(Vec<u8>),
-    /// It answers, and is no primary any more; what it was asked before is still in doubt.
+    /// It answers, and is not the primary that it was; what it was asked before is still in doubt.
     Demoted,
     /// Something that is no reply, or a reply that nobody asked for.
     Broken,
@@ -206,7 +206,9 @@ fn walk(
             if is_refusal(reply) {
                 return End::Refused(reply.to_vec());
             }
-            if !lane.doubts.is_empty() && super::witness::is_replica(reply) {
+            if let Some(doubt) = lane.doubts.front()
+                && super::witness::is_another(reply, &doubt.since.lineage)
+            {
                 return End::Demoted;
             }
             if left <= 1 {

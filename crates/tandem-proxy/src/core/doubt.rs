@@ -13,10 +13,11 @@
 //! ```
 //! Nothing of a lane is sent while one of its writes is in doubt, so that order holds.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::lane::State;
-use super::slots::NONE;
+use super::slots::{NONE, Owner};
 use super::takeback::{Queue, Unit};
 use super::witness::{Reading, Sample};
 use super::{Core, History, Order};
@@ -179,23 +180,35 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         let database = self.banks[lane.bank as usize].identity.database;
         let mut doubts = std::mem::take(&mut lane.doubts);
+        // From the last one: what a client asked before something that may have been executed was executed before it, and
+        // without a trace if there is none. Doing it again would turn two of its writes round.
         let mut unknown = Vec::new();
-        for unit in &queue.units {
+        let mut uncertain: BTreeSet<u32> = BTreeSet::new();
+        for (at, unit) in queue.units.iter().enumerate().rev() {
             let slot = queue.slots[unit.slots.end - 1].0;
-            let doubt = match doubts.front() {
-                Some(doubt) if doubt.slot == slot => doubts.pop_front(),
-                Some(_) | None => None,
+            let Some(doubt) = doubts.pop_back_if(|doubt| doubt.slot == slot) else {
+                continue;
             };
-            let again =
-                doubt.is_none_or(|doubt| is_absent(&queue, unit, doubt.since, database, known));
-            if again {
-                self.put_back(index, &queue, unit);
-            } else {
-                unknown.push(unit);
+            let client = match self.desk.slots[slot].owner {
+                Owner::Client(client) => Some(client),
+                Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => None,
+            };
+            let later = client.is_some_and(|client| uncertain.contains(&client));
+            if later || !is_absent(&queue, unit, doubt.since, database, known) {
+                unknown.push(at);
+                uncertain.extend(client);
             }
         }
-        for unit in unknown {
-            self.tell_unknown(&queue, unit);
+        debug_assert!(doubts.is_empty(), "each is of a request that is queued");
+        unknown.reverse();
+        let mut left = unknown.iter().copied().peekable();
+        for (at, unit) in queue.units.iter().enumerate() {
+            if left.next_if_eq(&at).is_none() {
+                self.put_back(index, &queue, unit);
+            }
+        }
+        for &at in &unknown {
+            self.tell_unknown(&queue, &queue.units[at]);
         }
         self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);

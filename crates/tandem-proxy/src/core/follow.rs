@@ -96,8 +96,9 @@ impl Core {
         };
         let mut anew = false;
         if let (Forks::At(fork), Some(_)) = (&group.forks, &address) {
+            // One that is told later than its promotion is no other one.
             let before = witness.fork.replace(fork.clone());
-            anew = before.is_some_and(|before| before != *fork);
+            anew = before.as_ref() != Some(fork) && group.epoch > witness.epoch;
         }
         if address.is_none() || witness.primary != address || anew {
             // What is read is not asked for any more.
@@ -106,6 +107,9 @@ impl Core {
         if address.is_some() && (witness.primary != address || anew) {
             witness.primary = address;
             witness.era += 1;
+        }
+        if group.forks != Forks::Untold && matches!(group.phase, Phase::Serving { .. }) {
+            witness.epoch = group.epoch;
         }
         anew
     }

@@ -50,6 +50,8 @@ pub(super) struct Witness {
     pub(super) primary: Option<Address>,
     /// Where a primary of it last left an older history.
     pub(super) fork: Option<Fork>,
+    /// When that was said.
+    pub(super) epoch: u64,
     /// Grows when its group gets another one.
     pub(super) era: u32,
     /// A history that is being read, and until when it is waited for.
@@ -158,9 +160,11 @@ impl Core {
     }
 }
 
-/// Whether a server says that it is no primary.
-pub(super) fn is_replica(reply: &[u8]) -> bool {
-    memchr::memmem::find(reply, b"\r\nrole:slave\r\n").is_some()
+/// Whether a server says that it is no primary, or one that was promoted in the place of that which wrote `lineage`: then
+/// the word on that is still to come.
+pub(super) fn is_another(reply: &[u8], lineage: &[u8; NAME]) -> bool {
+    let says = |text: &[u8]| memchr::memmem::find(reply, text).is_some();
+    says(b"\r\nrole:slave\r\n") || says(&[b"\r\nmaster_replid2:", &lineage[..]].concat())
 }
 
 /// What a primary says of itself. None: it is none, or does not say.
@@ -209,6 +213,10 @@ mod tests {
         assert_eq!(parse(&bulk(&said("master", "short"))), None);
         assert_eq!(parse(b"-NOPERM this user has no permissions\r\n"), None);
         assert_eq!(parse(b"$-1\r\n"), None);
+        let named: [u8; NAME] = name.as_bytes().try_into().unwrap();
+        assert!(is_another(&bulk(&said("slave", name)), &named));
+        assert!(!is_another(&bulk(&said("master", name)), &named));
+        assert!(is_another(&bulk(&said("master", name)), &[b'0'; NAME]));
     }
 
     #[test]

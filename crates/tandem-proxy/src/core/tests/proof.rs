@@ -334,6 +334,31 @@ fn the_same_primary_that_answers_again_ends_the_doubt_and_a_port_that_only_opens
 }
 
 #[test]
+fn behind_a_vip_the_next_primary_is_known_by_its_fork_and_not_taken_for_the_one_before() {
+    let mut world = witnessed(100);
+    let client = world.client();
+    world.give(client, &request("INCR n"));
+    let lane = world.up[&0];
+    world.core.closed(lane, How::Eof, world.now);
+    world.turn();
+    // The address leads to the next one before anybody has said so.
+    world.later(Duration::from_millis(25));
+    let said = String::from_utf8(says_where("master", M, 150)).unwrap();
+    let said = said.replace("\r\n\r\n", &format!("\r\nmaster_replid2:{L}\r\n\r\n"));
+    let (_, text) = said.split_once("\r\n").unwrap();
+    let said = format!("${}\r\n{text}", text.len() - 2);
+    world.server_says(0, said.as_bytes());
+    assert_eq!(world.take(client), "");
+    world.told(&word(2, at(0), fork(L, 100)));
+    assert!(
+        world
+            .at_server(0)
+            .as_bytes()
+            .starts_with(&request("INCR n"))
+    );
+}
+
+#[test]
 fn what_is_in_doubt_for_too_long_is_unknown_and_never_said_not_to_be_executed() {
     let mut world = witnessed(100);
     let client = world.client();
@@ -361,6 +386,27 @@ fn who_leaves_while_its_write_is_in_doubt_is_forgotten_and_the_others_are_not() 
             .as_bytes()
             .starts_with(&request("INCR h"))
     );
+}
+
+#[test]
+fn what_a_client_asked_before_something_that_may_be_done_is_not_done_after_it() {
+    let mut world = witnessed(100);
+    let (one, two) = (world.client(), world.client());
+    for (client, words) in [
+        (one, "DEL a"),
+        (one, "SET b 1"),
+        (one, "SET c 1"),
+        (two, "SET d 1"),
+    ] {
+        world.give(client, &request(words));
+    }
+    // The first one had nothing to delete: it may have been done and left no trace.
+    let tail = stream(&["SET b 1"]);
+    fails_over(&mut world, 100 + tail.len() as u64);
+    world.reads_stream(&tail);
+    let got = world.at_server(7).into_bytes();
+    assert!(got.starts_with(&[request("SET c 1"), request("SET d 1")].concat()));
+    assert_eq!(world.take(one).matches(UNKNOWN).count(), 2);
 }
 
 /// One step of the story of a primary that will die.
