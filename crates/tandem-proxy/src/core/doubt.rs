@@ -118,7 +118,12 @@ impl Core {
             // What is too old is given up, so that it costs the others nothing.
             .filter(|&offset| offset < fork.offset && fork.offset - offset <= MOST);
         // What reads a history speaks no TLS, and says no password to who does.
-        let secret = self.pools[pool as usize].setup.settings.access.server_tls.is_some();
+        let secret = self.pools[pool as usize]
+            .setup
+            .settings
+            .access
+            .server_tls
+            .is_some();
         let Some(from) = offsets.min().filter(|_| !secret) else {
             self.decide(index, Known::Fork(&fork));
             return true;
