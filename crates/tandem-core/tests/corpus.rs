@@ -59,6 +59,7 @@ fn journal_files() -> Vec<(&'static str, Vec<u8>)> {
         parent: lineage("a"),
         offset: Offset(123_240),
         lineage: lineage("b"),
+        ended: false,
     });
     journal.released = Some(Released {
         epoch: epoch(6),

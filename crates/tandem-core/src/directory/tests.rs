@@ -40,6 +40,7 @@ fn topology(primary: Option<u8>, epoch: u64) -> Topology {
         primary: primary.map(server),
         servers: vec![member(1), member(2)],
         daemons: vec!["b".to_owned()],
+        forks: Forks::Untold,
     }
 }
 

@@ -24,6 +24,8 @@ enum End {
     SetUp(usize),
     /// The server refuses the set-up with this error, line end included.
     Refused(Vec<u8>),
+    /// It answers, and is not the primary that it was; what it was asked before is still in doubt.
+    Demoted,
     /// Something that is no reply, or a reply that nobody asked for.
     Broken,
     /// Nobody is subscribed on this connection any more.
@@ -75,7 +77,11 @@ impl Core {
         let mut fed = fed;
         loop {
             let lane = &mut self.lanes[index as usize];
-            match walk(lane, &mut self.desk, bytes, start, fed, self.now_ms) {
+            let end = walk(lane, &mut self.desk, bytes, start, fed, self.now_ms);
+            if !self.desk.witnessed.is_empty() {
+                self.witnessed(index);
+            }
+            match end {
                 End::Used(kept) => {
                     self.replied(index);
                     return if self.lanes[index as usize].state == State::Closed {
@@ -95,6 +101,10 @@ impl Core {
                 }
                 End::Unsubscribed => {
                     self.subscribed_no_more(index);
+                    return bytes.len();
+                }
+                End::Demoted => {
+                    self.lane_down(index, How::Refused);
                     return bytes.len();
                 }
                 End::Broken => {
@@ -209,6 +219,11 @@ fn walk(
             if is_refusal(reply) {
                 return End::Refused(reply.to_vec());
             }
+            if let Some(doubt) = lane.doubts.front()
+                && super::witness::is_another(reply, &doubt.since.lineage)
+            {
+                return End::Demoted;
+            }
             if left <= 1 {
                 return End::SetUp(start);
             }
@@ -300,8 +315,8 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
             let client = &desk.clients[client as usize];
             client.first == slot && !client.is_subscribed() && desk.slots[slot].wait == Wait::Lane
         }
-        Owner::Part { .. } => false,
-        Owner::Nobody => true,
+        Owner::Part { .. } | Owner::Witness => false,
+        Owner::Script | Owner::Nobody => true,
     }
 }
 
@@ -312,7 +327,9 @@ fn finish_stream(desk: &mut Desk, slot: u32, piece: &[u8]) {
             desk.stream(client, piece);
             desk.advance(client);
         }
-        Owner::Part { .. } | Owner::Nobody => desk.slots.give(slot),
+        Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => {
+            desk.slots.give(slot);
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Client {
     pub(super) particular: bool,
     /// What it is owed is owed by replicas.
     pub(super) away: bool,
+    /// Has closed its half while requests had to be held: it is not asked for what was not sent by then.
+    pub(super) gave_up: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
     /// Is in the list of those with something to send.
@@ -142,6 +144,7 @@ impl Client {
             special: false,
             particular: false,
             away: false,
+            gave_up: false,
             resp3: false,
             dirty: false,
             next_dirty: NONE,

@@ -36,6 +36,8 @@ pub(super) struct Desk {
     pub(super) heavy: u32,
     /// The last round of samples that was begun, see [`reading`](super::reading).
     pub(super) round: u32,
+    /// What a server said when the core asked it; empty as a rule.
+    pub(super) witnessed: Vec<u8>,
 }
 
 /// What is left of a client.
@@ -66,6 +68,7 @@ impl Desk {
             stalling: 0,
             heavy: NONE,
             round: 0,
+            witnessed: Vec::new(),
         }
     }
 
@@ -189,7 +192,12 @@ impl Desk {
                 self.slots.give(slot);
                 self.part_answered(split, part, reply);
             }
-            Owner::Nobody => self.slots.give(slot),
+            Owner::Witness => {
+                self.slots.give(slot);
+                self.witnessed = self.spare.take();
+                self.witnessed.extend_from_slice(reply);
+            }
+            Owner::Script | Owner::Nobody => self.slots.give(slot),
         }
     }
 
@@ -215,10 +223,10 @@ impl Desk {
                 NONE => return,
                 slot => match self.slots[slot].owner {
                     Owner::Client(client) => client,
-                    Owner::Part { .. } | Owner::Nobody => return,
+                    Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => return,
                 },
             },
-            Owner::Nobody => return,
+            Owner::Witness | Owner::Script | Owner::Nobody => return,
         };
         self.clients[client as usize].wrote = self.round + 1;
     }

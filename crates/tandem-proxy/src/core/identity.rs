@@ -20,7 +20,7 @@ use super::lane::{Lane, State};
 use super::peer::Peer;
 use super::slots::NONE;
 use super::{Core, text};
-use crate::topology::Phase;
+use crate::topology::{Forks, Phase};
 
 /// Banks that a pool may have on a thread.
 const BANKS: usize = 256;
@@ -187,6 +187,9 @@ impl Core {
                 continue;
             };
             lane.followed = true;
+            if group.forks != Forks::Untold {
+                lane.ask_at_ms = 0;
+            }
             lane.held = match group.phase {
                 Phase::Serving { .. } => None,
                 Phase::Closing | Phase::None => Some(0),

@@ -279,7 +279,10 @@ impl Core {
         if lane.followed {
             // Held, if it cannot be connected now: `held_due` tries, and sees to it that it is not for ever.
             let (pool, server, retry_at_ms) = (lane.pool, lane.server, lane.retry_at_ms);
-            if self.now_ms >= retry_at_ms && self.address(pool, server).is_some() {
+            if self.now_ms >= retry_at_ms
+                && self.address(pool, server).is_some()
+                && self.doubts_over(index)
+            {
                 self.connect(index);
             }
             self.arm(self.now_ms + RETRY_MS);

@@ -8,15 +8,18 @@
 //! Requests may wait in the ring from the first moment, but none is sent before every set-up reply was read: a SELECT
 //! that fails would otherwise put all of them into database 0.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::aside::{Aside, Lineage};
+use super::doubt::Doubt;
 use super::identity::Claimant;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
 use super::slots::{NONE, Slots};
 use super::withheld::Withheld;
+use super::witness::Mark;
 use crate::frame::Scanner;
 use crate::settings::{Address, Replicas};
 use crate::statistics::ServerCounters;
@@ -94,6 +97,18 @@ pub(super) struct Lane {
     pub(super) withheld: Withheld,
     /// Of a connection of the proxy's own: replies that nobody has looked at.
     pub(super) heard: Vec<u8>,
+    /// Bytes of requests handed over, on all connections that it had.
+    pub(super) handed: u64,
+    /// When to ask the server where in its history it is, in milliseconds of the core; `u64::MAX`: not at all.
+    pub(super) ask_at_ms: u64,
+    /// How far `handed` was when each of the latest answers to that was read.
+    pub(super) marks: VecDeque<Mark>,
+    /// Writes in the ring that may have been executed, in its order. Nothing is sent while there are any.
+    pub(super) doubts: VecDeque<Doubt>,
+    /// The primary, by number, that its connection goes to or last went to.
+    pub(super) era: u32,
+    /// Scripts that were loaded over its connection.
+    pub(super) loaded: BTreeSet<super::scripts::Name>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     /// Something was asked since the last look for lanes that idle.
@@ -151,6 +166,12 @@ impl Lane {
             lineage: Lineage::UNKNOWN,
             withheld: Withheld::default(),
             heard: Vec::new(),
+            handed: 0,
+            ask_at_ms: u64::MAX,
+            marks: VecDeque::new(),
+            doubts: VecDeque::new(),
+            era: 0,
+            loaded: BTreeSet::new(),
             retired: false,
             used: false,
             dirty: false,
@@ -195,6 +216,12 @@ impl Lane {
         !self.is_wanted() && self.waiters.is_empty() && self.withheld.is_empty()
     }
 
+    /// Whether what is asked has to wait for another primary, or for this one to answer again.
+    pub(super) fn holds(&self) -> bool {
+        let broken = self.followed && self.state != State::Ready && self.failures > 0;
+        self.held.is_some() || broken || !self.doubts.is_empty()
+    }
+
     /// Whether so many bytes more may enter.
     #[inline(always)]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
@@ -231,6 +258,7 @@ impl Lane {
     #[inline]
     pub(super) fn sent(&mut self, bytes: usize) {
         self.ring.sent(bytes);
+        self.handed += bytes as u64;
         if let Some(most) = &mut self.held {
             *most -= bytes;
         }

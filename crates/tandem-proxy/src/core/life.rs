@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::aside::{ASK_STANDING, Lineage};
 use super::client::Life;
 use super::identity::Identity;
-use super::lane::State;
+use super::lane::{Lane, State};
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
 use super::{CONNECT, Core, Order, STALL, text};
@@ -27,7 +27,7 @@ impl Core {
         };
         if self.lanes[index as usize].followed {
             // What those who have left had asked is not sent.
-            self.take_back(index);
+            self.take_back(index, None);
         }
         let settings = &self.pools[self.lanes[index as usize].pool as usize]
             .setup
@@ -45,14 +45,19 @@ impl Core {
             lane.setup.extend_from_slice(ASK_STANDING);
             left += 1;
         }
+        if !lane.doubts.is_empty() {
+            // A dying server's port still takes connections: only one who answers, as a primary, is there again.
+            lane.setup.extend_from_slice(super::witness::QUESTION);
+            left += 1;
+        }
         if left == 0 {
             self.ready(index);
         } else {
             let until_ms = self.now_ms + CONNECT.as_millis() as u64;
             lane.state = State::SettingUp { left, until_ms };
             self.arm(until_ms);
+            self.touch_lane(index);
         }
-        self.touch_lane(index);
     }
 
     /// A connection ended, or could not be made. For a client, [`How::Eof`] ends only what it says: what it is owed
@@ -67,7 +72,11 @@ impl Core {
                     if how == How::Eof {
                         if client.life == Life::Open {
                             counters.client_eof.add(1);
+                            let pool = client.pool;
                             if client.pinned == NONE {
+                                let holds = |lane: &Lane| lane.pool == pool && lane.holds();
+                                self.desk.clients[index as usize].gave_up =
+                                    self.lanes.iter().any(holds);
                                 self.desk.dismiss(index);
                             } else {
                                 // One that was killed says no more than one that half closed, and what it blocks in
@@ -167,13 +176,24 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         debug_assert_eq!(lane.state, State::Closed, "one connection at a time");
         lane.state = State::Connecting { until_ms };
+        if let Some(witness) = self.pools[lane.pool as usize]
+            .witnesses
+            .get(lane.server as usize)
+        {
+            lane.era = witness.era;
+        }
         self.orders.push_back(Order::Connect(lane.peer(index)));
         self.arm(until_ms);
     }
 
     /// Every set-up reply was read: requests may be sent.
     pub(super) fn ready(&mut self, index: u32) {
-        self.lanes[index as usize].state = State::Ready;
+        self.doubts_in_vain(index);
+        let lane = &mut self.lanes[index as usize];
+        lane.state = State::Ready;
+        if lane.ask_at_ms != u64::MAX {
+            lane.ask_at_ms = self.now_ms;
+        }
         self.lane_let_in(index);
         self.aside_ready(index);
         self.touch_lane(index);
@@ -281,6 +301,7 @@ impl Core {
         lane.generation = lane.generation.wrapping_add(1);
         lane.state = State::Closed;
         lane.scanner = Scanner::new();
+        lane.loaded.clear();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
         }

@@ -27,6 +27,7 @@ mod aside;
 mod client;
 mod clients;
 mod desk;
+mod doubt;
 mod follow;
 mod identity;
 mod idle;
@@ -45,12 +46,15 @@ mod reload;
 mod ring;
 mod scan;
 mod scatter;
+mod scripts;
 mod slots;
 mod spare;
 mod split;
+mod takeback;
 mod text;
 mod transaction;
 mod withheld;
+mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,6 +68,7 @@ use crate::topology::Group;
 
 use client::Hold;
 use desk::Desk;
+pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
 use slots::{NONE, Wait};
@@ -87,6 +92,16 @@ pub enum Order {
     Close(Peer),
     /// Read from this peer again: it was held and may go on.
     Resume(Peer),
+    /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
+    ReadHistory(History),
+}
+
+/// One question about a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pool: u32,
+    server: u32,
+    number: u32,
 }
 
 /// One pool as a thread gets it.
@@ -121,6 +136,8 @@ struct PoolState {
     alone: u32,
     /// Of each server, what is known of its replicas; empty where nothing is read from them.
     reading: Vec<reading::Reading>,
+    /// Of each server, where it was; as long as `groups`.
+    witnesses: Vec<witness::Witness>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -155,6 +172,7 @@ pub struct Core {
     /// What the slots of the request at hand wait for.
     asks: Wait,
     pins: pinned::Pins,
+    scripts: scripts::Scripts,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -184,6 +202,7 @@ impl Core {
             tally: scatter::Tally::default(),
             asks: Wait::Lane,
             pins: pinned::Pins::default(),
+            scripts: scripts::Scripts::default(),
             draining: false,
         };
         for setup in pools {
@@ -217,6 +236,7 @@ impl Core {
                 ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
                 ReadFrom::Primary => Vec::new(),
             },
+            witnesses: Vec::new(),
             heir: None,
             setup,
         });
@@ -313,7 +333,11 @@ impl Core {
             self.dirty_lanes = lane.next_dirty;
             lane.dirty = false;
             if lane.state != State::Closed {
-                return Some(lane.peer(index));
+                let peer = lane.peer(index);
+                if self.now_ms >= lane.ask_at_ms {
+                    self.ask_where(index);
+                }
+                return Some(peer);
             }
         }
         self.desk.next_dirty()

@@ -360,8 +360,10 @@ impl Core {
                         }
                     }
                 }
-                // Parts go to primaries; whoever has left needs no answer.
-                Owner::Part { .. } | Owner::Nobody => self.desk.slots.give(slot),
+                // Parts and the core's own questions go to primaries; whoever has left needs no answer.
+                Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => {
+                    self.desk.slots.give(slot);
+                }
             }
             slot = place.next_in_lane;
         }

@@ -19,6 +19,10 @@ pub(super) enum Owner {
         /// Which of its parts.
         part: u16,
     },
+    /// The core itself, which asks where in its history a server is.
+    Witness,
+    /// The core itself, which brings a script along.
+    Script,
     /// One who has left.
     Nobody,
 }

@@ -9,8 +9,11 @@ use super::desk::Desk;
 use super::info;
 use super::scan;
 use super::slots::NONE;
+use super::text;
 use crate::command::Merge;
 use crate::frame::{Fed, Scanner};
+
+const APART: &[u8] = b"-ERR servers gave replies that do not fit together\r\n";
 
 /// What becomes of the replies of the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,11 @@ impl Splits {
     /// The client has left; the parts' replies are swallowed.
     pub(super) fn orphan(&mut self, split: u32) {
         self.splits[split as usize].slot = NONE;
+    }
+
+    /// The slot of its client, if that is still there.
+    pub(super) fn slot(&self, split: u32) -> Option<u32> {
+        Some(self.splits[split as usize].slot).filter(|&slot| slot != NONE)
     }
 
     /// Opens a split of so many parts.
@@ -128,7 +136,11 @@ impl Desk {
             let mut merged = self.spare.take();
             if !split.merge_into(&mut merged) {
                 merged.clear();
-                merged.extend_from_slice(b"-ERR servers gave replies that do not fit together\r\n");
+                let what = match split.join {
+                    Join::Scan(_) => text::CURSOR_TOO_LARGE,
+                    Join::All(_) => APART,
+                };
+                merged.extend_from_slice(what);
             }
             Some(merged)
         };

@@ -227,6 +227,12 @@ impl Core {
 
     /// All of it in one piece; of its replies only EXEC's is the client's.
     fn send_block(&mut self, lane: u32, index: u32, multi: &Multi) {
+        let mut rest = &multi.bytes[..];
+        for &length in &multi.lengths {
+            let (request, after) = rest.split_at(length as usize);
+            rest = after;
+            self.bring_script(lane, request);
+        }
         self.send_unheard(lane, MULTI);
         let mut rest = &multi.bytes[..];
         for &length in &multi.lengths {

@@ -8,7 +8,8 @@ use mio::Waker;
 
 use super::pulse::Beats;
 use super::socket::Door;
-use crate::core::{Peer, PoolSetup};
+use crate::core::{History, Peer, PoolSetup};
+use crate::tail::Tail;
 use crate::topology::Topology;
 
 /// A message to one worker.
@@ -27,6 +28,13 @@ pub(super) enum Letter {
         pool: Arc<str>,
         /// What is said.
         topology: Arc<Topology>,
+    },
+    /// The end of a history was read.
+    History {
+        /// Which question this answers.
+        history: History,
+        /// None: it cannot be had.
+        tail: Option<Tail>,
     },
     /// Pools replaced by others.
     Reload(Box<Replacement>),

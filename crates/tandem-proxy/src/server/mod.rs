@@ -7,6 +7,7 @@
 //! | `socket` | TCP and Unix sockets, listening and connecting |
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
+//! | `history` | what a dead primary's writes touched, read from the next one, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
 //! | `pulse` | whether every worker still comes round |
 //!
@@ -15,6 +16,7 @@
 //! ([`crate::ejection`]) and counters that only their owner writes.
 
 mod crowd;
+mod history;
 mod mailbox;
 mod pulse;
 mod resolve;

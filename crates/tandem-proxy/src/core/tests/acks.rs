@@ -21,6 +21,7 @@ fn at(place: u16) -> Address {
 fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
     Topology {
         groups: vec![Group {
+            forks: crate::topology::Forks::Untold,
             epoch,
             phase: Phase::Serving {
                 primary: at(primary),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::follow::HOLD;
 use crate::frame::{Limits, Scan};
-use crate::topology::{Phase, Topology};
+use crate::topology::{Forks, Phase, Topology};
 
 const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
@@ -280,6 +280,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
             epoch: 1,
             phase: Phase::None,
             replicas: Vec::new(),
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &nobody, world.now);
@@ -307,6 +308,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
                 },
             },
             replicas: Vec::new(),
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &serving, world.now);

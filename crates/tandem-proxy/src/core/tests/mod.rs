@@ -7,7 +7,9 @@ mod failures;
 mod follow;
 mod identities;
 mod pinned;
+mod proof;
 mod reading;
+mod scripts;
 mod stories;
 mod streams;
 
@@ -75,6 +77,8 @@ pub(super) struct World {
     pub(super) connections: Vec<(usize, Peer)>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
+    /// Histories that were asked for.
+    pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
     pub(super) refusing: Vec<usize>,
     /// Peers that take nothing.
@@ -104,6 +108,7 @@ impl World {
             connections: Vec::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
+            histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
         }
@@ -166,6 +171,7 @@ impl World {
                     self.up.retain(|_, lane| *lane != peer);
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
+                Order::ReadHistory(history) => self.histories.push(history),
             }
         }
     }

@@ -16,6 +16,7 @@ fn at(place: u16) -> Address {
 fn pair(epoch: u64, link_up: bool) -> Topology {
     Topology {
         groups: vec![Group {
+            forks: crate::topology::Forks::Untold,
             epoch,
             phase: Phase::Serving { primary: at(0) },
             replicas: vec![Replica {

@@ -18,11 +18,11 @@ use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
-use tandem_core::topology::{Member, Topology as Word};
+use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Phase, Replica, Topology};
+use tandem_proxy::topology::{Fork, Forks, Group, Phase, Replica, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
@@ -105,6 +105,7 @@ impl Proxy {
                     primary: tcp(*server),
                 },
                 replicas: Vec::new(),
+                forks: Forks::Untold,
             },
             ShardAt::Socket { socket } => Group {
                 epoch: FOR_EVER,
@@ -112,6 +113,7 @@ impl Proxy {
                     primary: unix(socket),
                 },
                 replicas: Vec::new(),
+                forks: Forks::Untold,
             },
             ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
         });
@@ -231,6 +233,14 @@ fn group(word: Option<&Word>) -> Group {
             None => Phase::None,
         },
         replicas: word.map_or_else(Vec::new, replicas),
+        forks: match word.map(|word| &word.forks) {
+            Some(Left::At { parent, offset }) => Forks::At(Fork {
+                parent: parent.0.clone(),
+                offset: offset.0,
+            }),
+            Some(Left::None) => Forks::None,
+            Some(Left::Untold) | None => Forks::Untold,
+        },
     }
 }
 
@@ -265,6 +275,7 @@ mod tests {
             epoch: 7,
             phase: Phase::None,
             replicas: Vec::new(),
+            forks: Forks::Untold,
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
@@ -285,6 +296,7 @@ mod tests {
             primary: Some(at(2)),
             servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
             daemons: Vec::new(),
+            ..Word::default()
         };
         let seen: Vec<(Address, bool)> = group(Some(&word))
             .replicas
