@@ -12,7 +12,7 @@ use tandem_core::info::{Role, ServerInfo};
 use tandem_core::journal::{Journal, JournalError, JournalRole, Mark};
 use tandem_core::rules::verdict::Evidence;
 use tandem_core::sentinel::hello::{Hello, HelloError};
-use tandem_core::server::{ServerRole, ServerView};
+use tandem_core::server::{ServerRole, ServerView, Shown};
 use tandem_core::statement::{
     Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
 };
@@ -127,6 +127,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         uptime_s: 100,
         used_memory: 1 << 20,
         link_down_s: None,
+        shown: Shown::default(),
     };
     let statement = Statement {
         format: STATEMENT_FORMAT,

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tandem_lab::arrangement::Fault;
-use tandem_lab::bench::{Contestant, Plan, Scenario, proxy, proxy_failover, render, run, sentinel};
+use tandem_lab::bench::{
+    Contestant, Plan, Scenario, interop as bench_interop, proxy, proxy_failover, render, run,
+    sentinel,
+};
 use tandem_lab::fleet::Program;
 use tandem_lab::libraries::Library;
 use tandem_lab::ns::{ensure_capable, measure_alone};
@@ -30,6 +33,8 @@ enum Command {
 enum Bench {
     /// Every fault on tandem, keepalived and Sentinel: gaps and losses as clients see them.
     Failover(Failover),
+    /// `tandem vrrp` and the real keepalived on one segment: every wire, mode, rank and blow.
+    Interop(Interop),
     /// Real redis-sentinel and `tandem sentinel` through the same troubles, and fleets of both.
     Sentinel(Sentinel),
     /// What a proxy costs: nutcracker, haproxy and `tandem proxy` beside redis-server asked directly.
@@ -55,11 +60,18 @@ struct Failover {
     /// Sizes of the data in GiB, for the faults in which it matters.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 4])]
     data_gib: Vec<u64>,
-    /// The server: redis-6.2, redis-7.0 or valkey-9.1.
-    #[arg(long, default_value = "redis-7.0")]
-    server: Flavour,
+    /// The servers: redis-7.0 for all of it, redis-6.2 and valkey-9.1 for kill, freeze, switchover, cut-both-used and boots.
+    #[arg(long, value_delimiter = ',', default_values = ["redis-7.0", "redis-6.2", "valkey-9.1"])]
+    server: Vec<Flavour>,
     /// Where results are kept; what is in it is not run again.
     #[arg(long, default_value = "failover-results.jsonl")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Interop {
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "interop-results.jsonl")]
     results: PathBuf,
 }
 
@@ -150,6 +162,7 @@ fn main() -> ExitCode {
     measure_alone();
     let table = match bench {
         Bench::Failover(args) => failover(args),
+        Bench::Interop(args) => interop(&args),
         Bench::Sentinel(args) => sentinels(args),
         Bench::Proxy(args) => proxies(args),
         Bench::ProxyFailover(args) => proxy_failovers(args),
@@ -164,6 +177,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn interop(args: &Interop) -> anyhow::Result<String> {
+    Ok(bench_interop::render(&bench_interop::run(&args.results)?))
 }
 
 fn sentinels(args: Sentinel) -> anyhow::Result<String> {
@@ -238,7 +255,7 @@ fn failover(args: Failover) -> anyhow::Result<String> {
             args.on
         },
         data_gib: args.data_gib,
-        flavour: args.server,
+        flavours: args.server,
         results: args.results,
     };
     Ok(render(run(&plan)?.outcomes()))

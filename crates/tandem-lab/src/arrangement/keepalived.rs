@@ -116,6 +116,7 @@ impl Arrangement for Keepalived {
             | Fault::PowerOff
             | Fault::KillDaemon
             | Fault::FreezeDaemon
+            | Fault::RestartDaemon
             | Fault::FilterVrrp
             | Fault::CutBothUsed
             | Fault::CutStandbyUsed

@@ -14,6 +14,7 @@ mod peer;
 mod server;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ fn exit_code(findings: &[Finding]) -> u8 {
 }
 
 fn show(findings: &[Finding]) -> String {
-    let rows = findings.iter().map(|finding| {
+    let rows = findings.iter().flat_map(|finding| {
         let word = match finding.verdict {
             Verdict::Fine => "ok".to_owned(),
             Verdict::Note => "-".to_owned(),
@@ -157,14 +158,18 @@ fn show(findings: &[Finding]) -> String {
             Verdict::Fails => "FAIL".to_owned(),
             Verdict::Refused => format!("REFUSED ({})", finding.rule.unwrap_or_default()),
         };
-        vec![
-            finding.item.clone(),
-            word,
-            finding.result.clone(),
-            finding.advice.clone(),
-        ]
+        let found = vec![word, finding.item.clone(), finding.result.clone()];
+        // Below it, not beside it: both are sentences, and a terminal is not that wide.
+        let advice = (!finding.advice.is_empty()).then(|| {
+            vec![
+                String::new(),
+                String::new(),
+                format!("-> {}", finding.advice),
+            ]
+        });
+        std::iter::once(found).chain(advice)
     });
-    let mut out = table(&["ITEM", "", "RESULT", "WHAT TO DO"], rows);
+    let mut out = table(&["", "ITEM", "RESULT, AND WHAT TO DO"], rows);
     let count = |verdict| {
         findings
             .iter()
@@ -270,6 +275,41 @@ async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<F
         }
     }
     findings
+}
+
+/// What `tandem status` waits for a server that is slow to say how it was started.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rule 18 for those who read the promise: what a restart by somebody else would do to this host's servers, by group.
+/// Nothing where it is safe, or where it cannot be told now.
+pub(crate) fn restart_gaps(at: &Where) -> BTreeMap<String, String> {
+    let Some(settings) = super::quietly(&at.config) else {
+        return BTreeMap::new();
+    };
+    block_on(async {
+        let mut gaps = BTreeMap::new();
+        let adopted = |group: &&Group| group.manage == Manage::Adopt;
+        for group in settings.groups.iter().filter(adopted) {
+            let Ok(credentials) = credentials(group) else {
+                continue;
+            };
+            let target = Target {
+                address: group.server,
+                source: None,
+                credentials,
+            };
+            let looked = tokio::time::timeout(ASKED_WITHIN, async {
+                let facts = server::gather(&target, Duration::ZERO).await.ok()?;
+                let found = restarts(group, Some(&facts)).await;
+                found.into_iter().find(|one| one.verdict > Verdict::Note)
+            });
+            if let Ok(Some(gap)) = looked.await {
+                gaps.insert(group.name.clone(), gap.result);
+            }
+        }
+        gaps
+    })
+    .unwrap_or_default()
 }
 
 /// Rule 18: how the server comes up again when something restarts it.

@@ -108,7 +108,12 @@ impl Group {
 
     fn control(&mut self, request: Request, answer: oneshot::Sender<Answer>, now: Instant) {
         let reply = match request {
-            Request::Status => Answer::Status(Box::new(self.pair.keeper().status(now))),
+            Request::Status => {
+                let mut status = self.pair.keeper().status(now);
+                let vip = self.settings.vip.iter().flat_map(|vip| &vip.addresses);
+                status.addresses = vip.map(ToString::to_string).collect();
+                Answer::Status(Box::new(status))
+            }
             Request::Explain => Answer::Explain(self.pair.keeper().explain(now)),
             // Whatever happens to this server is the keeper's to decide.
             Request::Witness(_) => Answer::Witness(daemon::Answer::Word(Word::Owned)),
