@@ -34,6 +34,10 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// The last round of samples that was begun, see [`reading`](super::reading).
+    pub(super) round: u32,
+    /// What a server said when the core asked it; empty as a rule.
+    pub(super) witnessed: Vec<u8>,
 }
 
 /// What is left of a client.
@@ -63,11 +67,13 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            round: 0,
+            witnessed: Vec::new(),
         }
     }
 
     /// A place for a new client.
-    pub(super) fn admit(&mut self, pool: u32, id: u64, now_ms: u32) -> Peer {
+    pub(super) fn admit(&mut self, pool: u32, particular: bool, id: u64, now_ms: u32) -> Peer {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -80,6 +86,8 @@ impl Desk {
         client.pool = pool;
         client.life = Life::Open;
         client.progress_ms = now_ms;
+        client.particular = particular;
+        client.special = particular;
         client.id = id;
         client.peer(index)
     }
@@ -184,7 +192,12 @@ impl Desk {
                 self.slots.give(slot);
                 self.part_answered(split, part, reply);
             }
-            Owner::Nobody => self.slots.give(slot),
+            Owner::Witness => {
+                self.slots.give(slot);
+                self.witnessed = self.spare.take();
+                self.witnessed.extend_from_slice(reply);
+            }
+            Owner::Script | Owner::Nobody => self.slots.give(slot),
         }
     }
 
@@ -200,6 +213,22 @@ impl Desk {
         } else {
             self.slots[slot].wait = Wait::Turn(self.spare.park(reply));
         }
+    }
+
+    /// The reply to this write leaves now: what its client reads must show it.
+    pub(super) fn note_write(&mut self, slot: u32) {
+        let client = match self.slots[slot].owner {
+            Owner::Client(client) => client,
+            Owner::Part { split, .. } => match self.splits.slot_of(split) {
+                NONE => return,
+                slot => match self.slots[slot].owner {
+                    Owner::Client(client) => client,
+                    Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => return,
+                },
+            },
+            Owner::Witness | Owner::Script | Owner::Nobody => return,
+        };
+        self.clients[client as usize].wrote = self.round + 1;
     }
 
     /// A piece of the reply to a client's oldest request.
@@ -302,7 +331,7 @@ impl Desk {
         while slot != NONE {
             let next = self.slots[slot].next_of_client;
             match self.slots[slot].wait {
-                Wait::Lane => self.slots[slot].owner = Owner::Nobody,
+                Wait::Lane | Wait::Write | Wait::Ack => self.slots[slot].owner = Owner::Nobody,
                 Wait::Split(split) => {
                     self.splits.orphan(split);
                     self.slots.give(slot);

@@ -21,10 +21,13 @@
 //! for at most [`STALL`], then it is cut off.
 
 mod accounts;
+mod acks;
 mod answers;
+mod aside;
 mod client;
 mod clients;
 mod desk;
+mod doubt;
 mod follow;
 mod identity;
 mod idle;
@@ -35,20 +38,26 @@ mod lease;
 mod life;
 mod local;
 mod moving;
+mod particular;
 mod peer;
 mod phase;
 mod pinned;
 mod pubsub;
+mod reading;
 mod recall;
 mod reload;
 mod ring;
 mod scan;
 mod scatter;
+mod scripts;
 mod slots;
 mod spare;
 mod split;
+mod takeback;
 mod text;
 mod transaction;
+mod withheld;
+mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,17 +65,18 @@ use std::time::{Duration, Instant};
 
 use crate::ejection::Ejector;
 use crate::placement::Placement;
-use crate::settings::{self, Compat};
+use crate::settings::{self, Compat, ReadFrom, Replicas};
 use crate::statistics::PoolCounters;
 use crate::subscribers::Subscribers;
 use crate::topology::Rank;
 
 use client::Hold;
 use desk::Desk;
+pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
 use phase::Known;
-use slots::NONE;
+use slots::{NONE, Wait};
 
 /// Bytes that one read may bring.
 pub const SCRATCH: usize = 64 * 1024;
@@ -91,6 +101,16 @@ pub enum Order {
     Quiesced(usize, usize, Rank),
     /// Ask whether what is believed of the groups still holds, and then say [`Core::confirmed`].
     Confirm,
+    /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
+    ReadHistory(History),
+}
+
+/// One question about a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pool: u32,
+    server: u32,
+    number: u32,
 }
 
 /// One pool as a thread gets it.
@@ -121,6 +141,14 @@ struct PoolState {
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
     groups: Vec<Option<Known>>,
+    /// Of each server, what waits for its replicas; empty where nothing does.
+    acks: Vec<acks::Acks>,
+    /// How many of them get no acknowledgements now.
+    alone: u32,
+    /// Of each server, what is known of its replicas; empty where nothing is read from them.
+    reading: Vec<reading::Reading>,
+    /// Of each server, where it was; as long as `groups`.
+    witnesses: Vec<witness::Witness>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -152,8 +180,11 @@ pub struct Core {
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
+    /// What the slots of the request at hand wait for.
+    asks: Wait,
     pins: pinned::Pins,
     watch: lease::Watch,
+    scripts: scripts::Scripts,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -181,8 +212,10 @@ impl Core {
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
+            asks: Wait::Lane,
             pins: pinned::Pins::default(),
             watch: lease::Watch::default(),
+            scripts: scripts::Scripts::default(),
             draining: false,
         };
         for setup in pools {
@@ -193,6 +226,7 @@ impl Core {
 
     fn add_pool(&mut self, setup: PoolSetup) -> u32 {
         let number = self.pools.len() as u32;
+        let replicas = setup.settings.replicas;
         let preconnect = setup.settings.preconnect;
         let servers = setup.settings.servers.len() as u32;
         self.pools.push(PoolState {
@@ -206,6 +240,16 @@ impl Core {
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
             groups: Vec::new(),
+            acks: match replicas.ack {
+                Some(_) => (0..servers).map(|_| acks::Acks::new()).collect(),
+                None => Vec::new(),
+            },
+            alone: 0,
+            reading: match replicas.read {
+                ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
+                ReadFrom::Primary => Vec::new(),
+            },
+            witnesses: Vec::new(),
             heir: None,
             setup,
         });
@@ -231,7 +275,9 @@ impl Core {
         self.next_id += self.id_step;
         state.setup.counters.accepted.add(1);
         state.setup.counters.client_connections.add(1);
-        let peer = self.desk.admit(pool as u32, id, self.now_ms as u32);
+        let particular = state.setup.settings.replicas != Replicas::default();
+        let now_ms = self.now_ms as u32;
+        let peer = self.desk.admit(pool as u32, particular, id, now_ms);
         let index = peer.index() as u32;
         self.enter_bank(index, self.pools[pool].bank);
         self.greet(index);
@@ -304,7 +350,11 @@ impl Core {
             self.dirty_lanes = lane.next_dirty;
             lane.dirty = false;
             if lane.state != State::Closed {
-                return Some(lane.peer(index));
+                let peer = lane.peer(index);
+                if self.now_ms >= lane.ask_at_ms {
+                    self.ask_where(index);
+                }
+                return Some(peer);
             }
         }
         self.desk.next_dirty()
@@ -347,6 +397,9 @@ impl Core {
                         State::Closed | State::Connecting { .. } => {}
                     }
                     lane.gauge(&self.desk.slots);
+                    if lane.particular {
+                        self.particular_sent(index);
+                    }
                 }
             }
         }

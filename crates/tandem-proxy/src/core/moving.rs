@@ -176,6 +176,9 @@ impl Core {
     pub(super) fn messages_stopped(&mut self, lane: u32, how: How) -> bool {
         let place = &self.lanes[lane as usize];
         let (pool, server) = (place.pool, place.server);
+        if !self.is_group(pool, server) {
+            return false;
+        }
         let rank = match &self.pools[pool as usize].groups.get(server as usize) {
             Some(Some(known)) => known.group.rank,
             Some(None) | None => return false,

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use super::client::Watch;
 use super::lane::State;
 use super::slots::NONE;
+use super::witness::Witness;
 use super::{Core, How, Order, Peer, text};
 use crate::settings::Address;
-use crate::topology::{Group, Lease, Phase, Rank, Topology};
+use crate::topology::{Forks, Group, Lease, Phase, Rank, Topology};
 
 /// What a thread knows of a group.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl Core {
         let servers = state.setup.settings.servers.len();
         if state.groups.is_empty() {
             state.groups.resize_with(servers, || None);
+            state.witnesses.resize_with(servers, Witness::default);
         }
         for (server, group) in topology.groups.iter().enumerate().take(servers) {
             let known = self.pools[pool].groups[server]
@@ -59,18 +61,29 @@ impl Core {
     /// Takes the word on one group.
     fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
         let (boot, now_ms) = (self.watch.boot, self.now_ms);
-        let known =
-            self.pools[pool as usize].groups[server as usize].get_or_insert_with(|| Known {
-                group: group.clone(),
-                home: None,
-                quiet: None,
-                doubted: None,
-                moved_ms: 0,
-            });
-        known.group = group.clone();
+        let state = &mut self.pools[pool as usize];
+        let before = state.groups[server as usize].take();
+        let same = |known: &Known| {
+            let known = &known.group;
+            (known.rank, &known.phase, known.lease, &known.forks)
+                == (group.rank, &group.phase, group.lease, &group.forks)
+        };
+        let only_replicas = before.as_ref().is_some_and(same);
+        let (home, quiet, doubted, moved_ms) = match before {
+            Some(known) => (known.home, known.quiet, known.doubted, known.moved_ms),
+            None => (None, None, None, 0),
+        };
+        let mut known = Known {
+            group: group.clone(),
+            home,
+            quiet,
+            doubted,
+            moved_ms,
+        };
+        let anew = self.note_era(pool, server, group);
         let moved = match &group.phase {
             Phase::Serving { primary } => {
-                known.home.replace(primary.clone()).as_ref() != Some(primary)
+                known.home.replace(primary.clone()).as_ref() != Some(primary) || anew
             }
             Phase::Closing | Phase::None => false,
         };
@@ -82,18 +95,65 @@ impl Core {
             Lease::Until(until) if boot <= until => known.doubted = None,
             Lease::Until(_) | Lease::Open => {}
         }
-        self.leases_changed();
-        self.obey(pool, server, moved);
+        self.pools[pool as usize].groups[server as usize] = Some(known);
+        if !only_replicas {
+            self.leases_changed();
+            self.obey(pool, server, moved);
+        }
+        if moved {
+            self.acks_moved(pool, server);
+        }
+        self.read_from(pool, server, group, moved);
+        self.note_quiet(pool, server);
+    }
+
+    /// Counts the primaries that a group has had. Whether this is another one at the same address: that of a VIP.
+    fn note_era(&mut self, pool: u32, server: u32, group: &Group) -> bool {
+        let address = match &group.phase {
+            Phase::Serving { primary } => Some(primary.clone()),
+            Phase::Closing | Phase::None => None,
+        };
+        let Some(witness) = self.witness_mut(pool, server) else {
+            return false;
+        };
+        let mut anew = false;
+        if let (Forks::At(fork), Some(_)) = (&group.forks, &address) {
+            // One that is told later than its promotion is no other one.
+            let before = witness.fork.replace(fork.clone());
+            anew = before.as_ref() != Some(fork) && group.rank.epoch > witness.epoch;
+        }
+        if address.is_none() || witness.primary != address || anew {
+            // What is read is not asked for any more.
+            witness.reading = None;
+        }
+        if address.is_some() && (witness.primary != address || anew) {
+            witness.primary = address;
+            witness.era += 1;
+        }
+        if group.forks != Forks::Untold && matches!(group.phase, Phase::Serving { .. }) {
+            witness.epoch = group.rank.epoch;
+        }
+        anew
     }
 
     /// Does what the word on a group says. `moved`: its primary is another one than before.
     pub(super) fn obey(&mut self, pool: u32, server: u32, moved: bool) {
-        let doubted = self
-            .known(pool, server)
-            .is_some_and(|known| known.doubted.is_some());
+        let Some(known) = self.known(pool, server) else {
+            return;
+        };
+        let doubted = known.doubted.is_some();
+        let tells_forks = known.group.forks != Forks::Untold;
+        let followed = self.is_group(pool, server);
         for index in 0..self.lanes.len() as u32 {
             let lane = &mut self.lanes[index as usize];
             if lane.pool != pool || lane.server != server || lane.retired {
+                continue;
+            }
+            if lane.at.is_some() {
+                continue;
+            }
+            if lane.aside.is_some() {
+                self.mute(index, doubted);
                 continue;
             }
             if lane.pinned && lane.owner.is_none() {
@@ -114,11 +174,14 @@ impl Core {
                 self.messages_due(index);
                 continue;
             }
-            lane.followed = true;
+            lane.followed = followed;
+            if tells_forks && lane.ask_at_ms == u64::MAX && !lane.pinned {
+                lane.ask_at_ms = self.now_ms;
+            }
             if moved && lane.state != State::Closed {
                 self.lose_watch(index);
                 self.disconnect(index);
-                self.take_back(index);
+                self.take_back(index, None);
                 self.spent(index);
             }
         }
@@ -127,7 +190,8 @@ impl Core {
         for index in 0..self.lanes.len() as u32 {
             let lane = &self.lanes[index as usize];
             let theirs = lane.pool == pool && lane.server == server && !lane.retired;
-            if !theirs || lane.messages || (lane.pinned && lane.owner.is_none()) {
+            let owned = !lane.pinned || lane.owner.is_some();
+            if !theirs || lane.messages || !lane.is_to_primary() || !owned {
                 continue;
             }
             if open {
@@ -157,7 +221,14 @@ impl Core {
 
     /// Whether a server is a group's, whose primary may move.
     pub(super) fn is_group(&self, pool: u32, server: u32) -> bool {
-        self.known(pool, server).is_some()
+        self.known(pool, server)
+            .is_some_and(|known| known.group.lease != Lease::Fixed)
+    }
+
+    /// Whether it is told of a group where its primary left an older history.
+    pub(super) fn tells_forks(&self, pool: u32, server: u32) -> bool {
+        self.known(pool, server)
+            .is_some_and(|known| known.group.forks != Forks::Untold)
     }
 
     /// Where requests for a server go now. None: it has no primary, or none that may be believed.
@@ -180,8 +251,15 @@ impl Core {
     /// The address that a lane is to be connected to, while it is wanted.
     #[must_use]
     pub fn address_of(&self, peer: Peer) -> Option<&Address> {
-        let lane = &self.lanes[self.find_lane(peer)? as usize];
-        self.address(lane.pool, lane.server)
+        self.address_of_lane(self.find_lane(peer)?)
+    }
+
+    pub(super) fn address_of_lane(&self, index: u32) -> Option<&Address> {
+        let lane = &self.lanes[index as usize];
+        match &lane.at {
+            Some(replica) => Some(replica),
+            None => self.address(lane.pool, lane.server),
+        }
     }
 
     /// Reads from a lane no more, or again.
@@ -202,11 +280,16 @@ impl Core {
     /// Sends again, on a new connection if there is none.
     fn release(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
-        lane.held = None;
+        let waited = lane.held.take().is_some() || lane.state == State::Closed;
         lane.retry_at_ms = 0;
         lane.failures = 0;
         if !lane.recalled.is_empty() && lane.ring.handed() == 0 {
-            self.take_back(index);
+            self.take_back(index, None);
+        } else if waited {
+            self.drop_unwanted(index);
+        }
+        if !self.doubts_over(index) {
+            return;
         }
         let lane = &self.lanes[index as usize];
         if lane.state == State::Closed && lane.is_wanted() {
@@ -229,6 +312,7 @@ impl Core {
             lane.pool == pool
                 && lane.server == server
                 && !lane.retired
+                && lane.is_to_primary()
                 && if lane.pinned {
                     let blocks = lane.extra_ms > 0 || lane.messages;
                     lane.owner.is_some() && !blocks && lane.ring.handed() > 0
@@ -236,6 +320,9 @@ impl Core {
                     lane.ring.handed() > 0 || lane.held != Some(0)
                 }
         });
+        let owed = |acks: &super::acks::Acks| !acks.is_quiet();
+        let acks = &self.pools[pool as usize].acks;
+        let busy = busy || acks.get(server as usize).is_some_and(owed);
         if !busy && let Some(known) = &mut self.pools[pool as usize].groups[server as usize] {
             known.quiet = Some(rank);
             self.orders

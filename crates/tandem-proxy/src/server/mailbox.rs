@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::pulse::Beats;
 use super::socket::Door;
-use crate::core::{Peer, PoolSetup};
+use crate::core::{History, Peer, PoolSetup};
+use crate::tail::Tail;
 use crate::topology::Topology;
 
 /// A message to one worker.
@@ -36,6 +38,13 @@ pub(super) enum Letter {
         /// No sooner than at this time since boot.
         asked: Duration,
     },
+    /// The end of a history was read.
+    History {
+        /// Which question this answers.
+        history: History,
+        /// None: it cannot be had.
+        tail: Option<Tail>,
+    },
     /// Pools replaced by others.
     Reload(Box<Replacement>),
     /// Stop accepting; end when all clients are gone, or then at the latest.
@@ -56,6 +65,7 @@ pub(super) struct Replacement {
 pub(super) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
     waker: Waker,
+    pub(super) beats: Beats,
 }
 
 impl Mailbox {
@@ -63,6 +73,7 @@ impl Mailbox {
         Arc::new(Self {
             letters: Mutex::new(Vec::new()),
             waker,
+            beats: Beats::default(),
         })
     }
 
@@ -72,6 +83,11 @@ impl Mailbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(letter);
+        self.wake();
+    }
+
+    /// Has the worker look at its letters.
+    pub(super) fn wake(&self) {
         // Fails only when the worker has closed its poller, and then nobody reads letters any more.
         let _ = self.waker.wake();
     }

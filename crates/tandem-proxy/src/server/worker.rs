@@ -16,6 +16,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use super::crowd::{Crowd, Place};
+use super::history;
 use super::mailbox::{Letter, Mailbox, Replacement};
 use super::notice::{Notice, Teller};
 use super::resolve::Resolver;
@@ -201,6 +202,7 @@ impl Worker {
     fn event(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
+            self.mailbox.beats.answer();
             self.mail = true;
             return;
         }
@@ -381,6 +383,11 @@ impl Worker {
                 rank,
             }),
             Order::Confirm => self.teller.tell(Notice::Stalled),
+            Order::ReadHistory(which) => {
+                if let Some(question) = self.core.history_question(which) {
+                    history::read(which, question.clone(), self.mailbox.clone());
+                }
+            }
         }
     }
 
@@ -421,6 +428,9 @@ impl Worker {
                     Some(address) => self.begin(peer, Stream::connect(address)),
                     None => self.core.closed(peer, How::NoName, self.now),
                 }
+            }
+            Letter::History { history, tail } => {
+                self.core.history_read(history, tail.as_ref(), self.now);
             }
             Letter::Reload(replacement) => self.reload(*replacement),
             Letter::Topology { pool, topology } => {

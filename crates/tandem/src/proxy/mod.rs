@@ -201,6 +201,7 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
             threads: options.threads,
             client_limit: Some(client_limit),
             notices: Some(notices),
+            ..Options::default()
         };
         let running = Running::start(pools.clone(), engine).map_err(|error| error.to_string())?;
         // Only now: all ports are ours, so the pid file of another process is not overwritten.

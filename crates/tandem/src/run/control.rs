@@ -16,11 +16,12 @@ use tandem_core::rules::Ruling;
 use tandem_core::sentinel::daemon::{self, About};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::group::Event;
 use super::reload::Reloader;
+use super::seat::{Asked, Seat};
 
 /// A request line is short.
 const LINE_MAX: u64 = 4096;
@@ -151,12 +152,10 @@ impl Answer {
     }
 }
 
-type Groups = Vec<(String, mpsc::Sender<Event>)>;
-
 /// Serves until the returned guard is dropped with the daemon.
 pub(crate) fn serve(
     path: &Path,
-    groups: Groups,
+    seats: Vec<Seat>,
     reloader: Reloader,
 ) -> io::Result<tokio::task::AbortHandle> {
     if let Err(error) = std::fs::remove_file(path)
@@ -174,9 +173,9 @@ pub(crate) fn serve(
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (groups, reloader) = (groups.clone(), reloader.clone());
+                    let (seats, reloader) = (seats.clone(), reloader.clone());
                     tokio::spawn(async move {
-                        if let Err(error) = answer(stream, &groups, &reloader).await {
+                        if let Err(error) = answer(stream, &seats, &reloader).await {
                             tracing::debug!("control: {error}");
                         }
                         drop(permit);
@@ -192,7 +191,7 @@ pub(crate) fn serve(
     Ok(task.abort_handle())
 }
 
-async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io::Result<()> {
+async fn answer(stream: UnixStream, seats: &[Seat], reloader: &Reloader) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(LINE_MAX));
@@ -205,16 +204,21 @@ async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io:
             answers.insert(name, Answer::Reply(line).json());
         }
     }
-    for (name, sender) in groups {
+    for seat in seats {
         let Some(asked) = request_of(&request.verb) else {
             break;
         };
-        if request.group.as_ref().is_some_and(|group| group != name) {
-            continue;
+        match seat.asked(request.group.as_deref(), &request.verb) {
+            Asked::Yes => {}
+            Asked::No => continue,
+            Asked::Which => {
+                answers.insert(seat.group.clone(), which(&seat.name));
+                continue;
+            }
         }
         let (answer, answered) = oneshot::channel();
         let event = Event::Control(asked, answer);
-        let value = match sender.send(event).await {
+        let value = match seat.events.send(event).await {
             Ok(()) => match timeout(ANSWER_WITHIN, answered).await {
                 Ok(Ok(answer)) => answer.json(),
                 Ok(Err(_)) => failed("the group's loop gave no answer"),
@@ -222,11 +226,21 @@ async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io:
             },
             Err(_) => failed("the group has stopped"),
         };
-        answers.insert(name.clone(), value);
+        answers.insert(seat.name.clone(), value);
     }
     let mut text = serde_json::to_vec(&serde_json::Value::Object(answers))?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+fn which(example: &str) -> serde_json::Value {
+    let reply = Reply::Refused {
+        rule: "failover.which".to_owned(),
+        why: format!(
+            "both servers of this group are here: say which one's data is to count, as --group {example}"
+        ),
+    };
+    Answer::of(&reply).json()
 }
 
 fn failed(text: &str) -> serde_json::Value {

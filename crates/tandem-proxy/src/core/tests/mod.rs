@@ -1,6 +1,7 @@
 //! The core by bytes in and bytes out: a shell without sockets drives it.
 
 mod accounts;
+mod acks;
 mod bounds;
 mod failures;
 mod follow;
@@ -8,6 +9,9 @@ mod identities;
 mod lease;
 mod phase;
 mod pinned;
+mod proof;
+mod reading;
+mod scripts;
 mod stories;
 mod streams;
 
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Server};
+use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Replicas, Server};
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -49,6 +53,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: settings::Access::default(),
+        replicas: Replicas::default(),
     }
 }
 
@@ -70,12 +75,16 @@ pub(super) struct World {
     got: HashMap<Peer, Vec<u8>>,
     /// Lanes up, by server.
     pub(super) up: HashMap<usize, Peer>,
+    /// Every connection to a place that came up, in order.
+    pub(super) connections: Vec<(usize, Peer)>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
     /// Closings that were reported as done.
     pub(super) quiet: Vec<(usize, Rank)>,
     /// How often the core wanted to know what still holds.
     pub(super) confirms: usize,
+    /// Histories that were asked for.
+    pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
     pub(super) refusing: Vec<usize>,
     /// Peers that take nothing.
@@ -103,10 +112,12 @@ impl World {
             ejector,
             got: HashMap::new(),
             up: HashMap::new(),
+            connections: Vec::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
             quiet: Vec::new(),
             confirms: 0,
+            histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
         }
@@ -160,6 +171,7 @@ impl World {
                         self.core.closed(peer, How::Refused, self.now);
                     } else {
                         self.up.insert(server, peer);
+                        self.connections.push((server, peer));
                         self.core.connected(peer, self.now);
                     }
                 }
@@ -170,6 +182,7 @@ impl World {
                 Order::Resume(peer) => self.resumed.push(peer),
                 Order::Quiesced(_, server, rank) => self.quiet.push((server, rank)),
                 Order::Confirm => self.confirms += 1,
+                Order::ReadHistory(history) => self.histories.push(history),
             }
         }
     }

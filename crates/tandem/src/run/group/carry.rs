@@ -30,14 +30,22 @@ impl Group {
     fn carry_keeper(&mut self, output: Output, now: Instant) {
         match output {
             Output::Do { id, step, deadline } => self.step(id, step, deadline, now),
-            Output::Publish(statement) => self.peers.say(&statement),
+            Output::Publish(statement) => match &self.sibling {
+                Some(sibling) => sibling.say(&statement),
+                None => self.peers.say(&statement),
+            },
             Output::Mark(record) => self.journal.mark(&record),
             Output::Event(event) => {
                 self.events.tell(&event);
                 if let Some(hook) = event.hook {
                     let epoch = event.epoch.to_string();
-                    self.hooks
-                        .fire(hook, &self.name, &epoch, &event.text, event.severity);
+                    self.hooks.fire(
+                        hook,
+                        &self.settings.name,
+                        &epoch,
+                        &event.text,
+                        event.severity,
+                    );
                 }
             }
             Output::AskVip => self.ask_vip(),
@@ -92,7 +100,7 @@ impl Group {
             }
             Step::Quiesce(rank) => {
                 // Told at the end of this turn, by the snapshot.
-                let (quiet, group) = (self.told.quiet.clone(), self.name.clone());
+                let (quiet, group) = (self.told.quiet.clone(), self.settings.name.clone());
                 let events = self.events_out.clone();
                 tokio::spawn(async move {
                     let finished = quiet.finished(&group, rank);

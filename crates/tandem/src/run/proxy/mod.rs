@@ -2,10 +2,12 @@
 //!
 //! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
-//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
+//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
+//! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
 mod notices;
+mod vip;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,11 +18,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
-use tandem_core::topology::Topology as Word;
+use tandem_core::session::Secret;
+use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Notice, Options, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Lease, Phase, Rank, Topology};
+use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -29,6 +32,7 @@ use super::directory::{Told, Words};
 use crate::redis::raw::Credentials;
 pub(super) use access::Certificates;
 use notices::Ears;
+use vip::Vip;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
@@ -92,12 +96,14 @@ impl Proxy {
             ejection: None,
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
+            replicas: settings.replicas,
         };
         let (teller, notices) = notices::channel();
         let options = Options {
             threads,
             client_limit: settings.access.max_clients.map(|most| most as usize),
             notices: Some(teller),
+            free_bind: settings.vip.is_some(),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
@@ -233,6 +239,8 @@ fn tell(
                 primary: tcp(*server),
             },
             lease: Lease::Fixed,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         },
         ShardAt::Socket { socket } => Group {
             rank: Rank::default(),
@@ -240,6 +248,8 @@ fn tell(
                 primary: unix(socket),
             },
             lease: Lease::Fixed,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         },
         ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
     });
@@ -255,6 +265,7 @@ fn tell(
 /// An address cannot be had, or a password cannot be read.
 pub(super) fn start(
     settings: &Settings,
+    secret: Option<&Secret>,
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
@@ -284,6 +295,11 @@ pub(super) fn start(
             running.spawn_local(watch.run(stop.clone()));
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        if let Some(vip) = &proxy.vip {
+            let pulse = started.running.pulse();
+            let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
+            running.spawn_local(vip.run(stop.clone()));
+        }
         running.spawn_local(started.run(around.clone(), stop.clone()));
         all.push(certificates);
     }
@@ -340,7 +356,33 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
+        replicas: word.map_or_else(Vec::new, replicas),
+        forks: match word.map(|word| &word.forks) {
+            Some(Left::At { parent, offset }) => Forks::At(Fork {
+                parent: parent.0.clone(),
+                offset: offset.0,
+            }),
+            Some(Left::None) => Forks::None,
+            Some(Left::Untold) | None => Forks::Untold,
+        },
     }
+}
+
+/// The servers of a group without its primary, in the order of their addresses: words of two daemons then say the same.
+fn replicas(word: &Word) -> Vec<Replica> {
+    let is_primary = |member: &&Member| Some(&member.at) == word.primary.as_ref();
+    let mut members: Vec<&Member> = word.servers.iter().filter(|it| !is_primary(it)).collect();
+    members.sort_by(|left, right| left.at.cmp(&right.at));
+    let replica = |member: &Member| Replica {
+        address: Address::Tcp {
+            host: member.at.host.clone(),
+            port: member.at.port,
+        },
+        promotable: member.promotable,
+        // Whom it follows is not compared: the primary may be told by the group's VIP. Its history is, by samples.
+        link_up: member.link_up,
+    };
+    members.into_iter().map(replica).collect()
 }
 
 #[cfg(test)]
@@ -357,6 +399,8 @@ mod tests {
             rank: Rank { epoch: 7, turn: 0 },
             phase: Phase::None,
             lease: Lease::Open,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
@@ -365,5 +409,28 @@ mod tests {
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
         word.closing = true;
         assert_eq!(group(Some(&word)).phase, Phase::Closing);
+    }
+
+    #[test]
+    fn whoever_is_not_the_primary_is_a_replica_in_the_order_of_addresses() {
+        let at = |last: u8| Endpoint::new(format!("10.0.0.{last}"), 6379);
+        let member = |last: u8, link_up: bool| Member {
+            link_up,
+            ..Member::unknown(at(last))
+        };
+        let word = Word {
+            epoch: 7,
+            primary: Some(at(2)),
+            servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
+            daemons: Vec::new(),
+            ..Word::default()
+        };
+        let seen: Vec<(Address, bool)> = group(Some(&word))
+            .replicas
+            .into_iter()
+            .map(|replica| (replica.address, replica.link_up))
+            .collect();
+        let tcp = |last: u8| tcp(([10, 0, 0, last], 6379).into());
+        assert_eq!(seen, [(tcp(1), false), (tcp(3), true)]);
     }
 }
