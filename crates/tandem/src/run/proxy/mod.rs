@@ -21,11 +21,11 @@ use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
 use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
-use tandem_proxy::server::{Notice, Options, Running};
+use tandem_proxy::server::{Notice, Options, Pulse, Running};
 use tandem_proxy::settings::{Address, Compat, Pool, Server};
 use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
 use tokio::sync::mpsc;
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 
 use super::directory::{Told, Words};
@@ -46,6 +46,8 @@ pub(super) struct Proxy {
     /// In the order of placement, which is that of its snapshots.
     shards: Vec<config::Shard>,
     running: Running,
+    /// Its threads' signs of life, for its VIP.
+    pulse: Sender<Pulse>,
     notices: mpsc::Receiver<(usize, Notice)>,
     /// Of its servers.
     password: Option<Vec<u8>>,
@@ -109,6 +111,7 @@ impl Proxy {
         let proxy = Self {
             settings: settings.clone(),
             shards,
+            pulse: Sender::new(running.pulse()),
             running,
             notices,
             password: secret.map(String::into_bytes),
@@ -135,6 +138,7 @@ impl Proxy {
             self.running.drain(Duration::ZERO);
             let settings = self.settings.clone();
             let certificates = self.certificates.clone();
+            let pulse = self.pulse.clone();
             self.end(&around).await?;
             self = loop {
                 tokio::select! {
@@ -142,7 +146,10 @@ impl Proxy {
                     _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 }
                 match Self::start(&settings, &certificates) {
-                    Ok(proxy) => break proxy,
+                    Ok(proxy) => {
+                        pulse.send_replace(proxy.running.pulse());
+                        break Self { pulse, ..proxy };
+                    }
                     Err(error) => tracing::error!("proxy {name}: {error:#}"),
                 }
             };
@@ -179,6 +186,7 @@ impl Proxy {
             shards,
             running,
             mut notices,
+            pulse: _,
             password: _,
             certificates: _,
         } = self;
@@ -296,7 +304,7 @@ pub(super) fn start(
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
         if let Some(vip) = &proxy.vip {
-            let pulse = started.running.pulse();
+            let pulse = started.pulse.subscribe();
             let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
             running.spawn_local(vip.run(stop.clone()));
         }
