@@ -2,7 +2,7 @@
 
 use super::follow::{phase, serving, turned, world};
 use super::*;
-use crate::topology::Phase;
+use crate::topology::{Lease, Phase};
 
 const UNBLOCKED: &[u8] =
     b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> \
@@ -270,4 +270,21 @@ fn who_subscribes_while_there_is_no_primary_listens_to_the_next_one() {
     assert_eq!(world.at_server(7).into_bytes(), request("SUBSCRIBE a"));
     world.server_says(7, SUBSCRIBED);
     assert_eq!(world.take(client).into_bytes(), SUBSCRIBED);
+}
+
+#[test]
+fn the_errors_of_a_server_that_nobody_fails_over_are_its_clients_to_see() {
+    let mut world = World::new(pool(1));
+    let mut word = serving(0, 0);
+    word.groups[0].lease = Lease::Fixed;
+    world.hears(&word);
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    let readonly = "-READONLY You can't write against a read only replica.\r\n";
+    world.server_says(0, readonly.as_bytes());
+    assert_eq!(world.take(client), readonly);
+    world.give(client, &request("SET a 2"));
+    world.loses(0);
+    assert!(world.take(client).starts_with("-ERR "), "nothing is held");
+    world.assert_nothing_is_left();
 }

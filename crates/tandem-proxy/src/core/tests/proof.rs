@@ -204,6 +204,38 @@ fn it_is_asked_again_after_a_while_and_a_request_goes_by_the_newest_answer_befor
 }
 
 #[test]
+fn what_blocks_at_a_kill_begins_again_if_the_history_took_nothing_from_its_key() {
+    for (written, again) in [("SET a 1", true), ("LPOP q", false)] {
+        let mut world = witnessed(100);
+        let lane = world.up[&0];
+        let (blocked, busy) = (world.client(), world.client());
+        world.give(blocked, &request("BLPOP q 0"));
+        let pinned = world.up.insert(0, lane).unwrap();
+        assert_ne!(pinned, lane, "it has a connection of its own");
+        assert_eq!(world.take(pinned).into_bytes(), request("BLPOP q 0"));
+        // For longer than any sample is remembered.
+        for offset in 101..=112 {
+            world.later(Duration::from_millis(EVERY_MS));
+            world.give(busy, &request("GET x"));
+            let answers = [b"+x\r\n".to_vec(), says_where("master", L, offset)].concat();
+            world.server_says(0, &answers);
+        }
+        world.take(busy);
+        world.told(&word(2, Phase::None, Forks::None));
+        world.core.closed(pinned, How::Eof, world.now);
+        world.dies(0);
+        let tail = stream(&[written]);
+        world.told(&word(3, at(7), fork(L, 111 + tail.len() as u64)));
+        world.reads_stream(&tail);
+        if again {
+            assert_eq!(world.at_server(7).into_bytes(), request("BLPOP q 0"));
+        } else {
+            assert!(world.take(blocked).starts_with(UNKNOWN), "{written}");
+        }
+    }
+}
+
+#[test]
 fn another_history_a_lack_of_one_or_of_a_fork_prove_nothing() {
     let cases: [(Forks, Option<Option<&Tail>>); 4] = [
         (fork(M, 100), None),
