@@ -57,10 +57,12 @@ impl Keeper {
         }
     }
 
-    /// Counts this host's phases, while it is or was the primary of the epoch that it states.
+    /// Counts this host's phases, while it is or was the primary of the epoch that it states. One that has heard of its
+    /// successor's states that one's epoch, and has no say in it.
     pub(super) fn own_turn(&self) -> Option<u64> {
         let released = self.phase.name() == PhaseName::Released;
-        (self.holds_role() || released).then_some(self.turn)
+        let own = self.journal.epoch.host == self.settings.host;
+        (own && (self.holds_role() || released)).then_some(self.turn)
     }
 
     /// The rank that a change of this host's phase will have.
