@@ -11,6 +11,7 @@
 use std::time::Instant;
 
 use crate::health::Health;
+use crate::ids::{Epoch, HostId};
 use crate::keeper::Keeper;
 use crate::server::{ServerRole, ServerView};
 use crate::statement::{Fork, PhaseName, Statement};
@@ -23,11 +24,17 @@ impl Keeper {
         let peer = self.live_peer(now);
         let phase = self.phase.name();
         let address = self.settings.server_address.as_str();
-        let own = phase
-            .holds_primary()
-            .then_some((&self.journal.epoch, address, phase));
+        // Whoever hands over and has heard of its successor states that one's epoch: it is not the primary of that.
+        let holds = |phase: PhaseName, epoch: &Epoch, host: &HostId| {
+            phase.holds_primary() && (phase != PhaseName::HandingOver || epoch.host == *host)
+        };
+        let own = holds(phase, &self.journal.epoch, &self.settings.host).then_some((
+            &self.journal.epoch,
+            address,
+            phase,
+        ));
         let other = peer
-            .filter(|peer| peer.phase.holds_primary())
+            .filter(|peer| holds(peer.phase, &peer.epoch, &peer.host))
             .map(|peer| (&peer.epoch, peer.server_address.as_str(), peer.phase));
         // Epochs of two promotions differ in any case; see `Epoch`.
         let primary = own
@@ -48,7 +55,16 @@ impl Keeper {
         servers.extend(self.peer_member(peer));
         Topology {
             epoch: self.journal.epoch.counter,
-            turn: self.turn_of(self.journal.epoch.counter),
+            turn: match (&primary, peer) {
+                // An epoch that came to nothing: this host began it, and says by it what the other one does.
+                (Some((epoch, ..)), Some(peer))
+                    if epoch.counter < self.journal.epoch.counter
+                        && matches!(phase, PhaseName::Replica | PhaseName::Rejoining) =>
+                {
+                    self.turn + peer.turn
+                }
+                _ => self.turn_of(self.journal.epoch.counter),
+            },
             primary: primary.and_then(|(_, address, _)| endpoint(address)),
             closing: primary.is_some_and(|(_, _, phase)| phase == PhaseName::HandingOver),
             servers,
@@ -57,12 +73,11 @@ impl Keeper {
         }
     }
 
-    /// Counts this host's phases, while it is or was the primary of the epoch that it states. One that has heard of its
-    /// successor's states that one's epoch, and has no say in it.
+    /// Counts this host's phases in an epoch that it began. One that has heard of its successor states that one's epoch,
+    /// and has no say in it.
     pub(super) fn own_turn(&self) -> Option<u64> {
-        let released = self.phase.name() == PhaseName::Released;
         let own = self.journal.epoch.host == self.settings.host;
-        (own && (self.holds_role() || released)).then_some(self.turn)
+        own.then_some(self.turn)
     }
 
     /// The rank that a change of this host's phase will have.
@@ -155,7 +170,7 @@ fn described(known: Member, view: Option<&ServerView>) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, HostId, Offset, ReplId};
+    use crate::ids::{Offset, ReplId};
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, PeerEvent};
     use crate::sentinel::Endpoint;
