@@ -12,7 +12,7 @@ use common::{BOUND, EVERY, Rig};
 use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
 use tandem_lab::process::Process;
 use tandem_lab::proxy::tagged::{Settings as Load, Workload};
-use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::resp::{Connection, Reply, encode};
 use tandem_lab::{can_run, poll};
 
 const PORT: u16 = 6390;
@@ -109,11 +109,16 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
     let mut rig = Rig::started();
     let (_proxy, at) = proxy(&rig);
     let mut client = connect(&rig, at);
-    // Several, so that both threads have some.
+    // Several threads, each with a listener and one who blocks.
     let mut listeners: Vec<Connection> = (0..6).map(|_| connect(&rig, at)).collect();
     for listener in &mut listeners {
         let said = listener.call(&["SUBSCRIBE", "news"]).unwrap();
         assert!(matches!(said, Reply::Array(_)), "{said:?}");
+    }
+    let mut blocked: Vec<Connection> = (0..4).map(|_| connect(&rig, at)).collect();
+    for (number, one) in blocked.iter_mut().enumerate() {
+        let queue = format!("queue:{number}");
+        one.send(&encode(&["BLPOP", &queue, "0"])).unwrap();
     }
     let load = Load {
         clients: 16,
@@ -135,6 +140,12 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
     let report = workload.stop().unwrap();
     assert_eq!(report.failure_count(), 0, "{:?}", report.failures);
 
+    for (number, one) in blocked.iter_mut().enumerate() {
+        let queue = format!("queue:{number}");
+        client.demand(&["RPUSH", &queue, "x"]).unwrap();
+        let popped = one.read().unwrap();
+        assert!(matches!(popped, Reply::Array(_)), "{popped:?}");
+    }
     for listener in &mut listeners {
         for number in ["0", "1"] {
             let Reply::Array(message) = listener.read().unwrap() else {

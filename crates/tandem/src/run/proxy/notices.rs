@@ -50,6 +50,9 @@ struct Source {
     tls: Option<Connector>,
 }
 
+/// A shard that may be believed again, and the time since boot at which that was asked.
+type Confirmed = (usize, Duration);
+
 /// See the module.
 pub(super) struct Ears {
     threads: usize,
@@ -58,10 +61,7 @@ pub(super) struct Ears {
     finished: BTreeMap<usize, (Rank, BTreeSet<usize>)>,
     /// Of each shard: the look under way.
     looks: BTreeMap<usize, AbortHandle>,
-    confirmed: (
-        mpsc::Sender<(usize, Duration)>,
-        mpsc::Receiver<(usize, Duration)>,
-    ),
+    confirmed: (mpsc::Sender<Confirmed>, mpsc::Receiver<Confirmed>),
 }
 
 impl Ears {
