@@ -303,6 +303,7 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         lane.enqueue(slot, &mut self.desk.slots);
         lane.used = true;
+        self.entered = self.entered.wrapping_add(1);
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
         if lane.held.is_some() {

@@ -138,6 +138,8 @@ pub struct Core {
     idle_at_ms: u64,
     /// State of the generator behind `random` placement.
     draws: u32,
+    /// Requests that entered a lane since [`Core::take_entered`].
+    entered: u32,
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
@@ -166,6 +168,7 @@ impl Core {
             sweep_at_ms: u64::MAX,
             idle_at_ms: u64::MAX,
             draws: seed | 1,
+            entered: 0,
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
@@ -339,6 +342,12 @@ impl Core {
     /// The next thing to do besides reading and writing.
     pub fn next_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    /// How many requests entered lanes since this was asked last.
+    #[inline]
+    pub fn take_entered(&mut self) -> u32 {
+        std::mem::take(&mut self.entered)
     }
 
     /// The number of the pool of this name that clients belong to now.
