@@ -251,6 +251,26 @@ pub struct Pool {
     pub compat: Compat,
     /// Who may connect, and as whom.
     pub access: Access,
+    /// What one client may cost.
+    pub bounds: Bounds,
+}
+
+/// What one client may cost the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest key, in bytes.
+    pub key: usize,
+    /// How long a client may take nothing of a reply that others wait behind; then it is cut off.
+    pub client_stall: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            key: 64 * 1024,
+            client_stall: Duration::from_secs(2),
+        }
+    }
 }
 
 impl Pool {

@@ -1,7 +1,7 @@
 //! What servers send: replies, matched in order to the requests that their lane carried.
 
 use super::desk::Desk;
-use super::lane::{Lane, State};
+use super::lane::{Lane, RING_BOUND, State};
 use super::peer::How;
 use super::pubsub;
 use super::recall;
@@ -103,7 +103,7 @@ impl Core {
                     if let Some(client) = self.lanes[index as usize].stalled_on {
                         self.desk.clients[client.index()].progress_ms = self.now_ms as u32;
                     }
-                    self.arm(self.now_ms + super::STALL.as_millis() as u64 + 1);
+                    self.arm(self.now_ms + super::PATIENCE_MS + 1);
                     return next;
                 }
             }
@@ -119,7 +119,7 @@ impl Core {
         if pool.ejects {
             pool.setup.ejector.answered(lane.server as usize);
         }
-        if !lane.waiters.is_empty() && lane.has_room(super::lane::RING_BOUND / 2) {
+        if !lane.waiters.is_empty() && lane.has_room(RING_BOUND / 2) {
             self.desk.wake.append(&mut lane.waiters);
         }
         if lane.held.is_some() {
@@ -153,6 +153,8 @@ impl Core {
             any = true;
             lane.stalled_on = None;
             self.desk.stalling -= 1;
+            lane.bound = RING_BOUND;
+            self.desk.wake.append(&mut lane.waiters);
             if lane.first != NONE {
                 // The wait was the client's doing: the server's time begins now.
                 self.desk.slots[lane.first].since = self.now_ms as u32;

@@ -47,7 +47,8 @@ pub(super) struct Client {
     pub(super) account: u16,
     /// That user may not do everything.
     pub(super) restricted: bool,
-    /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching or subscribed.
+    /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching, subscribed, in a large
+    /// request.
     pub(super) special: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
@@ -94,6 +95,8 @@ pub(super) struct Cold {
     pub(super) subscribed: bool,
     /// It is about to be somebody else.
     pub(super) claim: Option<Claim>,
+    /// A large request that is under way.
+    pub(super) upload: Option<Box<super::upload::Upload>>,
 }
 
 /// Whether WATCH is in force.
@@ -155,7 +158,10 @@ impl Client {
         self.special = self.stranger
             || self.restricted
             || self.cold.as_ref().is_some_and(|cold| {
-                cold.multi.is_some() || cold.subscribed || cold.watch != Watch::No
+                cold.multi.is_some()
+                    || cold.subscribed
+                    || cold.upload.is_some()
+                    || cold.watch != Watch::No
             });
     }
 

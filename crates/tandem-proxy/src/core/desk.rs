@@ -5,6 +5,7 @@
 
 use super::answers::HEAVY;
 use super::client::{Client, Cold, Hold, Life};
+use super::intake::gathered;
 use super::peer::{Peer, Side};
 use super::slots::{NONE, Owner, Slot, Slots, Wait};
 use super::spare::Spare;
@@ -34,6 +35,8 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// Bytes of unfinished requests that own a buffer.
+    pub(super) gathered: usize,
 }
 
 /// What is left of a client.
@@ -63,6 +66,7 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            gathered: 0,
         }
     }
 
@@ -289,6 +293,7 @@ impl Desk {
         let client = &mut self.clients[index as usize];
         client.life = Life::Leaving;
         let input = std::mem::take(&mut client.input);
+        self.gathered -= gathered(input.len());
         let settled = client.is_settled();
         self.spare.give(input);
         if settled {
@@ -324,6 +329,7 @@ impl Desk {
             claims: client.claims(),
         });
         let input = std::mem::take(&mut client.input);
+        self.gathered -= gathered(input.len());
         let output = std::mem::take(&mut client.output);
         // `dirty` stays as it is: the place may still be in that list, and is passed over there.
         let (generation, dirty, next_dirty) = (client.generation, client.dirty, client.next_dirty);
@@ -337,6 +343,17 @@ impl Desk {
         self.spare.give(output);
         self.free.push(index);
         self.open -= 1;
+    }
+
+    /// Bytes of all transactions that were not sent yet.
+    pub(super) fn multi_bytes(&self) -> usize {
+        let cold = self
+            .clients
+            .iter()
+            .filter_map(|client| client.cold.as_ref());
+        cold.filter_map(|cold| cold.multi.as_ref())
+            .map(|multi| multi.bytes.capacity())
+            .sum()
     }
 
     /// A reply that has to wait, in a buffer of its own.

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use super::client::Life;
 use super::identity::Identity;
-use super::lane::State;
+use super::lane::{RING_BOUND, State};
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
-use super::{CONNECT, Core, Order, STALL, text};
+use super::upload::Bulk;
+use super::{CONNECT, Core, Order, PATIENCE_MS, text};
 use crate::frame::Scanner;
 
 /// The first pause between two attempts to connect, once several have failed in a row.
@@ -94,6 +95,9 @@ impl Core {
         self.due_ms = u64::MAX;
         self.sweep();
         self.end_idle();
+        if !self.uploads.is_empty() {
+            self.retry_uploads();
+        }
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
@@ -110,14 +114,19 @@ impl Core {
             }
             let since = self.desk.clients[client.index()].progress_ms;
             let waited = u64::from((self.now_ms as u32).wrapping_sub(since));
-            let stall_ms = STALL.as_millis() as u64;
-            if waited > stall_ms {
+            let bounds = &self.pools[lane.pool as usize].setup.settings.bounds;
+            let stall_ms = bounds.client_stall.as_millis() as u64;
+            if waited <= PATIENCE_MS {
+                self.lanes[index as usize].bound = RING_BOUND;
+                self.arm(self.now_ms + PATIENCE_MS - waited + 1);
+            } else if waited > stall_ms {
                 if let Some(client) = self.desk.find(client) {
                     let pool = self.desk.clients[client as usize].pool;
                     self.pools[pool as usize].setup.counters.client_err.add(1);
                     self.desk.leave(client);
                 }
             } else {
+                self.lanes[index as usize].bound = 0;
                 self.arm(self.now_ms + stall_ms - waited + 1);
             }
             return;
@@ -141,6 +150,12 @@ impl Core {
             return;
         }
         let timeout_ms = timeout_ms.saturating_add(lane.extra_ms);
+        if self.bulk_is_cut(index) && self.lanes[index as usize].ring.unsent() == 0 {
+            // The rest is its client's to send.
+            self.arm(self.now_ms + timeout_ms + 1);
+            return;
+        }
+        let lane = &self.lanes[index as usize];
         let waited =
             u64::from((self.now_ms as u32).wrapping_sub(self.desk.slots[lane.first].since));
         if waited > timeout_ms {
@@ -194,6 +209,10 @@ impl Core {
         let lane = &self.lanes[index as usize];
         if lane.followed {
             self.suspend(index, how);
+            return;
+        }
+        if lane.bulk != Bulk::No {
+            self.end_bulk(index, how, error);
             return;
         }
         self.close_lane(index, how);
@@ -256,6 +275,7 @@ impl Core {
         lane.scanner = Scanner::new();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
+            lane.bound = RING_BOUND;
         }
         let input = std::mem::take(&mut lane.input);
         self.desk.spare.give(input);

@@ -18,7 +18,7 @@
 //!
 //! Bounds: [`desk::OUTSTANDING`] requests and [`desk::UNTAKEN`] bytes of replies per client, then it is not read from;
 //! [`lane::RING_BOUND`] bytes per lane, then clients wait; a client that does not take a large reply stops its lane
-//! for at most [`STALL`], then it is cut off.
+//! for at most `client_stall`, then it is cut off; requests over 64 KiB are not kept ([`upload`]).
 
 mod accounts;
 mod answers;
@@ -46,6 +46,7 @@ mod spare;
 mod split;
 mod text;
 mod transaction;
+mod upload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -69,8 +70,9 @@ pub const SCRATCH: usize = 64 * 1024;
 const CARRIED: usize = 16 * 1024;
 /// How long a connection to a server may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a client may take nothing of a reply that others wait behind.
-const STALL: Duration = Duration::from_secs(2);
+/// A client that takes nothing of a reply for this long stops its lane for new requests of others too, which would only
+/// wait behind it.
+const PATIENCE_MS: u64 = 200;
 
 /// What the shell has to do besides reading and writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,8 @@ pub struct Core {
     id_step: u64,
     tally: scatter::Tally,
     pins: pinned::Pins,
+    /// Lanes whose large request waits for a primary.
+    uploads: Vec<u32>,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -173,6 +177,7 @@ impl Core {
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
             pins: pinned::Pins::default(),
+            uploads: Vec::new(),
             draining: false,
         };
         for setup in pools {
@@ -333,6 +338,9 @@ impl Core {
                         State::Closed | State::Connecting { .. } => {}
                     }
                     lane.gauge(&self.desk.slots);
+                    if lane.bulk != upload::Bulk::No {
+                        self.bulk_sent(index);
+                    }
                 }
             }
         }
@@ -372,6 +380,11 @@ impl Core {
             Side::Lane => self.lanes[self.find_lane(peer)? as usize].pool,
         };
         Some(self.settings(pool as usize))
+    }
+
+    fn bounds_of(&self, client: u32) -> settings::Bounds {
+        let pool = self.desk.clients[client as usize].pool;
+        self.pools[pool as usize].setup.settings.bounds
     }
 
     /// When to call [`Core::tick`] if nothing else happens.

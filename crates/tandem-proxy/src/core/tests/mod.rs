@@ -8,13 +8,14 @@ mod identities;
 mod pinned;
 mod stories;
 mod streams;
+mod uploads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Server};
+use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Server};
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -47,6 +48,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: settings::Access::default(),
+        bounds: Bounds::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use tandem_core::sentinel::Endpoint;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Address, Compat, Pool, Server};
+use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
 use tandem_proxy::topology::{Group, Phase, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
@@ -75,6 +75,7 @@ impl Proxy {
             ejection: None,
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
+            bounds: Bounds::default(),
         };
         let options = Options {
             threads,
