@@ -13,6 +13,7 @@
 //! | [`topology`] | how a proxy is told who is primary | who says it |
 //! | [`server`] | when to read and write | everything else |
 //! | [`statistics`] | what is counted, by twemproxy's names | how it is shown |
+//! | [`latency`], [`slowlog`] | how long answers took | how it is shown |
 //!
 //! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
 
@@ -20,9 +21,11 @@ pub mod command;
 pub mod core;
 pub mod ejection;
 pub mod frame;
+pub mod latency;
 pub mod placement;
 pub mod server;
 pub mod settings;
+pub mod slowlog;
 pub mod statistics;
 pub mod tls;
 pub mod topology;

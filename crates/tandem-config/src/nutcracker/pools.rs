@@ -129,7 +129,11 @@ fn finish_one(
         }),
         compat: Compat::Twemproxy,
         access: Access::by_password(),
-        bounds: Bounds::default(),
+        // nutcracker has no slow log, and knows no SLOWLOG.
+        bounds: Bounds {
+            slowlog_slower_than: None,
+            ..Bounds::default()
+        },
     });
     let pool = pool.filter(|pool| !pool.servers.is_empty());
     if let Some(why) = pool.as_ref().filter(|_| is_redis).and_then(worth_a_warning) {

@@ -6,6 +6,7 @@ use super::peer::How;
 use super::pubsub;
 use super::recall;
 use super::slots::{NONE, Owner};
+use super::slow;
 use super::{Core, Order};
 use crate::frame::Fed;
 
@@ -230,6 +231,7 @@ fn walk(
         {
             continue;
         }
+        slow::measure(lane, &desk.slots, desk.now_us, desk.now);
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
             lane.streaming = false;

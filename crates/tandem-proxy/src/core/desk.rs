@@ -3,6 +3,8 @@
 //! Replies leave in the order of a client's requests. The reply to its oldest request goes straight into its output;
 //! one that comes early, because another shard was faster, is parked in the request's slot until it is its turn.
 
+use std::time::Instant;
+
 use super::answers::HEAVY;
 use super::client::{Client, Cold, Hold, Life};
 use super::intake::gathered;
@@ -35,6 +37,9 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// The time, in microseconds of the core, which begin again after 71 minutes.
+    pub(super) now_us: u32,
+    pub(super) now: Instant,
     /// Bytes of unfinished requests that own a buffer.
     pub(super) gathered: usize,
 }
@@ -53,7 +58,7 @@ pub(super) struct Gone {
 }
 
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             clients: Vec::new(),
             free: Vec::new(),
@@ -66,6 +71,8 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            now_us: 0,
+            now,
             gathered: 0,
         }
     }

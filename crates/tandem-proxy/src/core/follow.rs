@@ -317,6 +317,9 @@ impl Core {
             lane.ring.push(&bytes);
             lane.enqueue(slot, &mut self.desk.slots);
         }
+        let pool = self.lanes[index as usize].pool;
+        let counters = &self.pools[pool as usize].setup.counters;
+        counters.unknown.add(unknown.len() as u64);
         for slot in unknown {
             self.desk.answer(slot, text::UNKNOWN);
         }

@@ -7,7 +7,7 @@ use super::client::{Client, Hold, Life};
 use super::desk::{OUTSTANDING, UNTAKEN};
 use super::follow::RETRY_MS;
 use super::lane::State;
-use super::slots::{NONE, Owner, Slot, Wait};
+use super::slots::{NONE, Owner, Slot, Stamp, Wait};
 use super::{Core, Order, SCRATCH, text};
 use crate::command::{self, Command, Route};
 use crate::frame::{Limits, Request, RequestError, Scan};
@@ -175,6 +175,7 @@ impl Core {
         let Some(command) = command::find(name) else {
             return self.unknown(index, request);
         };
+        self.asking = command.id;
         let client = &self.desk.clients[index as usize];
         if let Route::OneKey { at } = command.route
             && !client.special
@@ -327,6 +328,11 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         lane.enqueue(slot, &mut self.desk.slots);
         lane.used = true;
+        let stamp = Stamp {
+            at_us: self.desk.now_us,
+            command: self.asking,
+        };
+        self.desk.slots.set_stamp(slot, stamp);
         self.entered = self.entered.wrapping_add(1);
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
@@ -429,6 +435,7 @@ impl Core {
             let error = text::about("unknown subcommand ", name, "");
             return self.wrong(index, &error);
         };
+        self.asking = command.id;
         if self.desk.clients[index as usize].stranger && !command.needs_no_authentication() {
             self.noauth(index);
             return Taken::Yes;

@@ -225,6 +225,9 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         let counters = &self.pools[lane.pool as usize].setup.counters;
         counters.forward_error.add(u64::from(lane.queued));
+        if error == text::UNKNOWN {
+            counters.unknown.add(u64::from(lane.queued));
+        }
         while lane.first != NONE {
             let slot = lane.dequeue(&self.desk.slots);
             self.desk.answer(slot, error);

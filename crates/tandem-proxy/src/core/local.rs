@@ -50,6 +50,9 @@ impl Core {
                 Taken::Yes
             }
             Route::Scan => self.scan(index, request),
+            Route::AllNodes(_) if command.name.starts_with("slowlog|") => {
+                self.slowlog(index, command, request)
+            }
             Route::AllShards(merge) | Route::AllNodes(merge) => {
                 self.everywhere(index, merge, request)
             }

@@ -42,6 +42,7 @@ mod ring;
 mod scan;
 mod scatter;
 mod slots;
+mod slow;
 mod spare;
 mod split;
 mod text;
@@ -142,6 +143,8 @@ pub struct Core {
     draws: u32,
     /// Requests that entered a lane since [`Core::take_entered`].
     entered: u32,
+    /// The command that is looked at.
+    asking: u16,
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
@@ -163,7 +166,7 @@ impl Core {
             pools: Vec::new(),
             lanes: Vec::new(),
             banks: Vec::new(),
-            desk: Desk::new(),
+            desk: Desk::new(now),
             scratch: vec![0; SCRATCH],
             carried: 0,
             dirty_lanes: NONE,
@@ -173,6 +176,7 @@ impl Core {
             idle_at_ms: u64::MAX,
             draws: seed | 1,
             entered: 0,
+            asking: 0,
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
@@ -415,7 +419,10 @@ impl Core {
     fn clock(&mut self, now: Instant) {
         if now != self.now {
             self.now = now;
-            self.now_ms = now.saturating_duration_since(self.base).as_millis() as u64;
+            let since = now.saturating_duration_since(self.base);
+            self.now_ms = since.as_millis() as u64;
+            self.desk.now_us = since.as_micros() as u32;
+            self.desk.now = now;
         }
     }
 

@@ -75,6 +75,7 @@ impl Core {
             && let Route::OneKey { at } = command.route
         {
             let at = usize::from(at);
+            self.asking = command.id;
             let key = request.argument(at).filter(|_| seen > at);
             // The key itself may be what is at hand: then its length is known, and not yet the whole of it.
             let key_len = match key {
@@ -311,6 +312,9 @@ impl Core {
         lane.ring.free(left);
         let counters = &self.pools[lane.pool as usize].setup.counters;
         counters.forward_error.add(u64::from(lane.queued));
+        if error == text::UNKNOWN {
+            counters.unknown.add(u64::from(lane.queued));
+        }
         while lane.first != NONE {
             let slot = lane.dequeue(&self.desk.slots);
             self.desk.answer(slot, error);

@@ -7,6 +7,7 @@
 //! | `socket` | TCP and Unix sockets, listening and connecting |
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
+//! | `status` | how everything is, for who asks |
 //! | `mailbox` | letters from other threads to a worker |
 //!
 //! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
@@ -18,6 +19,7 @@ mod mailbox;
 mod resolve;
 mod secure;
 mod socket;
+mod status;
 mod worker;
 
 use std::io;
@@ -29,8 +31,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::core::{Core, PoolSetup};
 use crate::ejection::Ejector;
 use crate::settings::{Address, Pool};
+use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::topology::Topology;
+
+pub use status::{PoolStatus, ShardStatus};
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
@@ -94,6 +99,8 @@ struct Shared {
     settings: Arc<Pool>,
     ejector: Arc<Ejector>,
     counters: Vec<Arc<PoolCounters>>,
+    /// The newest word on its groups; none: its servers are where the settings say.
+    topology: Option<Arc<Topology>>,
 }
 
 /// A running proxy. Dropping it leaves its threads running; [`Running::drain`] ends them.
@@ -221,6 +228,11 @@ impl Running {
     /// The newest word on the groups of the pool of this name: its servers are groups from now on, and requests are held
     /// while one of them has no primary.
     pub fn follow(&self, pool: &str, topology: Arc<Topology>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pools.iter_mut().find(|one| one.settings.name == pool) {
+            known.topology = Some(topology.clone());
+        }
+        drop(pools);
         let pool: Arc<str> = pool.into();
         for mailbox in &self.mailboxes {
             mailbox.put(Letter::Topology {
@@ -302,12 +314,14 @@ fn share(pool: Pool, threads: usize, (base, wall): (Instant, SystemTime)) -> Sha
     let wall_us = wall
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64);
-    let servers = settings.servers.len();
+    let slow = settings.bounds.slowlog_slower_than;
+    let slow = slow.map(|slow| Arc::new(SlowLog::new(Some(slow), (base, wall))));
     Shared {
         ejector: Arc::new(Ejector::new(settings.clone(), base, wall_us)),
         counters: (0..threads)
-            .map(|_| Arc::new(PoolCounters::new(servers)))
+            .map(|_| Arc::new(PoolCounters::of(&settings, slow.clone())))
             .collect(),
+        topology: None,
         settings,
     }
 }
@@ -330,6 +344,7 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
     let mut new = share(pool, threads, base);
     if same_servers {
         new.counters = old.counters.clone();
+        new.topology = old.topology.clone();
     }
     new
 }

@@ -6,16 +6,18 @@ mod failures;
 mod follow;
 mod identities;
 mod pinned;
+mod slow;
 mod stories;
 mod streams;
 mod uploads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Server};
+use crate::slowlog::SlowLog;
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -83,7 +85,10 @@ impl World {
         let now = Instant::now();
         let settings = Arc::new(pool);
         let ejector = Arc::new(Ejector::new(settings.clone(), now, 0));
-        let counters = Arc::new(PoolCounters::new(settings.servers.len()));
+        let slow = settings.bounds.slowlog_slower_than;
+        let slow =
+            slow.map(|slow| Arc::new(SlowLog::new(Some(slow), (now, SystemTime::UNIX_EPOCH))));
+        let counters = Arc::new(PoolCounters::of(&settings, slow));
         let connections = settings.server_connections;
         let setup = PoolSetup {
             settings,
