@@ -35,7 +35,7 @@ use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::topology::Topology;
 
-pub use status::{PoolStatus, ShardStatus};
+pub use status::{Observer, PoolStatus, ShardStatus};
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
@@ -108,7 +108,7 @@ struct Shared {
 pub struct Running {
     threads: Vec<JoinHandle<io::Result<()>>>,
     mailboxes: Vec<Arc<Mailbox>>,
-    pools: Mutex<Vec<Shared>>,
+    pools: Arc<Mutex<Vec<Shared>>>,
     /// One moment by both clocks, so that instants can be told as times.
     base: (Instant, SystemTime),
 }
@@ -162,7 +162,7 @@ impl Running {
         let mut running = Self {
             threads: Vec::new(),
             mailboxes,
-            pools: Mutex::new(shared),
+            pools: Arc::new(Mutex::new(shared)),
             base,
         };
         for (thread, worker) in workers.into_iter().enumerate() {

@@ -1,6 +1,6 @@
 //! How a running proxy is: put together from all threads when somebody asks.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Running, Shared};
 use crate::command;
@@ -39,11 +39,23 @@ pub struct ShardStatus {
     pub latency: Latency,
 }
 
+/// Sees how a proxy is, also while it drains and when it has ended.
+#[derive(Debug, Clone)]
+pub struct Observer(Arc<Mutex<Vec<Shared>>>);
+
 impl Running {
+    /// One who may look at any time.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        Observer(self.pools.clone())
+    }
+}
+
+impl Observer {
     /// How all pools are, in their order.
     #[must_use]
     pub fn status(&self) -> Vec<PoolStatus> {
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pools.iter().map(status).collect()
     }
 }

@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Resume,
     /// Begin the resync that waits.
     Resync,
+    /// How this host's proxies are.
+    Proxies,
     /// Read the configuration again.
     Reload {
         /// Also what moves something.
@@ -151,6 +153,9 @@ impl Answer {
     }
 }
 
+/// This host's proxies by name.
+pub(crate) type Proxies = Vec<(String, tandem_proxy::server::Observer)>;
+
 type Groups = Vec<(String, mpsc::Sender<Event>)>;
 
 /// Serves until the returned guard is dropped with the daemon.
@@ -158,6 +163,7 @@ pub(crate) fn serve(
     path: &Path,
     groups: Groups,
     reloader: Reloader,
+    proxies: Proxies,
 ) -> io::Result<tokio::task::AbortHandle> {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -175,8 +181,9 @@ pub(crate) fn serve(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (groups, reloader) = (groups.clone(), reloader.clone());
+                    let proxies = proxies.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = answer(stream, &groups, &reloader).await {
+                        if let Err(error) = answer(stream, &groups, &reloader, &proxies).await {
                             tracing::debug!("control: {error}");
                         }
                         drop(permit);
@@ -192,7 +199,12 @@ pub(crate) fn serve(
     Ok(task.abort_handle())
 }
 
-async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    groups: &Groups,
+    reloader: &Reloader,
+    proxies: &Proxies,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(LINE_MAX));
@@ -203,6 +215,11 @@ async fn answer(stream: UnixStream, groups: &Groups, reloader: &Reloader) -> io:
         // The file is one for all groups.
         for (name, line) in reloader.reload(*accept).await {
             answers.insert(name, Answer::Reply(line).json());
+        }
+    }
+    if let Verb::Proxies = &request.verb {
+        for (name, proxy) in proxies {
+            answers.insert(name.clone(), crate::proxy::status::value(&proxy.status()));
         }
     }
     for (name, sender) in groups {
@@ -238,7 +255,7 @@ fn request_of(verb: &Verb) -> Option<Request> {
     let command = match verb {
         Verb::Status => return Some(Request::Status),
         Verb::Explain => return Some(Request::Explain),
-        Verb::Reload { .. } => return None,
+        Verb::Reload { .. } | Verb::Proxies => return None,
         Verb::Switchover { to } => Command::Switchover {
             to: to.as_ref().map(HostId::new),
         },

@@ -23,6 +23,7 @@ use tandem_proxy::topology::{Group, Phase, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
+use super::control::Proxies;
 use super::directory::Told;
 pub(super) use access::Certificates;
 use watch::Watch;
@@ -145,8 +146,8 @@ pub(super) fn start(
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
-) -> Result<Vec<Certificates>> {
-    let mut all = Vec::new();
+) -> Result<(Vec<Certificates>, Proxies)> {
+    let (mut all, mut proxies) = (Vec::new(), Proxies::new());
     let remote = Told::new(settings);
     let mut watched: Vec<&str> = Vec::new();
     for proxy in &settings.proxies {
@@ -166,10 +167,11 @@ pub(super) fn start(
             running.spawn_local(watch.run(stop.clone()));
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        proxies.push((proxy.name.clone(), started.running.observer()));
         running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
         all.push(certificates);
     }
-    Ok(all)
+    Ok((all, proxies))
 }
 
 fn tcp(at: SocketAddr) -> Address {
