@@ -94,6 +94,11 @@ impl Core {
                 && !in_multi
                 && command.takes(request.count())
             {
+                if self.desk.clients[index as usize].restricted
+                    && let Some(error) = self.denied(index, command, &request)
+                {
+                    return self.throw_away(index, scan, Some(&error));
+                }
                 return self.pass_on(index, key, scan, bytes);
             }
         }

@@ -76,7 +76,11 @@ impl Proxy {
             ejection: None,
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
-            bounds: Bounds::default(),
+            bounds: Bounds {
+                key: usize::try_from(settings.max_key).unwrap_or(usize::MAX),
+                client_stall: settings.client_stall,
+                slowlog_slower_than: settings.slowlog_slower_than,
+            },
         };
         let options = Options {
             threads,
