@@ -77,10 +77,16 @@ fn two_containers_becomes_toml_without_scripts_and_without_the_password() {
         group.vip.as_ref().unwrap().addresses[0].to_string(),
         "172.18.0.10/32"
     );
-    assert_eq!((group.vrrp.router_id, group.vrrp.priority), (51, 100));
+    assert_eq!(
+        (
+            group.vrrp().unwrap().router_id,
+            group.vrrp().unwrap().priority
+        ),
+        (51, 100)
+    );
     assert_eq!(group.preempt, Preempt::AfterSync);
     assert_eq!(group.hooks, settings::Hooks::default());
-    assert!(group.vrrp.track_script.is_empty());
+    assert!(group.vrrp().unwrap().track_script.is_empty());
     assert_eq!(
         group.password_file.as_deref(),
         Some(Path::new("/etc/tandem/redis.password"))
@@ -141,7 +147,13 @@ fn auto_failover_waits_for_data_rather_than_for_ten_seconds() {
     assert_eq!(settings.host.id, "redis-a");
     let group = &settings.groups[0];
     assert_eq!(group.vip.as_ref().unwrap().interface, "eth2");
-    assert_eq!((group.vrrp.router_id, group.vrrp.priority), (123, 138));
+    assert_eq!(
+        (
+            group.vrrp().unwrap().router_id,
+            group.vrrp().unwrap().priority
+        ),
+        (123, 138)
+    );
     assert_eq!(group.password_file, None);
     assert_eq!(group.hooks, settings::Hooks::default());
     assert!(
@@ -199,7 +211,7 @@ fn hot_standby_asks_for_what_the_file_does_not_say() {
     );
 
     let (_, whole) = self::imported("hot-standby", &host("192.168.1.218", Some("192.168.1.219")));
-    assert_eq!(usable(&whole).groups[0].vrrp.router_id, 20);
+    assert_eq!(usable(&whole).groups[0].vrrp().unwrap().router_id, 20);
 }
 
 #[test]
@@ -231,14 +243,14 @@ fn scripts_that_do_more_are_kept_as_hooks() {
         "its argument was a password"
     );
     assert!(!imported.toml.contains("hunter2"), "{}", imported.toml);
-    let check = &group.vrrp.track_script[0];
+    let check = &group.vrrp().unwrap().track_script[0];
     assert_eq!(check.script, ["/etc/k/disk.sh", "/srv"]);
     assert_eq!(
         (check.fall, check.weight, check.interval.as_secs()),
         (2, -7, 5)
     );
-    assert!(group.vrrp.unicast);
-    assert_eq!(group.vrrp.advert_interval.as_millis(), 100);
+    assert!(group.vrrp().unwrap().unicast);
+    assert_eq!(group.vrrp().unwrap().advert_interval.as_millis(), 100);
     assert_eq!(group.preempt, Preempt::Never);
     assert_eq!(settings.host.socket_addr().ip().to_string(), "10.0.0.1");
     assert_eq!(settings.peers[0].address.to_string(), "10.0.0.2");

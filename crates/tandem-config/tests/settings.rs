@@ -94,10 +94,13 @@ fn the_smallest_pair_gets_the_documented_defaults() {
     let vip = group.vip.as_ref().unwrap();
     assert_eq!(vip.addresses[0].to_string(), "10.0.0.100/24");
     assert_eq!(vip.lifetime, Duration::from_secs(3));
-    assert_eq!(group.vrrp.interface, "eth0", "the VIP's");
-    assert_eq!(group.vrrp.advert_interval, Duration::from_millis(300));
-    assert_eq!(group.vrrp.version, VrrpVersion::V3);
-    assert!(!group.vrrp.unicast);
+    assert_eq!(group.vrrp().unwrap().interface, "eth0", "the VIP's");
+    assert_eq!(
+        group.vrrp().unwrap().advert_interval,
+        Duration::from_millis(300)
+    );
+    assert_eq!(group.vrrp().unwrap().version, VrrpVersion::V3);
+    assert!(!group.vrrp().unwrap().unicast);
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn a_file_with_every_key_is_read_in_full() {
         command(&spawn.hooks.on_vip),
         [("/bin/c".into(), 10), ("/bin/d y".into(), 4)]
     );
-    let check = &spawn.vrrp.track_script[0];
+    let check = &spawn.vrrp().unwrap().track_script[0];
     assert_eq!(check.script, ["/usr/local/bin/check", "now"]);
     assert_eq!(check.timeout, Duration::from_millis(500));
     assert_eq!((check.rise, check.fall, check.weight), (2, 3, -20));
@@ -138,7 +141,7 @@ fn a_file_with_every_key_is_read_in_full() {
             unit: "redis-server@b.service".into()
         }
     );
-    assert_eq!(settings.groups[1].vrrp.version, VrrpVersion::V2);
+    assert_eq!(settings.groups[1].vrrp().unwrap().version, VrrpVersion::V2);
 }
 
 /// Every key of the table is given in the full file, and putting a value of no key's kind (a date) in its place is
@@ -371,13 +374,13 @@ fn the_template_is_a_valid_file_that_says_what_it_was_told() {
     let group = &settings.groups[0];
     assert_eq!(group.server, facts.server);
     assert_eq!(group.password_file, facts.password_file);
-    assert_eq!(group.vrrp.priority, 110);
+    assert_eq!(group.vrrp().unwrap().priority, 110);
     assert_eq!(group.vip.as_ref().unwrap().addresses, [facts.vip.unwrap()]);
 
     let without = InitFacts { vip: None, ..facts };
     let settings = good(&settings::init_template(&without));
     assert_eq!(settings.groups[0].vip, None);
-    assert_eq!(settings.groups[0].vrrp.interface, "eth0");
+    assert_eq!(settings.groups[0].vrrp().unwrap().interface, "eth0");
 }
 
 /// The commented defaults of the template are right: without the mark they change nothing.
@@ -495,4 +498,123 @@ fn a_proxy_s_shards_have_to_be_somewhere_and_once() {
         wrong("listen", "hash = \"fnv1a_46\"\nlisten"),
         ["wrong-value"]
     );
+}
+
+const PROXY_VIP: &str = r#"
+[proxy.vip]
+address = "10.0.0.200/24"
+interface = "eth0"
+
+[proxy.vrrp]
+router_id = 52
+priority = 101
+"#;
+
+#[test]
+fn a_proxy_s_vip_needs_no_peer_and_follows_the_write_up() {
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let proxy = PROXY.replace("\"orders\", ", "");
+    let vip = good(&format!("{host}{proxy}{PROXY_VIP}"))
+        .proxies
+        .remove(0)
+        .vip
+        .unwrap();
+    assert_eq!(vip.front.lifetime, Duration::from_secs(3));
+    assert_eq!(vip.vrrp.interface, "eth0", "the VIP's");
+    assert_eq!(vip.vrrp.advert_interval, Duration::from_millis(300));
+    assert!(!vip.preempt);
+}
+
+#[test]
+fn a_proxy_s_vip_that_could_not_work_is_refused_where_it_stands() {
+    let wrong = |from: &str, to: &str| {
+        let whole = format!("{PAIR}{PROXY}{PROXY_VIP}");
+        let text = whole.replace(from, to);
+        assert_ne!(text, whole);
+        let codes: Vec<_> = errors(&text).into_iter().map(|(code, ..)| code).collect();
+        codes
+    };
+    good(&format!("{PAIR}{PROXY}{PROXY_VIP}"));
+    // In place of the VIP itself `listen` may be every address, and none other.
+    good(&format!("{PAIR}{PROXY}{PROXY_VIP}").replace("10.0.0.200:6379", "0.0.0.0:6390"));
+    assert_eq!(wrong("10.0.0.200:6379", "10.0.0.1:6390"), ["unheard-vip"]);
+    assert_eq!(wrong("10.0.0.200/24", "2001:db8::200/64"), ["unheard-vip"]);
+    assert_eq!(
+        wrong("router_id = 52", "router_id = 51"),
+        ["same-router-id"]
+    );
+    assert_eq!(wrong("10.0.0.200", "10.0.0.100"), ["same-vip"]);
+    assert_eq!(wrong("10.0.0.200", "10.0.0.2"), ["vip-taken"]);
+    assert_eq!(wrong("priority = 101", "priority = 255"), ["out-of-range"]);
+    assert_eq!(
+        wrong(
+            "priority = 101",
+            "priority = 101\nadvert_interval = \"5ms\""
+        ),
+        ["advert-interval"]
+    );
+    assert_eq!(
+        wrong("[proxy.vrrp]\nrouter_id = 52\npriority = 101\n", ""),
+        ["no-elector"]
+    );
+    assert_eq!(
+        wrong(
+            "[proxy.vip]\naddress = \"10.0.0.200/24\"\ninterface = \"eth0\"\n",
+            ""
+        ),
+        ["no-vip"]
+    );
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let alone = format!(
+        "{host}{}{PROXY_VIP}unicast = true\n",
+        PROXY.replace("\"orders\", ", "")
+    );
+    let codes: Vec<_> = errors(&alone).into_iter().map(|(code, ..)| code).collect();
+    assert_eq!(codes, ["no-peer"]);
+}
+
+fn codes(text: &str) -> Vec<&'static str> {
+    errors(text).into_iter().map(|(code, ..)| code).collect()
+}
+
+#[test]
+fn what_replicas_are_for_is_said_per_proxy_and_refused_where_it_cannot_be_kept() {
+    use tandem_proxy::settings::{Ack, ReadFrom, Replicas};
+    let with = |lines: &str| {
+        format!(
+            "{PAIR}{}",
+            PROXY.replace("listen", &format!("{lines}\nlisten"))
+        )
+    };
+    let replicas = |lines: &str| good(&with(lines)).proxies[0].replicas;
+    assert_eq!(replicas(""), Replicas::default());
+    assert_eq!(
+        replicas("ack = 1\nwhen_alone = \"refuse\"\nreads = \"acked\""),
+        Replicas {
+            ack: Some(Ack {
+                replicas: 1,
+                reads: true
+            }),
+            read: ReadFrom::Primary,
+        }
+    );
+    assert_eq!(replicas("read = \"replica\"").read, ReadFrom::Replica);
+    let wrong = |lines: &str| codes(&with(lines));
+    assert_eq!(wrong("ack = 9"), ["out-of-range"]);
+    assert_eq!(wrong("ack = 1\nwhen_alone = \"continue\""), ["alone"]);
+    assert_eq!(wrong("reads = \"acked\""), ["no-ack"]);
+    assert_eq!(
+        wrong("ack = 1\nreads = \"acked\"\nread = \"replica\""),
+        ["two-kinds-of-read"]
+    );
+    let fixed = |lines: &str| {
+        let text = with(lines).replace(
+            "daemons = [\"10.0.1.1:26379\", \"10.0.1.2:26379\"]",
+            "server = \"10.0.0.3:6379\"",
+        );
+        assert!(text.contains("server = \"10.0.0.3:6379\""));
+        codes(&text)
+    };
+    assert_eq!(fixed("ack = 1"), ["no-replicas"]);
+    assert_eq!(fixed("read = \"replica\""), ["no-replicas"]);
 }

@@ -23,7 +23,7 @@ use crate::sentinel::model::{Conn, Down, Group, GroupId, Link, LinkId, Owner};
 use crate::sentinel::model::{Peer, PeerKind, Primary, Replica, ReportedRole};
 use crate::sentinel::scripts::Queue;
 use crate::sentinel::settings::{Compat, Globals, GroupSettings, Periods};
-use crate::topology::{Member, Topology};
+use crate::topology::{Forks, Member, Topology};
 
 /// Whoever asks for more than discovery reads this.
 const REFUSED: &[u8] =
@@ -157,6 +157,11 @@ impl Directory {
     }
 
     fn subcommand(&self, subcommand: Subcommand, now: Instant) -> Value {
+        let forks = match &subcommand {
+            Subcommand::Primary(name) => self.groups.get(name).map(|it| &it.topology.forks),
+            _ => None,
+        };
+        let fork = forks.and_then(Forks::told);
         match &subcommand {
             Subcommand::AddressOf(name) => {
                 let known = |entry: &Entry| entry.topology.primary.is_some();
@@ -188,7 +193,7 @@ impl Directory {
             | Subcommand::Status(_) => return Value::Error(REFUSED.to_vec()),
         }
         match self.view(now, |view| commands::answer(view, subcommand)) {
-            Outcome::Reply(value) => value,
+            Outcome::Reply(value) => with_fork(value, fork),
             Outcome::Change(_) => Value::Error(REFUSED.to_vec()),
         }
     }
@@ -227,6 +232,24 @@ impl Directory {
                 would_promote: None,
             },
         })
+    }
+}
+
+/// The answer to `SENTINEL MASTER` has one field more than a Sentinel's, for proxies of other hosts.
+fn with_fork(answer: Value, fork: Option<String>) -> Value {
+    let Some(fork) = fork else { return answer };
+    let text = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+    let (name, fork) = (text(Forks::FIELD), text(&fork));
+    match answer {
+        Value::Map(mut pairs) => {
+            pairs.push((name, fork));
+            Value::Map(pairs)
+        }
+        Value::Array(mut items) => {
+            items.extend([name, fork]);
+            Value::Array(items)
+        }
+        other => other,
     }
 }
 

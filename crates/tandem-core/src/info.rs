@@ -171,6 +171,8 @@ pub struct ServerInfo {
     pub maxmemory_bytes: u64,
     /// Commands run since the start.
     pub total_commands_processed: u64,
+    /// Commands in the last second.
+    pub commands_per_s: u64,
     /// Client connections, without replicas.
     pub connected_clients: u64,
     /// Accepted connections since the start, replicas and failed ones included.
@@ -251,6 +253,7 @@ impl ServerInfo {
             "used_memory" => self.used_memory_bytes = count(value),
             "maxmemory" => self.maxmemory_bytes = count(value),
             "total_commands_processed" => self.total_commands_processed = count(value),
+            "instantaneous_ops_per_sec" => self.commands_per_s = count(value),
             "connected_clients" => self.connected_clients = count(value),
             "total_connections_received" => self.total_connections_received = count(value),
             "sync_full" => self.sync_full = count(value),

@@ -286,6 +286,7 @@ mod tests {
                 parent: ReplId("p".into()),
                 offset: Offset(counter),
                 lineage: ReplId("l".into()),
+                ended: true,
             });
         }
         assert_eq!(journal.forks.len(), FORKS_KEPT);

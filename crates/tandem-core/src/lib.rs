@@ -24,6 +24,7 @@ pub mod info;
 pub mod journal;
 pub mod keeper;
 pub mod pair;
+pub mod proxy_vip;
 pub mod rules;
 pub mod sentinel;
 pub mod server;

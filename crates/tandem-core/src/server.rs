@@ -80,6 +80,39 @@ pub struct ServerView {
     pub used_memory: u64,
     /// `master_link_down_since_seconds` or `last_io`, for display; `None` when linked.
     pub link_down_s: Option<u64>,
+    /// Only for people; nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Shown::is_unknown")]
+    pub shown: Shown,
+}
+
+/// What people like to see of a server beside what matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its version; with its name where that is not Redis.
+    pub version: String,
+    /// Connections of clients, this program's own included.
+    pub clients: u64,
+    /// Commands in the last second, on a replica those of the stream included.
+    pub commands_per_s: u64,
+}
+
+impl Shown {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(info: &ServerInfo) -> Self {
+        let version = match (info.valkey_version, info.redis_version) {
+            (Some(version), _) => format!("Valkey {version}"),
+            (None, Some(version)) => version.to_string(),
+            (None, None) => String::new(),
+        };
+        Self {
+            version,
+            clients: info.connected_clients,
+            commands_per_s: info.commands_per_s,
+        }
+    }
 }
 
 impl ServerView {
@@ -170,6 +203,7 @@ impl ServerView {
             uptime_s: info.uptime_seconds.unwrap_or(0),
             used_memory: info.used_memory_bytes,
             link_down_s: info.master_link_down_since_seconds,
+            shown: Shown::of(info),
         })
     }
 }

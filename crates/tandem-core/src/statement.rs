@@ -54,6 +54,10 @@ pub struct Fork {
     pub offset: Offset,
     /// The lineage it began.
     pub lineage: ReplId,
+    /// Nothing was done in the parent beyond the offset that could be replayed some day: its server is dead, or was fenced
+    /// at no greater one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// A host's phase in one word, for the peer and for people.

@@ -1,7 +1,7 @@
 //! Views of servers for the unit tests of this crate.
 
 use crate::ids::{Offset, ReplId, RunId};
-use crate::server::{ServerRole, ServerView};
+use crate::server::{ServerRole, ServerView, Shown};
 
 /// A primary with some keys.
 pub(crate) fn primary_view(run_id: &str, replid: &str, offset: u64) -> ServerView {
@@ -23,6 +23,7 @@ pub(crate) fn primary_view(run_id: &str, replid: &str, offset: u64) -> ServerVie
         uptime_s: 1000,
         used_memory: 1 << 20,
         link_down_s: None,
+        shown: Shown::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A topology is a snapshot. Whoever receives one obeys the newest and asks nothing back; what it does not say
 //! (`primary: None`) is not to be guessed from an older one.
 
+use crate::ids::{Offset, ReplId};
 use crate::sentinel::Endpoint;
 
 /// One snapshot of a group.
@@ -16,6 +17,57 @@ pub struct Topology {
     pub servers: Vec<Member>,
     /// Host ids of the other daemons that are heard.
     pub daemons: Vec<String>,
+    /// Where the primary left the history of the one before.
+    pub forks: Forks,
+}
+
+/// What is told of promotions besides their address: what a proxy needs to know to send a write again that was never
+/// answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Forks {
+    /// Nothing, ever.
+    #[default]
+    Untold,
+    /// Of the present primary none is known; or what the one before did beyond it may come to light again.
+    None,
+    /// It left this history at this offset, and what was done in that one beyond is over: the server is dead, or it was
+    /// fenced at no greater offset. Nothing of it is ever archived as commands that could be replayed.
+    At {
+        /// The lineage that was left.
+        parent: ReplId,
+        /// The last offset that both have.
+        offset: Offset,
+    },
+}
+
+impl Forks {
+    /// The field of `SENTINEL MASTER` that tells them to other hosts.
+    pub const FIELD: &str = "tandem-fork";
+
+    /// Its value there. None: there is no such field.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        match self {
+            Self::Untold => None,
+            Self::None => Some("none".to_owned()),
+            Self::At { parent, offset } => Some(format!("{} {}", parent.0, offset.0)),
+        }
+    }
+
+    /// What such a field says, and the lack of it.
+    #[must_use]
+    pub fn heard(field: Option<&str>) -> Self {
+        let Some(field) = field else {
+            return Self::Untold;
+        };
+        let fork = field.split_once(' ').and_then(|(parent, offset)| {
+            Some(Self::At {
+                parent: ReplId(parent.to_owned()),
+                offset: Offset(offset.parse().ok()?),
+            })
+        });
+        fork.unwrap_or(Self::None)
+    }
 }
 
 /// One server.
@@ -33,6 +85,8 @@ pub struct Member {
     pub link_up: bool,
     /// Of a replica: what it has applied of the stream.
     pub offset: u64,
+    /// It may become the primary, as far as is known; priority 0 says no.
+    pub promotable: bool,
 }
 
 impl Member {
@@ -46,6 +100,7 @@ impl Member {
             follows: None,
             link_up: false,
             offset: 0,
+            promotable: true,
         }
     }
 }
@@ -55,4 +110,74 @@ impl Member {
 pub fn endpoint(text: &str) -> Option<Endpoint> {
     let at: std::net::SocketAddr = text.parse().ok()?;
     Some(Endpoint::new(at.ip().to_string(), at.port()))
+}
+
+/// One word on a group from keepers that run side by side, one for each of its servers.
+///
+/// Each speaks of its own server at first hand and of the other's by hearsay, which may be a moment old: a server is the
+/// primary while its own keeper says so, and of two that say so the newer epoch counts. `None` before anybody spoke.
+#[must_use]
+pub fn at_first_hand(words: &[(Endpoint, Topology)]) -> Option<Topology> {
+    let own = |(at, word): &&(Endpoint, Topology)| word.primary.as_ref() == Some(at);
+    let newest = |words: &mut dyn Iterator<Item = &(Endpoint, Topology)>| {
+        words
+            .max_by_key(|(_, word)| word.epoch)
+            .map(|(_, word)| word.clone())
+    };
+    if let Some(word) = newest(&mut words.iter().filter(own)) {
+        return Some(Topology {
+            daemons: Vec::new(),
+            ..word
+        });
+    }
+    let word = newest(&mut words.iter())?;
+    Some(Topology {
+        primary: None,
+        forks: Forks::None,
+        daemons: Vec::new(),
+        ..word
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hearsay_makes_no_primary() {
+        let at = |port| Endpoint::new("10.0.0.1", port);
+        let word = |epoch, primary: Option<u16>| Topology {
+            epoch,
+            primary: primary.map(at),
+            daemons: vec!["the other".to_owned()],
+            ..Topology::default()
+        };
+        let said = |first, second| {
+            let word = at_first_hand(&[(at(6379), first), (at(63791), second)]).unwrap();
+            assert!(word.daemons.is_empty(), "there is one daemon");
+            (word.epoch, word.primary.map(|primary| primary.port))
+        };
+        assert_eq!(at_first_hand(&[]), None);
+        let settled = said(word(5, Some(6379)), word(5, Some(6379)));
+        assert_eq!(settled, (5, Some(6379)));
+        // It has stepped back, which the other one has not heard yet.
+        assert_eq!(said(word(5, None), word(5, Some(6379))), (5, None));
+        // The other one was promoted, which the first has not heard yet.
+        let promoted = said(word(5, None), word(6, Some(63791)));
+        assert_eq!(promoted, (6, Some(63791)));
+        let split = said(word(5, Some(6379)), word(6, Some(63791)));
+        assert_eq!(split, (6, Some(63791)));
+    }
+
+    #[test]
+    fn forks_are_heard_as_they_are_told() {
+        let at = Forks::At {
+            parent: ReplId("a".repeat(40)),
+            offset: Offset(4711),
+        };
+        for forks in [Forks::Untold, Forks::None, at] {
+            assert_eq!(Forks::heard(forks.told().as_deref()), forks);
+        }
+        assert_eq!(Forks::heard(Some("a b c")), Forks::None);
+    }
 }

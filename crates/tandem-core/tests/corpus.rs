@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
+mod session;
+
 use std::fs;
 use std::path::Path;
 
@@ -10,10 +12,11 @@ use tandem_core::info::{Role, ServerInfo};
 use tandem_core::journal::{Journal, JournalError, JournalRole, Mark};
 use tandem_core::rules::verdict::Evidence;
 use tandem_core::sentinel::hello::{Hello, HelloError};
-use tandem_core::server::{ServerRole, ServerView};
+use tandem_core::server::{ServerRole, ServerView, Shown};
 use tandem_core::statement::{
     Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
 };
+use tandem_resp::{Limits, Protocol, ReplyDecoder};
 
 fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -56,6 +59,7 @@ fn journal_files() -> Vec<(&'static str, Vec<u8>)> {
         parent: lineage("a"),
         offset: Offset(123_240),
         lineage: lineage("b"),
+        ended: false,
     });
     journal.released = Some(Released {
         epoch: epoch(6),
@@ -123,6 +127,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         uptime_s: 100,
         used_memory: 1 << 20,
         link_down_s: None,
+        shown: Shown::default(),
     };
     let statement = Statement {
         format: STATEMENT_FORMAT,
@@ -327,4 +332,28 @@ fn infos() {
         }
     }
     assert!(roles > 0);
+}
+
+/// Every request of every file has one answer, and each answer is one frame in both protocols; cut or damaged, too.
+#[test]
+fn sentinel_commands() {
+    for (name, bytes) in corpus("sentinel_command") {
+        let whole = session::answers(&bytes);
+        // The number of answers stands before the first dash.
+        let expected = name.split('-').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(whole.len(), expected, "{name}");
+        for answer in &whole {
+            for protocol in [Protocol::Resp2, Protocol::Resp3] {
+                let mut wire = Vec::new();
+                answer.encode(protocol, &mut wire);
+                let mut decoder = ReplyDecoder::new(Limits::control());
+                decoder.feed(&wire);
+                assert!(matches!(decoder.next_value(), Ok(Some(_))), "{name}");
+                assert!(matches!(decoder.next_value(), Ok(None)), "{name}");
+            }
+        }
+        for variant in damaged(&bytes) {
+            session::answers(&variant);
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! - [`client`]: the measuring client, and the comparison of what it was promised with what a server holds;
 //! - [`fleet`]: a group of servers under many Sentinels, real ones and ours side by side;
 //! - [`fake`]: endpoints that only look like servers, to hear what a Sentinel sends, and to be thousands;
+//! - [`libraries`]: unmodified client libraries that follow a Sentinel fleet;
 //! - [`golden`]: recorded exchanges with a real Sentinel, and their comparison with any other;
 //! - [`arrangement`]: the same pair of servers kept available by tandem, by keepalived or by Sentinel;
 //! - [`interop`]: `tandem vrrp` beside the real keepalived;
@@ -28,6 +29,7 @@ pub mod fake;
 pub mod fleet;
 pub mod golden;
 pub mod interop;
+pub mod libraries;
 mod named;
 pub mod ns;
 pub mod poll;

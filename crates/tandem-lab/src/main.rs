@@ -5,8 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tandem_lab::arrangement::Fault;
-use tandem_lab::bench::{Contestant, Plan, Scenario, proxy, proxy_failover, render, run, sentinel};
+use tandem_lab::bench::{
+    Contestant, Plan, Scenario, interop as bench_interop, proxy, proxy_failover, render, run,
+    sentinel,
+};
 use tandem_lab::fleet::Program;
+use tandem_lab::libraries::Library;
 use tandem_lab::ns::{ensure_capable, measure_alone};
 use tandem_lab::server::Flavour;
 
@@ -29,6 +33,8 @@ enum Command {
 enum Bench {
     /// Every fault on tandem, keepalived and Sentinel: gaps and losses as clients see them.
     Failover(Failover),
+    /// `tandem vrrp` and the real keepalived on one segment: every wire, mode, rank and blow.
+    Interop(Interop),
     /// Real redis-sentinel and `tandem sentinel` through the same troubles, and fleets of both.
     Sentinel(Sentinel),
     /// What a proxy costs: nutcracker, haproxy and `tandem proxy` beside redis-server asked directly.
@@ -54,11 +60,18 @@ struct Failover {
     /// Sizes of the data in GiB, for the faults in which it matters.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 4])]
     data_gib: Vec<u64>,
-    /// The server: redis-6.2, redis-7.0 or valkey-9.1.
-    #[arg(long, default_value = "redis-7.0")]
-    server: Flavour,
+    /// The servers: redis-7.0 for all of it, redis-6.2 and valkey-9.1 for kill, freeze, switchover, cut-both-used and boots.
+    #[arg(long, value_delimiter = ',', default_values = ["redis-7.0", "redis-6.2", "valkey-9.1"])]
+    server: Vec<Flavour>,
     /// Where results are kept; what is in it is not run again.
     #[arg(long, default_value = "failover-results.jsonl")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Interop {
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "interop-results.jsonl")]
     results: PathBuf,
 }
 
@@ -70,7 +83,10 @@ struct Sentinel {
     /// Runs of each mix per trouble.
     #[arg(long, default_value_t = 1)]
     mixed_runs: u32,
-    /// Only these: kill, freeze, manual, cut, groups, mixed, or one mix such as mixed-TRRRR-kill.
+    /// Runs of each program over many groups; one takes up to three minutes.
+    #[arg(long, default_value_t = 20)]
+    group_runs: u32,
+    /// Only these: kill, freeze, manual, cut, clients, groups, mixed, or one such as client-ioredis or mixed-TRRRR-kill.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these programs: real, tandem.
@@ -89,7 +105,7 @@ struct Proxy {
     /// Rounds.
     #[arg(long, default_value_t = 9)]
     runs: u32,
-    /// Only these rows: set-1, get-1, set-16, get-16, set-64, get-64, mget, memory, calls, latency, large.
+    /// Only these rows: set-1, get-1, set-16, get-16, set-64, get-64, mget, memory, calls, latency, ack, large.
     #[arg(long, value_delimiter = ',')]
     only: Vec<proxy::Row>,
     /// Only these: nutcracker, haproxy, tandem, tandem-2. The server itself always takes part.
@@ -122,6 +138,8 @@ impl Sentinel {
         for name in &self.only {
             if name == "mixed" {
                 scenarios.extend(sentinel::Scenario::mixed());
+            } else if name == "clients" {
+                scenarios.extend(Library::ALL.map(sentinel::Scenario::Client));
             } else {
                 scenarios.push(name.parse()?);
             }
@@ -144,6 +162,7 @@ fn main() -> ExitCode {
     measure_alone();
     let table = match bench {
         Bench::Failover(args) => failover(args),
+        Bench::Interop(args) => interop(&args),
         Bench::Sentinel(args) => sentinels(args),
         Bench::Proxy(args) => proxies(args),
         Bench::ProxyFailover(args) => proxy_failovers(args),
@@ -160,9 +179,14 @@ fn main() -> ExitCode {
     }
 }
 
+fn interop(args: &Interop) -> anyhow::Result<String> {
+    Ok(bench_interop::render(&bench_interop::run(&args.results)?))
+}
+
 fn sentinels(args: Sentinel) -> anyhow::Result<String> {
     let plan = sentinel::Plan {
         runs: args.runs,
+        group_runs: args.group_runs.min(args.runs),
         mixed_runs: args.mixed_runs,
         scenarios: args.scenarios().map_err(anyhow::Error::msg)?,
         programs: if args.on.is_empty() {
@@ -231,7 +255,7 @@ fn failover(args: Failover) -> anyhow::Result<String> {
             args.on
         },
         data_gib: args.data_gib,
-        flavour: args.server,
+        flavours: args.server,
         results: args.results,
     };
     Ok(render(run(&plan)?.outcomes()))

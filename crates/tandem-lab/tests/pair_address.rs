@@ -192,7 +192,7 @@ fn what_needs_a_restart_is_named_and_a_broken_file_changes_nothing() {
     edit(
         &rig,
         Side::A,
-        "priority        = 100",
+        "priority        = 250",
         "priority        = 80",
     );
     let pid = rig.pair_mut().daemons_mut(Side::A)[0].pid().to_string();
@@ -203,7 +203,7 @@ fn what_needs_a_restart_is_named_and_a_broken_file_changes_nothing() {
     let log = rig.pair().host(Side::A).dir().join("tandem.log");
     poll::until("the refusal in the log", BOUND, EVERY, || {
         let text = std::fs::read_to_string(&log)?;
-        Ok(if text.contains("priority 100 becomes 80") {
+        Ok(if text.contains("priority 250 becomes 80") {
             Ok(())
         } else {
             Err("not there".to_owned())

@@ -99,8 +99,10 @@ fn lead(program: Program, cause: Cause) -> (Vec<String>, Vec<String>) {
     let lasts: &[_] = match (program, cause) {
         // It switches first and points replicas to the new primary afterwards.
         (Program::Tandem, _) => &[("+slave", "10.0.0.1:6379"), ("+failover-end", "")],
-        (Program::Real, Cause::Silence) => &[("+slave", "10.0.0.1:6379")],
-        (Program::Real, Cause::Order) => &[("+convert-to-slave", "10.0.0.1:6379")],
+        (Program::Real | Program::Valkey, Cause::Silence) => &[("+slave", "10.0.0.1:6379")],
+        (Program::Real | Program::Valkey, Cause::Order) => {
+            &[("+convert-to-slave", "10.0.0.1:6379")]
+        }
     };
     let last = lasts
         .iter()

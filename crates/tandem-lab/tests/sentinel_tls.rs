@@ -18,6 +18,11 @@ const GROUP: &str = "orders";
 /// Where servers speak TLS; the lab itself asks them at the plain port beside it.
 const TLS_PORT: u16 = 6380;
 
+/// A key, and the same encrypted by OpenSSL with [`PASSPHRASE`].
+const KEY: &str = include_str!("../../tandem/src/tls/testkeys/plain.pem");
+const ENCRYPTED_KEY: &str = include_str!("../../tandem/src/tls/testkeys/pkcs8-aes256.pem");
+const PASSPHRASE: &str = "open sesame";
+
 /// A CA and one certificate for everybody, as PEM files of a folder.
 fn certificates(folder: &Path) {
     let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
@@ -27,13 +32,13 @@ fn certificates(folder: &Path) {
     ca.distinguished_name.push(rcgen::DnType::CommonName, "lab");
     write("ca.crt", ca.self_signed(&ca_key).unwrap().pem());
     let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
+    let key = rcgen::KeyPair::from_pem(KEY).unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["somewhere".to_owned()])
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();
     write("tls.crt", certificate.pem());
-    write("tls.key", key.serialize_pem());
+    write("tls.key", ENCRYPTED_KEY.to_owned());
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -43,7 +48,9 @@ fn files(folder: &Path) -> Vec<String> {
         ("ca-cert-file", "ca.crt"),
     ]
     .map(|(directive, name)| format!("tls-{directive} {}", folder.join(name).display()))
-    .to_vec()
+    .into_iter()
+    .chain([format!("tls-key-file-pass \"{PASSPHRASE}\"")])
+    .collect()
 }
 
 fn server(host: &Arc<Host>, folder: &Path) -> Server {

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Bounds, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 fn main() -> ExitCode {
     let numbers: Vec<u16> = std::env::args()
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         compat: Compat::Strict,
         access: Access::default(),
         bounds: Bounds::default(),
+        replicas: Replicas::default(),
     };
     let options = Options {
         threads: usize::from(*threads),

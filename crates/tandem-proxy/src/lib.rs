@@ -11,6 +11,7 @@
 //! | [`core`] | whose reply is whose, in which order, within which bounds | sockets and time |
 //! | [`ejection`] | which servers take part, once for the process | who failed |
 //! | [`topology`] | how a proxy is told who is primary | who says it |
+//! | [`tail`] | which keys the end of a history touches | reading it |
 //! | [`server`] | when to read and write | everything else |
 //! | [`statistics`] | what is counted, by twemproxy's names | how it is shown |
 //! | [`latency`], [`slowlog`] | how long answers took | how it is shown |
@@ -27,6 +28,7 @@ pub mod server;
 pub mod settings;
 pub mod slowlog;
 pub mod statistics;
+pub mod tail;
 pub mod tls;
 pub mod topology;
 pub mod users;

@@ -216,6 +216,34 @@ impl Access {
     }
 }
 
+/// What the replicas of a pool's groups are for, besides taking over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replicas {
+    /// None: a reply is passed on as soon as the primary gives it.
+    pub ack: Option<Ack>,
+    /// Which servers reads go to.
+    pub read: ReadFrom,
+}
+
+/// A reply to a write is passed on only when replicas have the write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// How many replicas that could be promoted; at least 1.
+    pub replicas: u32,
+    /// Replies to reads wait too, until what they may have seen is on the replicas.
+    pub reads: bool,
+}
+
+/// Where reads go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadFrom {
+    /// To the primary, as everything.
+    #[default]
+    Primary,
+    /// To a replica of the client's own, once that has the client's last write.
+    Replica,
+}
+
 /// One pool: an address that clients know, and the servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -253,6 +281,8 @@ pub struct Pool {
     pub access: Access,
     /// What one client may cost.
     pub bounds: Bounds,
+    /// See there.
+    pub replicas: Replicas,
 }
 
 /// What one client may cost the others, and what is noted of it.

@@ -18,6 +18,43 @@ pub struct Group {
     pub epoch: u64,
     /// What may be done now.
     pub phase: Phase,
+    /// The servers that replicate its primary, in an order that does not change by itself.
+    pub replicas: Vec<Replica>,
+    /// Where its present primary left the history of the one before.
+    pub forks: Forks,
+}
+
+/// A server that is not the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Where it is; its primary's `ROLE` names it so.
+    pub address: Address,
+    /// It may become the primary: what it has is not lost with the primary.
+    pub promotable: bool,
+    /// The link to the primary that it follows is up.
+    pub link_up: bool,
+}
+
+/// What is told of promotions besides their address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Forks {
+    /// Nothing, ever: what a lost primary did is never proven, and nothing needs to be known for that.
+    #[default]
+    Untold,
+    /// Forks are told. Of the present primary none is known, or what the one before did beyond it may not be over.
+    None,
+    /// The present primary began here.
+    At(Fork),
+}
+
+/// The point at which a promotion left an older history that has ended: its server is dead, or was fenced at no greater
+/// offset. So nothing of that history is saved and replayed some day that this point does not cover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// The history that was left (a `master_replid`).
+    pub parent: String,
+    /// The last offset that both have.
+    pub offset: u64,
 }
 
 /// What may be done with a group now.

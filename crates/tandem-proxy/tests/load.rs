@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Bounds, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,6 +91,7 @@ fn proxy(server: u16, timeout: Option<Duration>) -> (Running, u16) {
         compat: Compat::Strict,
         access: Access::default(),
         bounds: Bounds::default(),
+        replicas: Replicas::default(),
     };
     (
         Running::start(vec![pool], Options::default()).unwrap(),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running, StartError};
-use tandem_proxy::settings::{Access, Address, Bounds, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -112,6 +114,7 @@ fn pool(listen: Address, servers: &[Address]) -> Pool {
         compat: Compat::Strict,
         access: Access::default(),
         bounds: Bounds::default(),
+        replicas: Replicas::default(),
     }
 }
 
@@ -367,6 +370,7 @@ fn one_client_too_many_is_told_so_and_takes_nobodys_place() {
     let options = Options {
         threads: 2,
         client_limit: Some(2),
+        ..Options::default()
     };
     let pool = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
     let running = Running::start(vec![pool], options).unwrap();
@@ -414,4 +418,41 @@ fn clients_find_a_unix_socket_beside_the_port() {
     ask();
     assert_eq!(Client::to(port).ask(&["PING"]), "+PONG");
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn every_thread_answers_beats_and_none_that_has_ended() {
+    let port = free_port();
+    let one = pool(tcp("127.0.0.1", port), &[tcp("127.0.0.1", server().0)]);
+    let options = Options {
+        threads: 3,
+        ..Options::default()
+    };
+    let running = Running::start(vec![one], options).unwrap();
+    let pulse = running.pulse();
+    assert_eq!(pulse.ask(), [0; 3], "asked now for the first time");
+    eventually("three answers of each", || {
+        pulse.ask().iter().all(|answers| *answers >= 3)
+    });
+    running.drain(Duration::ZERO);
+    running.join();
+    let last = pulse.ask();
+    assert_eq!(pulse.ask(), last, "and nothing piles up");
+}
+
+#[test]
+fn an_address_of_another_host_can_be_listened_at_if_told_so() {
+    // TEST-NET-1: nobody's.
+    let elsewhere = || pool(tcp("192.0.2.1", free_port()), &[tcp("127.0.0.1", 1)]);
+    for threads in [1, 2] {
+        let options = |free_bind| Options {
+            threads,
+            free_bind,
+            ..Options::default()
+        };
+        assert!(Running::start(vec![elsewhere()], options(false)).is_err());
+        let running = Running::start(vec![elsewhere()], options(true)).unwrap();
+        running.drain(Duration::ZERO);
+        running.join();
+    }
 }

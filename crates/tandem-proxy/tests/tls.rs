@@ -14,7 +14,7 @@ use rustls::{
 };
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
 use tandem_proxy::tls::{Connector, Live};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
@@ -156,6 +156,7 @@ fn pool(listen: u16, server: u16, access: Access) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         bounds: tandem_proxy::settings::Bounds::default(),
+        replicas: Replicas::default(),
         access,
     }
 }

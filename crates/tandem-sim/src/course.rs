@@ -253,7 +253,10 @@ impl World {
     fn mend(&mut self, h: usize) {
         let boot = self.hosts[h].boot;
         if self.hosts[h].daemon.is_none() && self.chance.percent(5) {
-            self.daemon_start(h, boot);
+            for h in self.hit_with(h) {
+                let boot = self.hosts[h].boot;
+                self.daemon_start(h, boot);
+            }
         }
         let adopt = self.plan.manage == Manage::Adopt;
         if adopt && self.hosts[h].server.proc.is_none() && self.chance.percent(5) {

@@ -44,16 +44,15 @@ impl World {
             }
             FaultKind::KillDaemon => self.restart_daemon(h, length),
             FaultKind::FreezeDaemon => {
-                let now = self.now;
-                if let Some(daemon) = &mut self.hosts[h].daemon
-                    && daemon.frozen_since.is_none()
-                {
-                    daemon.frozen_since = Some(now);
-                    let inc = daemon.inc;
-                    self.after(length, Ev::Undo(Undo::ThawDaemon { h, inc }));
+                for h in self.hit_with(h) {
+                    self.freeze_daemon(h, length);
                 }
             }
-            FaultKind::PowerOff => self.power_off(h, length),
+            FaultKind::PowerOff => {
+                for h in self.hit_with(h) {
+                    self.power_off(h, length);
+                }
+            }
             FaultKind::Cut => {
                 self.cuts = self.draw_cuts();
                 self.after(length, Ev::Undo(Undo::Cuts));
@@ -87,12 +86,18 @@ impl World {
                 };
                 self.ask(h, command);
             }
+            // Both keepers leave and hand nothing over: a kill, as far as they can tell.
+            FaultKind::Term if self.plan.one_host => self.restart_daemon(h, length),
             FaultKind::Term => self.feed(h, PairInput::Keeper(Input::Stop)),
             FaultKind::Both => {
                 let power = self.chance.percent(50);
                 for h in 0..2 {
                     if power {
-                        let length = self.lasting();
+                        let length = if self.plan.one_host {
+                            length
+                        } else {
+                            self.lasting()
+                        };
                         self.power_off(h, length);
                     } else {
                         self.kill_server(h, false);
@@ -144,9 +149,22 @@ impl World {
 
     fn restart_daemon(&mut self, h: usize, length: Us) {
         if self.hosts[h].daemon.is_some() {
-            self.kill_daemon(h);
+            for h in self.hit_with(h) {
+                self.kill_daemon(h);
+            }
             let boot = self.hosts[h].boot;
             self.after(length, Ev::DaemonStart { h, boot });
+        }
+    }
+
+    fn freeze_daemon(&mut self, h: usize, length: Us) {
+        let now = self.now;
+        if let Some(daemon) = &mut self.hosts[h].daemon
+            && daemon.frozen_since.is_none()
+        {
+            daemon.frozen_since = Some(now);
+            let inc = daemon.inc;
+            self.after(length, Ev::Undo(Undo::ThawDaemon { h, inc }));
         }
     }
 

@@ -17,6 +17,7 @@ mod course;
 pub mod data;
 mod faults;
 pub mod fleet;
+mod one_host;
 pub mod plan;
 mod reading;
 pub mod redis;
@@ -31,9 +32,22 @@ use std::panic::AssertUnwindSafe;
 
 pub use world::{Violation, World};
 
+/// Where a group's servers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On two hosts.
+    TwoHosts,
+    /// On one, under one daemon.
+    OneHost,
+}
+
 /// Runs one seed. A panic of the machines is a violation like any other.
-pub fn run_seed(seed: u64, trace: bool) -> Option<Violation> {
-    let run = std::panic::catch_unwind(AssertUnwindSafe(|| World::new(seed, trace).run()));
+pub fn run_seed(place: Place, seed: u64, trace: bool) -> Option<Violation> {
+    let world = || match place {
+        Place::TwoHosts => World::new(seed, trace),
+        Place::OneHost => World::on_one_host(seed, trace),
+    };
+    let run = std::panic::catch_unwind(AssertUnwindSafe(|| world().run()));
     run.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -50,6 +64,7 @@ pub fn run_seed(seed: u64, trace: bool) -> Option<Violation> {
 
 /// Runs a range of seeds on this many threads; failures in the order of their seeds.
 pub fn run_range(
+    place: Place,
     seeds: std::ops::Range<u64>,
     threads: u64,
     progress: impl Fn(u64) + Sync,
@@ -61,7 +76,7 @@ pub fn run_range(
                 scope.spawn(move || {
                     let mut found = Vec::new();
                     for seed in seeds.filter(|seed| seed % threads == worker) {
-                        if let Some(violation) = run_seed(seed, false) {
+                        if let Some(violation) = run_seed(place, seed, false) {
                             found.push((seed, violation));
                         }
                         progress(seed);

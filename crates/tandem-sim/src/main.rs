@@ -1,18 +1,18 @@
-//! `tandem-sim --seeds 0..10000` runs seeds; `tandem-sim --seed N --trace` shows one. With `--fleet`, fleets of three and
+//! `tandem-sim --seeds 0..10000` runs seeds; `tandem-sim --seed N --trace` shows one. With `--local` both servers are on one host; with `--fleet`, fleets of three and
 //! of five sentinels instead of pairs; `--five` shows the larger one.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tandem_sim::fleet;
+use tandem_sim::{Place, fleet};
 
-const USAGE: &str =
-    "usage: tandem-sim [--fleet] [--seeds FROM..TO | --seed N [--trace [--five]]] [--threads N]";
+const USAGE: &str = "usage: tandem-sim [--local | --fleet] [--seeds FROM..TO | --seed N [--trace [--five]]] [--threads N]";
 
 fn main() -> ExitCode {
     let mut seeds = 0..1000;
     let mut trace = false;
     let mut fleets = false;
+    let mut place = Place::TwoHosts;
     let mut size = fleet::Size::Three;
     let mut threads = 2;
     let mut args = std::env::args().skip(1);
@@ -24,6 +24,10 @@ fn main() -> ExitCode {
             }
             "--fleet" => {
                 fleets = true;
+                Some(())
+            }
+            "--local" => {
+                place = Place::OneHost;
                 Some(())
             }
             "--five" => {
@@ -56,13 +60,13 @@ fn main() -> ExitCode {
         return run_fleets(seeds, size, trace, threads);
     }
     if trace {
-        let found = tandem_sim::run_seed(seeds.start, true);
+        let found = tandem_sim::run_seed(place, seeds.start, true);
         println!("{found:?}");
         return ExitCode::from(u8::from(found.is_some()));
     }
     let total = seeds.end.saturating_sub(seeds.start);
     let done = AtomicU64::new(0);
-    let failures = tandem_sim::run_range(seeds, threads, |_| {
+    let failures = tandem_sim::run_range(place, seeds, threads, |_| {
         let n = done.fetch_add(1, Ordering::Relaxed) + 1;
         if n.is_multiple_of(1000) {
             eprintln!("{n} of {total} seeds");

@@ -115,6 +115,8 @@ pub struct Plan {
     pub pace: Us,
     /// How many clients.
     pub clients: usize,
+    /// Both servers are on one host.
+    pub one_host: bool,
 }
 
 impl Plan {
@@ -195,6 +197,7 @@ impl Plan {
             diskless: false,
             pace: chance.within(5 * MS, 25 * MS),
             clients: usize::try_from(chance.within(1, 4)).unwrap_or(1),
+            one_host: false,
         }
     }
 }

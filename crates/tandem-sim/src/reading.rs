@@ -1,7 +1,7 @@
 //! INFO of a simulated server, as the shell reads it.
 
 use tandem_core::ids::{Offset, ReplId, RunId};
-use tandem_core::server::{FENCE_ADDRESS, OnlineReplica, ServerRole, ServerView};
+use tandem_core::server::{FENCE_ADDRESS, OnlineReplica, ServerRole, ServerView, Shown};
 
 use crate::chance::{SEC, Us};
 use crate::redis::{Link, Persistence, Proc, Target};
@@ -48,6 +48,7 @@ fn view_of(
         uptime_s: now / SEC - proc.started / SEC,
         used_memory: 1 << 20,
         link_down_s: None,
+        shown: Shown::default(),
     }
 }
 

@@ -44,6 +44,7 @@ impl World {
         Settings {
             host: Self::host_id(h),
             peer: Some(Self::host_id(other(h))),
+            one_host: plan.one_host,
             group: "main".to_owned(),
             server_address: ADDRESSES[h].to_owned(),
             peer_server_address: Some(ADDRESSES[other(h)].to_owned()),
@@ -60,7 +61,7 @@ impl World {
             drain_deadline: Duration::from_millis(300),
             switchover_deadline: Duration::from_secs(1),
             priority: plan.priority[h],
-            vip_lifetime: Some(Duration::from_micros(VIP_LIFETIME)),
+            vip_lifetime: (!plan.one_host).then(|| Duration::from_micros(VIP_LIFETIME)),
             boot_id: format!("{}-{}", HOSTS[h], self.hosts[h].boot),
             incarnation: self.chance.name(),
         }
@@ -103,7 +104,7 @@ impl World {
         let machine = Machine::new(vrrp, Some(own)).expect("these settings work");
         let keeper = Keeper::new(settings, journal, self.instant());
         self.hosts[h].daemon = Some(Daemon {
-            pair: Pair::new(keeper, Some(machine)),
+            pair: Pair::new(keeper, Some(machine).filter(|_| !self.plan.one_host)),
             inc,
             frozen_since: None,
             inbox: Vec::new(),
@@ -156,6 +157,7 @@ impl World {
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
         self.check_phase(h);
+        self.follow_keepers();
         let inc = self.inc(h);
         for output in outputs {
             if self.inc(h) != inc {

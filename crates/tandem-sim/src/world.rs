@@ -325,9 +325,18 @@ pub struct World {
 impl World {
     /// A world with its plan's beginning.
     pub fn new(seed: u64, trace: bool) -> Self {
+        Self::with(seed, trace, |plan| plan)
+    }
+
+    /// The same with both servers on one host, under one daemon.
+    pub fn on_one_host(seed: u64, trace: bool) -> Self {
+        Self::with(seed, trace, Plan::on_one_host)
+    }
+
+    fn with(seed: u64, trace: bool, change: impl FnOnce(Plan) -> Plan) -> Self {
         let mut chance = Chance::new(seed);
         let mut later = Chance::new(seed ^ LATER);
-        let plan = Plan::of_seed(&mut chance, &mut later);
+        let plan = change(Plan::of_seed(&mut chance, &mut later));
         let host = |h: usize| Host {
             powered: true,
             boot: 1,
@@ -352,6 +361,7 @@ impl World {
             unwatched: 0,
             disk_epoch: None,
         };
+        let wire = Wire::of_seed(seed).filter(|_| !plan.one_host);
         let mut world = Self {
             now: SEC,
             // Only differences of it are ever used.
@@ -367,7 +377,7 @@ impl World {
             cuts: Cuts::default(),
             cut_until: 0,
             weather: Weather::default(),
-            wire: Wire::of_seed(seed),
+            wire,
             step_trouble: 0,
             healed_at: None,
             quiet: false,
@@ -507,7 +517,13 @@ impl World {
             Ev::Upkeep { h } => self.upkeep(h),
             Ev::ServerStart { h, boot, fenced } => self.server_start(h, boot, fenced),
             Ev::Renew { h, inc } => self.renew(h, inc),
-            Ev::DaemonStart { h, boot } => self.daemon_start(h, boot),
+            Ev::DaemonStart { h, boot } => {
+                self.daemon_start(h, boot);
+                if self.plan.one_host {
+                    let boot = self.hosts[other(h)].boot;
+                    self.daemon_start(other(h), boot);
+                }
+            }
             Ev::Client { c } => self.client(c),
             Ev::Arrive { c, serial, h, id } => self.arrive(c, serial, h, id),
             Ev::Unpaused { h } => self.unpaused(h),

@@ -61,6 +61,16 @@ const FIXED: &[(Size, u64, &str)] = &[
         9784,
         "after a fruitless attempt nobody tried the last resort",
     ),
+    (
+        Size::Three,
+        627,
+        "started without its file, it took its whole fleet for strangers",
+    ),
+    (
+        Size::Five,
+        1111,
+        "started without its file, it took its whole fleet for strangers",
+    ),
 ];
 
 #[test]

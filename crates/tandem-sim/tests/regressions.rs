@@ -140,7 +140,7 @@ const FIXED: &[(u64, &str)] = &[
 #[test]
 fn seeds_of_fixed_faults_hold() {
     for (seed, found) in FIXED {
-        let violation = tandem_sim::run_seed(*seed, false);
+        let violation = tandem_sim::run_seed(tandem_sim::Place::TwoHosts, *seed, false);
         assert!(violation.is_none(), "seed {seed} ({found}): {violation:?}");
     }
 }

@@ -1,8 +1,19 @@
 //! Ten thousand histories of a pair under faults, each checked against P1 to P5.
 
+use tandem_sim::Place;
+
 #[test]
 fn ten_thousand_seeds_keep_the_invariants() {
-    let failures = tandem_sim::run_range(0..10_000, 2, |_| {});
+    all_pass(Place::TwoHosts, 10_000);
+}
+
+#[test]
+fn two_thousand_seeds_keep_the_invariants_on_one_host() {
+    all_pass(Place::OneHost, 2_000);
+}
+
+fn all_pass(place: Place, seeds: u64) {
+    let failures = tandem_sim::run_range(place, 0..seeds, 2, |_| {});
     let words: Vec<String> = failures
         .iter()
         .map(|(seed, v)| format!("seed {seed}: {} at {} us: {}", v.rule, v.at, v.text))

@@ -7,11 +7,13 @@
 //! `tls-ciphersuites`, as far as they are known here ([`tandem_config::sentinel::TlsChoice`]). The provider of the cryptography is passed explicitly, so a second one
 //! that some dependency brings cannot make the choice ambiguous.
 
+mod key;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tandem_config::sentinel::{CIPHERS, CIPHERSUITES, TlsChoice};
+use tandem_config::sentinel::{CIPHERS, CIPHERSUITES, Secret, TlsChoice};
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -58,8 +60,10 @@ pub(crate) struct Authorities {
 pub(crate) struct Pair {
     /// `tls-cert-file` or `tls-client-cert-file`.
     pub(crate) certificate: PathBuf,
-    /// `tls-key-file` or `tls-client-key-file`, not encrypted.
+    /// `tls-key-file` or `tls-client-key-file`.
     pub(crate) key: PathBuf,
+    /// `tls-key-file-pass` or `tls-client-key-file-pass`: what the key is encrypted with, if it is.
+    pub(crate) passphrase: Option<Secret>,
 }
 
 /// Which suites are offered and taken, and how sessions are kept.
@@ -197,8 +201,8 @@ impl Pair {
             return Err(file_error(&self.certificate, "holds no certificate"));
         }
         let text = fs::read(&self.key).map_err(|error| file_error(&self.key, error))?;
-        let key = PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|_| file_error(&self.key, "holds no private key that is not encrypted"))?;
+        let passphrase = self.passphrase.as_ref().map(Secret::as_bytes);
+        let key = key::read(&text, passphrase).map_err(|error| file_error(&self.key, error))?;
         Ok((chain, key))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem_proxy::placement::{compare_names, worth_a_warning};
-use tandem_proxy::settings::{Access, Address, Bounds, Compat, Ejection, Pool, Server};
+use tandem_proxy::settings::{Access, Address, Bounds, Compat, Ejection, Pool, Replicas, Server};
 
 use super::address::UNIX_PATH_MAX;
 use super::directive::{Draft, Given};
@@ -134,6 +134,7 @@ fn finish_one(
             slowlog_slower_than: None,
             ..Bounds::default()
         },
+        replicas: Replicas::default(),
     });
     let pool = pool.filter(|pool| !pool.servers.is_empty());
     if let Some(why) = pool.as_ref().filter(|_| is_redis).and_then(worth_a_warning) {

@@ -344,11 +344,16 @@ impl<'a> Reader<'a> {
                     .at(*at, "who speaks nothing newer is turned away"),
             );
         }
-        for (directive, key) in [
-            ("tls-key-file", &tls.key_file),
-            ("tls-client-key-file", &tls.client_key_file),
+        for (directive, key, passphrase) in [
+            ("tls-key-file", &tls.key_file, &tls.key_file_pass),
+            (
+                "tls-client-key-file",
+                &tls.client_key_file,
+                &tls.client_key_file_pass,
+            ),
         ] {
-            let (Some(key), Some((at, fatal))) = (key, said.get(directive)) else {
+            let (Some(key), None, Some((at, fatal))) = (key, passphrase, said.get(directive))
+            else {
                 continue;
             };
             let is_encrypted = self
@@ -358,13 +363,10 @@ impl<'a> Reader<'a> {
             if is_encrypted {
                 let found = Diagnostic::error(
                     "encrypted-key",
-                    format!("{key} is encrypted, and encrypted keys are not read here"),
+                    format!("{key} is encrypted, and no passphrase is given"),
                 )
                 .at(*at, "")
-                .help(format!(
-                    "decrypt it once, `openssl pkey -in {key} -out {key}.plain`, give it to the sentinel's user with mode \
-                     0600, name it here, and remove `{directive}-pass`"
-                ));
+                .help(format!("add `{directive}-pass PASSPHRASE`"));
                 self.findings.refuse(fatal.clone(), found);
             }
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Group, Resync, Settings, Vip, VrrpVersion};
+use super::{Group, Resync, Settings, Vip, Vrrp, VrrpVersion};
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::value::format_duration;
 
@@ -20,7 +20,7 @@ pub(super) struct GroupPlaces {
     pub(super) vrrp: Option<VrrpPlaces>,
 }
 
-/// Where to report findings of one `[group.vrrp]`.
+/// Where to report findings of one `[group.vrrp]` or `[proxy.vrrp]`.
 pub(super) struct VrrpPlaces {
     pub(super) header: Span,
     pub(super) router_id: Span,
@@ -43,9 +43,11 @@ pub(super) fn across(settings: &Settings, places: &Places, report: &mut Report) 
         }
         server(settings, group, at, report);
         times(group, at, report);
-        adverts(group, at, report);
+        if let (Some(vrrp), Some(places)) = (group.vrrp(), &at.vrrp) {
+            adverts(vrrp, group.vip.as_ref(), places, at.vip, report);
+        }
         if let (Some(vip), Some(vip_at)) = (&group.vip, at.vip) {
-            addresses(settings, group.server, vip, vip_at, report);
+            addresses(settings, Some(group.server), vip, vip_at, report);
         }
     }
 }
@@ -134,15 +136,21 @@ fn distinct(
             .at(earlier_at.name, "and this one"),
         );
     }
-    if group.server == earlier.server {
+    if group
+        .servers()
+        .any(|server| earlier.servers().any(|other| other == server))
+    {
         report.push(
             Diagnostic::error("same-server", "two groups claim the same server")
                 .at(at.server, "here")
                 .at(earlier_at.server, "and here"),
         );
     }
-    let same_wire = group.vrrp.router_id == earlier.vrrp.router_id
-        && group.vrrp.interface == earlier.vrrp.interface;
+    let wire = |group: &Group| {
+        let vrrp = group.vrrp()?;
+        Some((vrrp.router_id, vrrp.interface.clone()))
+    };
+    let same_wire = wire(group).is_some() && wire(group) == wire(earlier);
     if let (true, Some(here), Some(there)) = (same_wire, &at.vrrp, &earlier_at.vrrp) {
         report.push(
             Diagnostic::error(
@@ -175,11 +183,10 @@ fn distinct(
 }
 
 fn server(settings: &Settings, group: &Group, at: &GroupPlaces, report: &mut Report) {
-    if let Some(peer) = settings
-        .peers
-        .iter()
-        .find(|peer| peer.address == group.server.ip() && peer.address != settings.host.address)
-    {
+    if let Some(peer) = settings.peers.iter().find(|peer| {
+        group.servers().any(|server| server.ip() == peer.address)
+            && peer.address != settings.host.address
+    }) {
         report.push(
             Diagnostic::error("foreign-server", "`servers` names a server of another host")
                 .at(
@@ -189,18 +196,19 @@ fn server(settings: &Settings, group: &Group, at: &GroupPlaces, report: &mut Rep
                 .help("each host's file names the server on that host"),
         );
     }
-    if group.server.ip().is_loopback() && !settings.host.address.is_loopback() {
+    let loopback = group.servers().find(|server| server.ip().is_loopback());
+    if let Some(server) = loopback.filter(|_| !settings.host.address.is_loopback()) {
         report.push(
-            Diagnostic::error("loopback-server", "the other host cannot reach this server")
+            Diagnostic::error("loopback-server", "other hosts cannot reach this server")
                 .at(at.server, "a loopback address means another server there")
                 .help(format!(
                     "write \"{}:{}\", and let the server listen there",
                     settings.host.address,
-                    group.server.port()
+                    server.port()
                 )),
         );
     }
-    if group.server.ip().is_unspecified() {
+    if group.servers().any(|server| server.ip().is_unspecified()) {
         report.push(
             Diagnostic::error(
                 "wildcard-server",
@@ -257,9 +265,14 @@ fn times(group: &Group, at: &GroupPlaces, report: &mut Report) {
     }
 }
 
-fn adverts(group: &Group, at: &GroupPlaces, report: &mut Report) {
-    let Some(places) = &at.vrrp else { return };
-    let interval = group.vrrp.advert_interval;
+pub(super) fn adverts(
+    vrrp: &Vrrp,
+    vip: Option<&Vip>,
+    places: &VrrpPlaces,
+    vip_at: Option<(Span, Span, Span)>,
+    report: &mut Report,
+) {
+    let interval = vrrp.advert_interval;
     let mut refuse = |right: &str, help: &str| {
         let found = Diagnostic::error(
             "advert-interval",
@@ -272,7 +285,7 @@ fn adverts(group: &Group, at: &GroupPlaces, report: &mut Report) {
             found.help(help)
         });
     };
-    match group.vrrp.version {
+    match vrrp.version {
         // RFC 3768 5.3.7: an octet of whole seconds.
         VrrpVersion::V2 => {
             if interval.subsec_nanos() != 0 || !(1..=255).contains(&interval.as_secs()) {
@@ -290,12 +303,10 @@ fn adverts(group: &Group, at: &GroupPlaces, report: &mut Report) {
             }
         }
     }
-    let has_ipv6 = group
-        .vip
+    let has_ipv6 = vip
         .iter()
         .any(|vip| vip.addresses.iter().any(|address| address.addr.is_ipv6()));
-    if let (VrrpVersion::V2, true, Some((_, addresses, _))) = (group.vrrp.version, has_ipv6, at.vip)
-    {
+    if let (VrrpVersion::V2, true, Some((_, addresses, _))) = (vrrp.version, has_ipv6, vip_at) {
         report.push(
             Diagnostic::error("v2-ipv6", "version 2 of VRRP carries no IPv6 address")
                 .at(addresses, "an IPv6 address is among these")
@@ -306,15 +317,15 @@ fn adverts(group: &Group, at: &GroupPlaces, report: &mut Report) {
 
 pub(super) fn addresses(
     settings: &Settings,
-    server: SocketAddr,
+    server: Option<SocketAddr>,
     vip: &Vip,
     (header, addresses, lifetime): (Span, Span, Span),
     report: &mut Report,
 ) {
     if vip.addresses.is_empty() {
         report.push(
-            Diagnostic::error("vip-address", "[group.vip] has no address")
-                .at(header, "leave the section out for a group without a VIP"),
+            Diagnostic::error("vip-address", "the VIP has no address")
+                .at(header, "leave the section out where there is no VIP"),
         );
     }
     // Whole seconds because the kernel counts an address' lifetime in them; renewed every third of it.
@@ -330,7 +341,7 @@ pub(super) fn addresses(
     for (index, address) in vip.addresses.iter().enumerate() {
         let taken = if address.addr == settings.host.address {
             Some("this host's own address".to_owned())
-        } else if address.addr == server.ip() {
+        } else if Some(address.addr) == server.map(|server| server.ip()) {
             Some("the address of this group's server".to_owned())
         } else {
             settings

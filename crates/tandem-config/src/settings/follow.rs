@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kinds::{Name, Size, Text};
-use super::read::{read_hooks, read_server, read_vip};
+use super::read::{read_hooks, read_server, read_vip, vip_places};
 use super::section::Section;
 use super::{ArchiveLimits, Fleet, Follow, Settings, Vip, check};
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -52,13 +52,17 @@ pub(super) fn read_follow(
     report: &mut Report,
 ) -> Option<(Follow, Places)> {
     section.report_unknown(report);
-    if section.has("vrrp") {
-        report.push(
-            Diagnostic::error("two-electors", "a group has one elector")
-                .at(section.place("vrrp"), "VRRP decides here")
-                .at(section.place("sentinel"), "and a Sentinel fleet here")
-                .help("remove one of [group.vrrp] and [group.sentinel]"),
-        );
+    for (elector, decides) in [("vrrp", "VRRP decides"), ("local", "this daemon decides")] {
+        if section.has(elector) {
+            report.push(
+                Diagnostic::error("two-electors", "a group has one elector")
+                    .at(section.place(elector), format!("{decides} here"))
+                    .at(section.place("sentinel"), "and a Sentinel fleet here")
+                    .help(format!(
+                        "remove one of [group.{elector}] and [group.sentinel]"
+                    )),
+            );
+        }
     }
     for key in IDLE.iter().filter(|key| section.has(key)) {
         report.push(
@@ -87,14 +91,7 @@ pub(super) fn read_follow(
         server: section.place("servers"),
         username: section.place("username"),
         down_after: section.place("down_after"),
-        vip: vip_section.as_ref().map(|vip| {
-            let several = if vip.has("addresses") {
-                "addresses"
-            } else {
-                "address"
-            };
-            (vip.header, vip.place(several), vip.place("lifetime"))
-        }),
+        vip: vip_section.as_ref().map(vip_places),
         sentinels: fleet_section.place("sentinels"),
         sentinel_username: fleet_section.place("username"),
     };
@@ -139,7 +136,7 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         server(settings, follow, at, report);
         sentinels(settings, follow, at, report);
         if let (Some(vip), Some(places)) = (&follow.vip, at.vip) {
-            check::addresses(settings, follow.server, vip, places, report);
+            check::addresses(settings, Some(follow.server), vip, places, report);
         }
     }
 }
@@ -150,10 +147,10 @@ fn addresses(vip: Option<&Vip>) -> impl Iterator<Item = IpAddr> {
 }
 
 fn distinct(settings: &Settings, index: usize, follow: &Follow, at: &Places, report: &mut Report) {
-    let led = settings
-        .groups
-        .iter()
-        .map(|it| (&it.name, it.server, it.vip.as_ref()));
+    let led = settings.groups.iter().flat_map(|it| {
+        it.servers()
+            .map(|server| (&it.name, server, it.vip.as_ref()))
+    });
     let followed = settings.follows[..index].iter();
     let followed = followed.map(|it| (&it.name, it.server, it.vip.as_ref()));
     for (name, server, vip) in led.chain(followed) {

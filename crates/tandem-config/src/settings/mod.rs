@@ -9,9 +9,12 @@ mod access;
 mod check;
 mod follow;
 mod kinds;
+mod local;
 mod proxy;
+mod proxy_vip;
 mod read;
 mod reference;
+mod replicas;
 mod section;
 mod table;
 mod template;
@@ -21,8 +24,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use access::{Access, Account, ClientTls, ServerTls};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
-use tandem_proxy::settings::{Distribution, Hash};
+use tandem_proxy::settings::{Distribution, Hash, ReadFrom, Replicas};
 
 pub use read::read;
 pub use reference::reference_markdown;
@@ -112,7 +116,7 @@ impl Peer {
 pub struct Group {
     /// Name of the group, the same on all its hosts (Sentinel's "master name").
     pub name: String,
-    /// The group's server on this host.
+    /// The group's server on this host; of two, the one that is named first.
     pub server: SocketAddr,
     /// Who starts and stops that server.
     pub manage: Manage,
@@ -144,8 +148,70 @@ pub struct Group {
     pub hooks: Hooks,
     /// Addresses that follow the primary.
     pub vip: Option<Vip>,
-    /// Who decides which host is primary.
-    pub vrrp: Vrrp,
+    /// Who decides which server is primary.
+    pub elector: Elector,
+}
+
+impl Group {
+    /// What VRRP is told, if it is the elector.
+    pub fn vrrp(&self) -> Option<&Vrrp> {
+        match &self.elector {
+            Elector::Vrrp(vrrp) => Some(vrrp),
+            Elector::Local { .. } => None,
+        }
+    }
+
+    /// The other server, if it is on this host too.
+    pub fn other(&self) -> Option<SocketAddr> {
+        match self.elector {
+            Elector::Vrrp(_) => None,
+            Elector::Local { other, .. } => Some(other),
+        }
+    }
+
+    /// The group's servers on this host.
+    pub fn servers(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        std::iter::once(self.server).chain(self.other())
+    }
+
+    /// What the keeper of `server` answers to: the group's name, or, where there are two, that and its server.
+    pub fn seat_name(&self) -> String {
+        match self.elector {
+            Elector::Vrrp(_) => self.name.clone(),
+            Elector::Local { .. } => format!("{}/{}", self.name, self.server),
+        }
+    }
+
+    /// The group as the keeper of each of its servers here sees it: that server first.
+    pub fn seats(&self) -> Vec<Self> {
+        let mut seats = vec![self.clone()];
+        if let Elector::Local { other, preferred } = self.elector {
+            seats.push(Self {
+                server: other,
+                elector: Elector::Local {
+                    other: self.server,
+                    preferred: !preferred,
+                },
+                ..self.clone()
+            });
+        }
+        seats
+    }
+}
+
+/// Who decides which of a group's servers is primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "by")]
+pub enum Elector {
+    /// `[group.vrrp]`: two hosts, each with a server.
+    Vrrp(Vrrp),
+    /// `[group.local]`: both servers are on this host, and this daemon keeps both.
+    Local {
+        /// The other server.
+        other: SocketAddr,
+        /// This one is named first: with preempt = "after-sync" it takes the group back.
+        preferred: bool,
+    },
 }
 
 /// `[[group]]` with `[group.sentinel]`: a group that an existing Sentinel fleet looks after, and that is followed.
@@ -353,6 +419,36 @@ pub struct Proxy {
     /// Who may connect, how, and as whom.
     #[serde(flatten)]
     pub access: Access,
+    /// What the groups' replicas are for besides taking over.
+    #[serde(flatten, serialize_with = "replica_words")]
+    pub replicas: Replicas,
+    /// Addresses that are where a proxy answers.
+    pub vip: Option<ProxyVip>,
+}
+
+/// `[proxy.vip]` and `[proxy.vrrp]`: addresses on one of the hosts that run a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxyVip {
+    /// The addresses.
+    pub front: Vip,
+    /// Which host has them. Without a `track_script`: the check is the proxy's own.
+    pub vrrp: Vrrp,
+    /// A host of higher priority takes them back.
+    pub preempt: bool,
+}
+
+fn replica_words<S: Serializer>(replicas: &Replicas, to: S) -> Result<S::Ok, S::Error> {
+    let mut words = to.serialize_map(Some(3))?;
+    let ack = replicas.ack;
+    words.serialize_entry("ack", &ack.map_or(0, |ack| ack.replicas))?;
+    let acked = ack.is_some_and(|ack| ack.reads);
+    words.serialize_entry("reads", if acked { "acked" } else { "immediate" })?;
+    let read = match replicas.read {
+        ReadFrom::Primary => "primary",
+        ReadFrom::Replica => "replica",
+    };
+    words.serialize_entry("read", read)?;
+    words.end()
 }
 
 fn hash_word<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {

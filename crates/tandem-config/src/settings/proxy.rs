@@ -11,7 +11,9 @@ use tandem_proxy::settings::{Distribution, Hash};
 
 use super::access::{self, AccessPlaces, read_access};
 use super::kinds::{Name, Size, Tag};
+use super::proxy_vip::{self, read_proxy_vip};
 use super::read::number;
+use super::replicas;
 use super::section::Section;
 use super::{Proxy, Settings, Shard, ShardAt};
 use crate::diagnostic::{Diagnostic, Report, Span};
@@ -26,6 +28,8 @@ pub(super) struct Places {
     groups: Span,
     distribution: Span,
     access: AccessPlaces,
+    vip: Option<proxy_vip::Places>,
+    replicas: replicas::Places,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -61,24 +65,31 @@ pub(super) fn read_proxy(
     let slower_than = section.get::<Duration>(report, "slowlog_slower_than");
     let password_file = section.get::<PathBuf>(report, "password_file");
     let (access, access_at) = read_access(section, report);
+    let vip = read_proxy_vip(section, report);
+    let replicas = replicas::read(section, report);
     let sections = section.children(report, "group");
     let given = sections.len();
     let remotes: Vec<Remote> = sections
         .iter()
         .filter_map(|section| read_remote(section, report))
         .collect();
-    let places = Places {
+    let (replicas, replica_places) = replicas?;
+    let mut places = Places {
+        vip: None,
         header: section.header,
         listen: section.place("listen"),
         groups: section.place("groups"),
         distribution: section.place("distribution"),
         access: access_at,
+        replicas: replica_places,
     };
     let (listen, groups) = (listen?, groups?);
     let shards = shards(groups, &remotes, &places, report);
     if remotes.len() != given {
         return None;
     }
+    let (vip, vip_places) = vip?.unzip();
+    places.vip = vip_places;
     let proxy = Proxy {
         name: name.map_or_else(|| format!("proxy-{}", listen.port()), |name| name.0),
         listen,
@@ -94,6 +105,8 @@ pub(super) fn read_proxy(
         slowlog_slower_than: slower_than.filter(|slow| !slow.is_zero()),
         password_file,
         access: access?,
+        vip,
+        replicas,
     };
     Some((proxy, places))
 }
@@ -193,7 +206,10 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         shards_exist(settings, proxy, at, report);
         placement(proxy, at, report);
         access::check(settings, proxy, &at.access, report);
+        replicas::check(proxy.replicas, &proxy.shards, &at.replicas, report);
     }
+    let vips: Vec<_> = places.iter().map(|at| at.vip.as_ref()).collect();
+    proxy_vip::check(settings, &vips, report);
 }
 
 fn shards_exist(settings: &Settings, proxy: &Proxy, at: &Places, report: &mut Report) {

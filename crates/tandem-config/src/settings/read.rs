@@ -12,10 +12,12 @@ use toml::de::DeTable;
 use super::check::{self, GroupPlaces, Places};
 use super::follow;
 use super::kinds::{Command, Commands, Interface, ManageWord, Name, Port, Size, Text};
+use super::local;
 use super::proxy;
 use super::section::Section;
 use super::{
-    ArchiveLimits, Group, Hooks, Host, Manage, Peer, Settings, TrackScript, Vip, Vrrp, VrrpVersion,
+    ArchiveLimits, Elector, Group, Hooks, Host, Manage, Peer, Settings, TrackScript, Vip, Vrrp,
+    VrrpVersion,
 };
 use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::value::IpPrefix;
@@ -156,7 +158,12 @@ fn read_peer(section: &Section<'_, '_>, report: &mut Report) -> Option<Peer> {
 fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, GroupPlaces)> {
     section.report_unknown(report);
     let name = section.get::<Name>(report, "name");
-    let server = read_server(section, report);
+    let is_local = section.has("local");
+    let server = if is_local {
+        local::read_servers(section, report)
+    } else {
+        read_server(section, report).map(|server| (server, None))
+    };
     let manage = read_manage(section, report);
     let username = section.get::<Text>(report, "username");
     let password_file = section.get::<PathBuf>(report, "password_file");
@@ -181,21 +188,29 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
     let vip = vip_section
         .as_ref()
         .map(|section| read_vip(section, report));
-    let vip_interface = vip_section
-        .as_ref()
-        .filter(|section| section.has("interface"))
-        .and_then(|section| section.get::<Interface>(&mut Report::default(), "interface"));
+    let vip_interface = vip_section.as_ref().and_then(interface_of);
     let vrrp_section = section.child(report, "vrrp");
-    if vrrp_section.is_none() && !section.has("vrrp") {
+    if vrrp_section.is_none() && !section.has("vrrp") && !is_local {
         report.push(
             Diagnostic::error("no-elector", "[[group]] says nothing about who is primary")
                 .at(section.header, "this group has no elector")
-                .help("add [group.vrrp] with router_id and priority, or [group.sentinel] to follow a fleet"),
+                .help("add [group.vrrp] with router_id and priority, [group.local] for two servers of this host, or [group.sentinel] to follow a fleet"),
         );
     }
     let vrrp = vrrp_section
         .as_ref()
         .and_then(|section| read_vrrp(section, report, vip_interface));
+    if is_local {
+        local::check(section, manage.as_ref(), report);
+    }
+    let (server, other) = server.unzip();
+    let elector = match other.flatten() {
+        Some(other) => Some(Elector::Local {
+            other,
+            preferred: true,
+        }),
+        None => vrrp.map(Elector::Vrrp),
+    };
 
     let places = GroupPlaces {
         header: section.header,
@@ -204,22 +219,8 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
         username: section.place("username"),
         down_after: section.place("down_after"),
         resync_window: section.place("resync_window"),
-        vip: vip_section.as_ref().map(|section| {
-            (
-                section.header,
-                if section.has("addresses") {
-                    section.place("addresses")
-                } else {
-                    section.place("address")
-                },
-                section.place("lifetime"),
-            )
-        }),
-        vrrp: vrrp_section.as_ref().map(|section| check::VrrpPlaces {
-            header: section.header,
-            router_id: section.place("router_id"),
-            advert_interval: section.place("advert_interval"),
-        }),
+        vip: vip_section.as_ref().map(vip_places),
+        vrrp: vrrp_section.as_ref().map(vrrp_places),
     };
     let group = Group {
         name: name?.0,
@@ -245,7 +246,7 @@ fn read_group(section: &Section<'_, '_>, report: &mut Report) -> Option<(Group, 
             Some(vip) => Some(vip?),
             None => None,
         },
-        vrrp: vrrp?,
+        elector: elector?,
     };
     Some((group, places))
 }
@@ -343,7 +344,7 @@ pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option
             report.push(
                 Diagnostic::error(
                     "vip-address",
-                    "[group.vip] takes either `address` or `addresses`",
+                    format!("{} takes either `address` or `addresses`", section.title()),
                 )
                 .at(
                     section.place("address"),
@@ -363,6 +364,30 @@ pub(super) fn read_vip(section: &Section<'_, '_>, report: &mut Report) -> Option
         interface: interface?.0,
         lifetime: lifetime?,
     })
+}
+
+/// The interface of a VIP, if it is given and can be read: the default of the adverts'.
+pub(super) fn interface_of(vip: &Section<'_, '_>) -> Option<Interface> {
+    vip.has("interface")
+        .then(|| vip.get::<Interface>(&mut Report::default(), "interface"))?
+}
+
+/// Header, addresses, lifetime.
+pub(super) fn vip_places(vip: &Section<'_, '_>) -> (Span, Span, Span) {
+    let several = if vip.has("addresses") {
+        "addresses"
+    } else {
+        "address"
+    };
+    (vip.header, vip.place(several), vip.place("lifetime"))
+}
+
+pub(super) fn vrrp_places(vrrp: &Section<'_, '_>) -> check::VrrpPlaces {
+    check::VrrpPlaces {
+        header: vrrp.header,
+        router_id: vrrp.place("router_id"),
+        advert_interval: vrrp.place("advert_interval"),
+    }
 }
 
 /// A number within bounds; reports one outside.
@@ -391,6 +416,28 @@ fn read_vrrp(
     report: &mut Report,
     vip_interface: Option<Interface>,
 ) -> Option<Vrrp> {
+    let router = read_router(section, report, vip_interface);
+    let scripts = section.children(report, "track_script");
+    let scripts_given = scripts.len();
+    let track_script: Vec<TrackScript> = scripts
+        .iter()
+        .filter_map(|script| read_track_script(script, report))
+        .collect();
+    if track_script.len() != scripts_given {
+        return None;
+    }
+    Some(Vrrp {
+        track_script,
+        ..router?
+    })
+}
+
+/// What every virtual router has, of a group or of a proxy.
+pub(super) fn read_router(
+    section: &Section<'_, '_>,
+    report: &mut Report,
+    vip_interface: Option<Interface>,
+) -> Option<Vrrp> {
     section.report_unknown(report);
     let router_id = number(section, report, "router_id", 1..=255, "");
     let priority = number(
@@ -404,12 +451,15 @@ fn read_vrrp(
     let interface = own_interface.or(vip_interface);
     if interface.is_none() && !section.has("interface") {
         report.push(
-            Diagnostic::error("missing-key", "[group.vrrp] has no `interface`")
-                .at(
-                    section.header,
-                    "and there is no VIP whose interface it could take",
-                )
-                .help("add interface = \"eth0\""),
+            Diagnostic::error(
+                "missing-key",
+                format!("{} has no `interface`", section.title()),
+            )
+            .at(
+                section.header,
+                "and there is no VIP whose interface it could take",
+            )
+            .help("add interface = \"eth0\""),
         );
     }
     let advert_interval = section.get::<Duration>(report, "advert_interval");
@@ -420,15 +470,6 @@ fn read_vrrp(
     };
     let unicast = section.get(report, "unicast");
     let track_interface = section.get::<Vec<Interface>>(report, "track_interface");
-    let scripts = section.children(report, "track_script");
-    let scripts_given = scripts.len();
-    let track_script: Vec<TrackScript> = scripts
-        .iter()
-        .filter_map(|script| read_track_script(script, report))
-        .collect();
-    if track_script.len() != scripts_given {
-        return None;
-    }
     Some(Vrrp {
         router_id: u8::try_from(router_id?).ok()?,
         priority: u8::try_from(priority?).ok()?,
@@ -437,7 +478,7 @@ fn read_vrrp(
         version: version?,
         unicast: unicast?,
         track_interface: track_interface?.into_iter().map(|name| name.0).collect(),
-        track_script,
+        track_script: Vec::new(),
     })
 }
 

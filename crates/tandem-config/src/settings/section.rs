@@ -266,6 +266,7 @@ impl<'a, 'i> Section<'a, 'i> {
             .and_then(|key| table::section_info(key.section()));
         match elsewhere {
             Some(section) => found.at(at, format!("it belongs under {}", section.header())),
+            None if known.is_empty() => found.at(at, "there are no keys here"),
             None => found
                 .at(at, "unknown")
                 .help(format!("the keys here are: {}", known.join(", "))),

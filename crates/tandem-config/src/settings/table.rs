@@ -112,6 +112,11 @@ pub const SECTIONS: &[SectionInfo] = &[
         doc: "An extra check that counts in the election.",
     },
     SectionInfo {
+        path: "group.local",
+        repeats: false,
+        doc: "In place of `[group.vrrp]`: both servers of the group are on this host, and this daemon alone keeps them. It has no keys.",
+    },
+    SectionInfo {
         path: "group.sentinel",
         repeats: false,
         doc: "In place of `[group.vrrp]`: an existing Sentinel fleet decides who is primary, and this host follows it.",
@@ -140,6 +145,16 @@ pub const SECTIONS: &[SectionInfo] = &[
         path: "proxy.server_tls",
         repeats: false,
         doc: "Servers are spoken to over TLS; the files are read again at a reload.",
+    },
+    SectionInfo {
+        path: "proxy.vip",
+        repeats: false,
+        doc: "Addresses that are on one of the hosts that run this proxy, on one whose proxy answers; may be left out.",
+    },
+    SectionInfo {
+        path: "proxy.vrrp",
+        repeats: false,
+        doc: "Which of those hosts has them: VRRP among the hosts, with the health of the proxy. Required with `[proxy.vip]`.",
     },
 ];
 
@@ -198,8 +213,7 @@ const fn later(path: &'static str, instead: &'static str) -> Key {
     }
 }
 
-const USE_VRRP: &str =
-    "this version elects a pair with [group.vrrp], or follows a fleet with [group.sentinel]";
+const USE_VRRP: &str = "this version elects a pair with [group.vrrp], keeps two servers of one host with [group.local], or follows a fleet with [group.sentinel]";
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
@@ -228,7 +242,7 @@ pub const KEYS: &[Key] = &[
     required("group.name", "name", "\"orders\"",
         "Name of the group, the same on all its hosts."),
     required("group.servers", "list of address:port", "[\"10.0.0.1:6379\"]",
-        "The group's server on this host, as the other host reaches it; exactly one."),
+        "The group's server on this host, as the other host reaches it; exactly one, or both under `[group.local]`."),
     default("group.manage", "\"adopt\", \"spawn\" or \"systemd\"", "\"adopt\"",
         "Who starts the server: it runs already, tandem starts it, or a systemd unit does."),
     optional("group.redis_conf", "path", "\"/etc/redis/redis.conf\"",
@@ -275,7 +289,6 @@ pub const KEYS: &[Key] = &[
         "Run after this host became unable to hold the group."),
     later("group.tls", "connect to the servers without TLS, on this host or a private network"),
     later("group.votes", USE_VRRP),
-    later("group.local", USE_VRRP),
     later("group.with", USE_VRRP),
 
     optional("group.vip.address", "address/prefix", "\"10.0.0.100/24\"",
@@ -363,6 +376,14 @@ pub const KEYS: &[Key] = &[
         "Clients at once, over all threads; one more gets an error and is closed. Without it, as many as there are descriptors for."),
     optional("proxy.client_timeout", "duration", "\"10m\"",
         "How long a client may idle before it is closed; without it, for ever. Who blocks or is subscribed does not idle."),
+    default("proxy.ack", "number", "0",
+        "A reply to a write is passed on only when so many replicas that could be promoted have the write; 0: as soon as the primary gives it."),
+    default("proxy.when_alone", "\"refuse\" or \"continue\"", "\"refuse\"",
+        "With `ack`: what becomes of writes while too few replicas answer. \"refuse\": NOREPLICAS, unsent. \"continue\" is a coming version's."),
+    default("proxy.reads", "\"immediate\" or \"acked\"", "\"immediate\"",
+        "With `ack`: whether a read may show a write that no replica has yet, or waits until one has."),
+    default("proxy.read", "\"primary\" or \"replica\"", "\"primary\"",
+        "Where reads go. \"replica\": to one replica for each client, once that has the client's last write; otherwise to the primary."),
 
     required("proxy.group.name", "name", "\"orders-b\"",
         "Name of the shard, one of `groups`; the group's name at its daemons."),
@@ -401,8 +422,30 @@ pub const KEYS: &[Key] = &[
         "Its private key."),
     optional("proxy.server_tls.server_name", "text", "\"redis.example\"",
         "The name that the servers' certificates must be for; without it the name is not looked at, as in Redis."),
-    later("proxy.vip", "give the proxy's address to `tandem vrrp` with a track_script, as docs/migrate/twemproxy.md shows"),
-    later("proxy.vrrp", "give the proxy's address to `tandem vrrp` with a track_script, as docs/migrate/twemproxy.md shows"),
-    later("proxy.read", "reads go to the primary"),
-    later("proxy.ack", "set min-replicas-to-write on the servers"),
+
+    optional("proxy.vip.address", "address/prefix", "\"10.0.0.200/24\"",
+        "The address; without a prefix it is the address alone (/32 or /128). The proxy has to listen there: `listen` names it, or all addresses."),
+    optional("proxy.vip.addresses", "list of address/prefix", "[\"10.0.0.200/24\", \"2001:db8::200/64\"]",
+        "Several addresses, of either family, in place of `address`."),
+    required("proxy.vip.interface", "interface", "\"eth0\"",
+        "The interface that carries them."),
+    default("proxy.vip.lifetime", "duration", "\"3s\"",
+        "How long an address outlives a daemon that was killed or is frozen, in whole seconds; the kernel removes it then."),
+
+    required("proxy.vrrp.router_id", "number", "52",
+        "VRID from 1 to 255, the same on all hosts of this proxy and used by nobody else on the segment."),
+    required("proxy.vrrp.priority", "number", "100",
+        "1 to 254; the higher one is preferred."),
+    optional("proxy.vrrp.interface", "interface", "\"eth0\"",
+        "The interface that carries the adverts; without it, the VIP's."),
+    default("proxy.vrrp.advert_interval", "duration", "\"300ms\"",
+        "Time between adverts: a multiple of 10ms up to 40.95s; in version 2 whole seconds up to 255s."),
+    default("proxy.vrrp.version", "number", "3",
+        "Version of VRRP on the wire: 3, or 2 for segments that filter it."),
+    default("proxy.vrrp.unicast", "true or false", "false",
+        "Send adverts to every `[[peer]]` rather than to the multicast group, for clouds that drop multicast."),
+    default("proxy.vrrp.track_interface", "list of interface", "[]",
+        "Further interfaces that must be up."),
+    default("proxy.vrrp.preempt", "true or false", "false",
+        "Whether a host of higher priority takes the address from one that has it, as soon as its own proxy answers."),
 ];

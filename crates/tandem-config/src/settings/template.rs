@@ -45,6 +45,7 @@ pub fn init_template(facts: &InitFacts) -> String {
     for section in SECTIONS {
         // A pair's file: further checks and the other elector are for those who look for them.
         if section.path == "group.vrrp.track_script"
+            || section.path == "group.local"
             || section.path == "group.sentinel"
             || section.path.starts_with("proxy")
             || (section.path == "group.vip" && facts.vip.is_none())

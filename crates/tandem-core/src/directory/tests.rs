@@ -33,12 +33,14 @@ fn topology(primary: Option<u8>, epoch: u64) -> Topology {
         follows: primary.filter(|it| *it != last).map(server),
         link_up: primary.is_some_and(|it| it != last),
         offset: 1000,
+        promotable: true,
     };
     Topology {
         epoch,
         primary: primary.map(server),
         servers: vec![member(1), member(2)],
         daemons: vec!["b".to_owned()],
+        forks: Forks::Untold,
     }
 }
 

@@ -22,7 +22,7 @@ pub use judge::{Configuration, LEAP_MAX, Verdict};
 
 use crate::rules::Ruling;
 use crate::sentinel::{ConnId, Endpoint};
-use crate::topology::{Member, Topology};
+use crate::topology::{Forks, Member, Topology};
 use judge::judge;
 use talk::Talk;
 
@@ -375,11 +375,31 @@ impl Follower {
             primary: Some(current.primary.clone()),
             servers,
             daemons: Vec::new(),
+            forks: self.forks(current, now),
         };
         if self.published.as_ref() != Some(&topology) {
             self.out.push(Output::Publish(topology.clone()));
             self.published = Some(topology);
         }
+    }
+
+    /// What those tell of forks who name the primary that is followed: one that knows the fork is enough.
+    fn forks(&self, current: &Configuration, now: Instant) -> Forks {
+        let agrees = |talk: &&Talk| talk.belief(now).is_some_and(|(said, _)| said == current);
+        let same = |known: &&Topology| {
+            known.epoch == current.epoch.0 && known.primary.as_ref() == Some(&current.primary)
+        };
+        let before = self.published.as_ref().filter(same);
+        let mut told = before.map_or(Forks::Untold, |known| known.forks.clone());
+        for talk in self.talks.iter().filter(agrees) {
+            match (&talk.forks, &told) {
+                (Forks::At { .. }, _) | (Forks::None, Forks::Untold) => {
+                    told = talk.forks.clone();
+                }
+                (Forks::None | Forks::Untold, _) => {}
+            }
+        }
+        told
     }
 
     /// What is followed, and what each sentinel believes.

@@ -14,7 +14,7 @@ use tandem_resp::Value;
 use super::io::{Output, Settings};
 use super::judge::Configuration;
 use crate::sentinel::{ConfigEpoch, ConnId, ConnKind, Endpoint};
-use crate::topology::Member;
+use crate::topology::{Forks, Member};
 
 /// Between two polls while nothing happens.
 pub(super) const POLL: Duration = Duration::from_secs(1);
@@ -60,6 +60,8 @@ pub(super) struct Talk {
     address: Option<Endpoint>,
     /// What it said last, and when.
     said: Option<(Configuration, Instant)>,
+    /// What it told of forks along with it.
+    pub(super) forks: Forks,
     pub(super) replicas: Vec<Member>,
     /// Why nothing is known of it.
     pub(super) trouble: Option<String>,
@@ -78,6 +80,7 @@ impl Talk {
             waiting_since: None,
             address: None,
             said: None,
+            forks: Forks::Untold,
             replicas: Vec::new(),
             trouble: Some("not connected yet".to_owned()),
         }
@@ -236,6 +239,7 @@ impl Talk {
                 match (self.address.take(), epoch) {
                     (Some(primary), Some(epoch)) => {
                         let epoch = ConfigEpoch(epoch);
+                        self.forks = Forks::heard(field(value, Forks::FIELD));
                         self.said = Some((Configuration { primary, epoch }, now));
                         self.trouble = None;
                         self.backoff = BACKOFF_MIN;
@@ -319,5 +323,6 @@ fn replica(value: &Value) -> Option<Member> {
         offset: field(value, "slave-repl-offset")
             .and_then(|text| text.parse().ok())
             .unwrap_or(0),
+        promotable: field(value, "slave-priority") != Some("0"),
     })
 }

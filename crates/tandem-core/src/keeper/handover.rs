@@ -266,3 +266,29 @@ fn cause_words(cause: HandCause) -> &'static str {
         HandCause::FailedPromotion => "a promotion was not confirmed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::Input;
+    use crate::keeper::testing::keeper;
+
+    #[test]
+    fn a_primary_fences_itself_after_a_freeze_unless_the_other_keeper_was_frozen_with_it() {
+        let start = crate::testing::origin();
+        for one_host in [false, true] {
+            let mut keeper = keeper(start);
+            keeper.settings.one_host = one_host;
+            keeper.phase = Phase::Primary { since: start };
+            let later = start + Duration::from_secs(60);
+            let out = keeper.handle(Input::Frozen(Duration::from_secs(60)), later);
+            let fences = out.iter().any(|output| {
+                let Output::Do { step, .. } = output else {
+                    return false;
+                };
+                *step == Step::Fence
+            });
+            assert_eq!(fences, !one_host);
+        }
+    }
+}

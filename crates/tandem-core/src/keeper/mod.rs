@@ -470,7 +470,9 @@ impl Keeper {
             self.view = None;
         }
         self.peer.forget_freshness(self.version + 1);
-        if for_ < self.settings.master_down || !was_primary {
+        // Whoever could have been promoted in this process stood still as well.
+        let nobody_acted = for_ < self.settings.master_down || self.settings.one_host;
+        if nobody_acted || !was_primary {
             return;
         }
         self.probe = Probe::default();

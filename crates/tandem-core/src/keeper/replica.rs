@@ -202,12 +202,19 @@ impl Keeper {
         let age = |at: Option<Instant>| at.map(|t| now.saturating_duration_since(t));
         let link_age = age(self.peer.heard_at);
         out.push(match link_age {
-            Some(age) if age < down => Ruling::no(
-                "takeover.peer-link",
-                "the other daemon is heard on the peer link: only its adverts (protocol 112) are \
-                 missing, filtered on the way or not sent",
-            )
-            .aged(age),
+            Some(age) if age < down => {
+                let adverts = self
+                    .peer
+                    .advert_at
+                    .is_some_and(|at| now.saturating_duration_since(at) < down);
+                let heard = if adverts {
+                    "the other daemon is heard on the peer link"
+                } else {
+                    "the other daemon is heard on the peer link: only its adverts (protocol 112) are \
+                     missing, filtered on the way or not sent"
+                };
+                Ruling::no("takeover.peer-link", heard).aged(age)
+            }
             Some(age) => Ruling::yes("takeover.peer-link", "the peer link is silent").aged(age),
             None => Ruling::yes("takeover.peer-link", "the peer link was never up"),
         });
@@ -228,7 +235,7 @@ impl Keeper {
         match self.probed(now) {
             None => out.push(Ruling::wait(
                 "takeover.probe",
-                "the other server is being asked",
+                "the other server is asked once its daemon is silent",
             )),
             Some((ProbeResult::Silent, age)) => {
                 cause = Some(Cause::Unfenced);

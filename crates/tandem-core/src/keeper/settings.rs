@@ -38,6 +38,9 @@ pub struct Settings {
     pub host: HostId,
     /// The other host; `None` runs a group of one.
     pub peer: Option<HostId>,
+    /// The peer is another keeper of this very daemon, and its server is on this host: both stand still together, and what
+    /// ends the host ends both.
+    pub one_host: bool,
     /// The group.
     pub group: String,
     /// The local server, as the peer reaches it.

@@ -40,7 +40,7 @@ impl Keeper {
             format!(
                 "{} is primary too, at epoch {}; this host at epoch {}; the histories part at \
                  offset {fork_offset}",
-                peer.host, peer.epoch, self.journal.epoch
+                peer.host, peer.epoch, self.journal.data_epoch
             ),
         );
         self.evidence = None;

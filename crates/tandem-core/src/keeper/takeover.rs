@@ -13,7 +13,7 @@ use crate::keeper::io::{Hook, Outcome, Output, Reply, Severity, Step, StepErrorK
 use crate::keeper::phase::{Cause, Phase, TakeOver, TakeOverStage};
 use crate::keeper::{Keeper, Probe};
 use crate::server::ServerView;
-use crate::statement::Fork;
+use crate::statement::{Fork, ReleaseKind};
 
 /// Bound on writing the journal. A disk this slow is not a disk to promise on.
 const JOURNAL_WITHIN: Duration = Duration::from_secs(2);
@@ -250,11 +250,13 @@ impl Keeper {
     ) -> bool {
         let parent = view.replid2.clone();
         if let (false, Some(offset)) = (parent.is_none(), view.fork_offset()) {
+            let ended = self.parent_ended(state.cause, offset);
             self.journal.add_fork(Fork {
                 epoch: state.epoch.clone(),
                 parent,
                 offset,
                 lineage: view.replid.clone(),
+                ended,
             });
         }
         self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
@@ -290,6 +292,37 @@ impl Keeper {
             self.reply(id, Reply::Done(text));
         }
         true
+    }
+
+    /// Whether a takeover that forks here leaves nothing behind in the older history that could come to light again as
+    /// commands. A dead server's memory is gone: what it saved itself is at most archived as a snapshot.
+    fn parent_ended(&self, cause: Cause, offset: Offset) -> bool {
+        let released = self
+            .peer
+            .statement
+            .as_ref()
+            .and_then(|peer| peer.released.as_ref());
+        match (cause, released) {
+            (Cause::Statement, Some(released)) => match released.kind {
+                ReleaseKind::Dead => true,
+                ReleaseKind::Fenced => released.offset <= offset,
+                // It does not obey: what it had read it may still execute.
+                ReleaseKind::FrontClosed => false,
+            },
+            // Paused, equal, then fenced.
+            (Cause::RemoteFenced, _) => true,
+            (Cause::Statement, None)
+            | (
+                Cause::Unfenced
+                | Cause::ServerGone
+                | Cause::Boot
+                | Cause::BootAlone
+                | Cause::Adopted
+                | Cause::Restored
+                | Cause::Operator,
+                _,
+            ) => false,
+        }
     }
 
     /// Wishes VRRP mastership now: the data is ready.

@@ -12,6 +12,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         host: HostId::new("b"),
         peer: Some(HostId::new("a")),
+        one_host: false,
         group: "g".to_owned(),
         server_address: "10.0.0.2:6379".to_owned(),
         peer_server_address: None,

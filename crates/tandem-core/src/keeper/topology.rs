@@ -10,8 +10,8 @@ use std::time::Instant;
 use crate::health::Health;
 use crate::keeper::Keeper;
 use crate::server::{ServerRole, ServerView};
-use crate::statement::Statement;
-use crate::topology::{Member, Topology, endpoint};
+use crate::statement::{Fork, Statement};
+use crate::topology::{Forks, Member, Topology, endpoint};
 
 impl Keeper {
     /// The pair's servers and its primary as of now.
@@ -28,6 +28,16 @@ impl Keeper {
             .map(|peer| (&peer.epoch, peer.server_address.as_str()));
         // Epochs of two promotions differ in any case; see `Epoch`.
         let primary = own.into_iter().chain(other).max_by_key(|(epoch, _)| *epoch);
+        let fork = match (&primary, peer) {
+            (Some((epoch, address)), Some(peer)) if *address == peer.server_address => {
+                peer.fork.as_ref().filter(|fork| fork.epoch == **epoch)
+            }
+            (Some(_), _) => {
+                let newest = self.journal.forks.last();
+                newest.filter(|fork| fork.epoch == self.journal.data_epoch)
+            }
+            (None, _) => None,
+        };
         let mut servers: Vec<Member> = self.own_member(now).into_iter().collect();
         servers.extend(self.peer_member(peer));
         Topology {
@@ -35,6 +45,7 @@ impl Keeper {
             primary: primary.and_then(|(_, address)| endpoint(address)),
             servers,
             daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
+            forks: forks(fork),
         }
     }
 
@@ -78,6 +89,16 @@ impl Keeper {
     }
 }
 
+fn forks(fork: Option<&Fork>) -> Forks {
+    match fork {
+        Some(fork) if fork.ended => Forks::At {
+            parent: fork.parent.clone(),
+            offset: fork.offset,
+        },
+        Some(_) | None => Forks::None,
+    }
+}
+
 fn described(known: Member, view: Option<&ServerView>) -> Member {
     let Some(view) = view else {
         return known;
@@ -98,7 +119,7 @@ fn described(known: Member, view: Option<&ServerView>) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, HostId};
+    use crate::ids::{Epoch, HostId, Offset, ReplId};
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, PeerEvent};
     use crate::sentinel::Endpoint;
@@ -138,6 +159,35 @@ mod tests {
         assert_eq!(told.primary, None);
         assert!(told.daemons.is_empty());
         assert_eq!(told.servers.len(), 2);
+    }
+
+    #[test]
+    fn the_fork_of_the_primary_s_own_promotion_is_told_if_the_older_history_is_over() {
+        let start = crate::testing::origin();
+        for (counter, ended, told) in [(7, true, true), (7, false, false), (6, true, false)] {
+            let Input::Peer(PeerEvent::Heard(mut statement)) = said(PhaseName::Primary, 7) else {
+                unreachable!()
+            };
+            let (parent, offset) = (ReplId("p".repeat(40)), Offset(4711));
+            statement.fork = Some(Fork {
+                epoch: Epoch {
+                    counter,
+                    host: HostId::new("a"),
+                },
+                parent: parent.clone(),
+                offset,
+                lineage: ReplId("l".repeat(40)),
+                ended,
+            });
+            let mut keeper = keeper(start);
+            keeper.handle(Input::Peer(PeerEvent::Heard(statement)), start);
+            let expected = if told {
+                Forks::At { parent, offset }
+            } else {
+                Forks::None
+            };
+            assert_eq!(keeper.topology(start).forks, expected);
+        }
     }
 
     #[test]

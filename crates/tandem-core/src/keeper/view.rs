@@ -50,6 +50,8 @@ pub struct GroupStatus {
     pub ready: bool,
     /// The VIP is here.
     pub vip_here: bool,
+    /// The addresses that it consists of; whoever carries the status adds them.
+    pub addresses: Vec<String>,
     /// Automatic failover is paused on either side.
     pub paused: bool,
     /// This host's row, then the peer's.
@@ -113,6 +115,7 @@ impl Keeper {
             role: phase.word(),
             ready,
             vip_here: self.front.vip,
+            addresses: Vec::new(),
             paused: self.journal.paused || peer_paused,
             hosts,
             if_primary_dies: primary_dies,
@@ -189,7 +192,10 @@ impl Keeper {
             });
         };
         let behind = match (&peer.server, self.server(), &self.phase) {
-            (Some(theirs), Some(own), Phase::Primary { .. }) if theirs.replid == own.replid => {
+            // What one that is silent has read since cannot be known.
+            (Some(theirs), Some(own), Phase::Primary { .. })
+                if live && theirs.replid == own.replid =>
+            {
                 Some(own.offset.ahead_of(theirs.offset))
             }
             _ => None,
@@ -198,15 +204,15 @@ impl Keeper {
             host: peer.host.to_string(),
             address: peer.server_address.clone(),
             phase: if live { peer.phase.word() } else { "silent" },
-            health: if peer.healthy {
-                "up".to_owned()
-            } else {
-                "not healthy".to_owned()
+            health: match (live, peer.healthy) {
+                (false, _) => "not known now".to_owned(),
+                (true, true) => "up".to_owned(),
+                (true, false) => "not healthy".to_owned(),
             },
             server: peer.server.clone(),
             eligible: live && peer.eligible,
-            reason: peer.reason.clone(),
-            vip: peer.vip,
+            reason: peer.reason.clone().filter(|_| live),
+            vip: live && peer.vip,
             seen_ms: seen,
             behind,
         })
@@ -264,12 +270,18 @@ impl Keeper {
                     .to_owned(),
                 "nothing changes for clients".to_owned(),
             ),
+            Ok(()) if self.settings.one_host => (
+                "PROTECTED against the death of a server (failover ready; both are on this host and end with it)"
+                    .to_owned(),
+                "the replica takes over in milliseconds; lost is what was acknowledged but still in flight".to_owned(),
+                "nothing changes for clients".to_owned(),
+            ),
             Ok(()) => (
                 "PROTECTED (failover ready; a cut link may leave both writing until it heals)"
                     .to_owned(),
                 format!(
-                    "its server: the replica takes over in milliseconds; its host: in about \
-                     {silent_ms} ms; lost is what was acknowledged but still in flight"
+                    "the replica takes over, in milliseconds if it is the server, in about {silent_ms} ms \
+                     if it is the host; lost is what was acknowledged and still in flight"
                 ),
                 "nothing changes for clients".to_owned(),
             ),

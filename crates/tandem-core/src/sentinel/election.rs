@@ -1,6 +1,10 @@
 //! The election: who has which votes, and what decides it.
 //!
 //! Where all are ours, one that cannot be won any more ends at once; with a foreign sentinel known, Redis' time-out holds.
+//! Votes that were split are such a case once those who have not answered had their time: a host that is lost takes
+//! the primary and a voter with it, and the connection to that voter stands for a while.
+
+use std::time::Duration;
 
 use crate::sentinel::events::Kind;
 use crate::sentinel::failover::{Abort, Next, SIMULATED_FAILURE};
@@ -9,6 +13,9 @@ use crate::sentinel::ids::ConfigEpoch;
 use crate::sentinel::io::Output;
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Failover, Group, GroupId, Stage};
+
+/// When somebody else has votes too, nobody's answer is waited for any longer. A vote takes one write to a disk.
+const SPLIT_WAIT: Duration = Duration::from_millis(150);
 
 impl Sentinel {
     pub(super) fn advance_election(&mut self, id: GroupId) -> Next {
@@ -57,7 +64,9 @@ impl Sentinel {
             self.abort(id, Abort::NotElected);
             return Next::Wait(None);
         }
-        Next::Wait(Some(end))
+        let split_at = failover.asked_at + SPLIT_WAIT;
+        let splits = group.all_ours() && now < split_at && taken(group, failover, &self.id);
+        Next::Wait(Some(if splits { end.min(split_at) } else { end }))
     }
 
     /// A newer election of this group, or its outcome, is known; where no majority voted, also one of the same number.
@@ -80,6 +89,7 @@ impl Sentinel {
             && group.leader_epoch == epoch
             && self.saver.holds(group.vote_saved);
         let own_open = !own && group.leader_epoch == epoch && !self.saver.is_failing();
+        let split = taken(group, failover, &self.id) && self.now >= failover.asked_at + SPLIT_WAIT;
         let mut votes = usize::from(own);
         let mut open = usize::from(own_open);
         for peer in group.peers.values() {
@@ -94,7 +104,7 @@ impl Sentinel {
                     let owes = link.is_some_and(|link| link.owes_opinion(group.id));
                     let answered =
                         !owes && peer.opinion_at.is_some_and(|told| told > failover.asked_at);
-                    open += usize::from(link.is_some() && !answered);
+                    open += usize::from(link.is_some() && !answered && !split);
                 }
             }
         }

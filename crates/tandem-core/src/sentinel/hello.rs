@@ -8,9 +8,7 @@
 //!   neither may learn anything from the other.
 //! - An epoch more than 2^32 above ours is refused and told ([`Kind::MinusHelloRefused`]): no fleet gets there by
 //!   elections, and adopting 2^64 - 1 would end elections for good.
-//! - A primary that we know neither as this group's primary nor as one of its replicas is believed from the second
-//!   message on, so that one stray message from a fleet with a group of the same name cannot move ours. What it names must
-//!   be something that is listened to by several; a sentinel that is gone again has no second message.
+//! - A fleet that has a group of the same name does not move ours: stranger.rs.
 //! - No more than [`PEERS_MAX`] sentinels per group: beyond that somebody makes them up.
 
 use std::fmt::Write as _;
@@ -27,6 +25,7 @@ use crate::sentinel::io::{Level, Output, RequestId};
 use crate::sentinel::machine::Sentinel;
 use crate::sentinel::model::{Expect, Group, GroupId, LinkId, Owner};
 use crate::sentinel::periodic::JITTER_PART;
+use crate::sentinel::stranger::Word;
 
 /// The channel.
 pub const CHANNEL: &str = "__sentinel__:hello";
@@ -299,6 +298,7 @@ impl Sentinel {
             peer.last_hello = Some(now);
             peer.last_seen = now;
         }
+        self.acquaint(id, &hello);
     }
 
     /// Host names count only where they can be looked up.
@@ -306,7 +306,7 @@ impl Sentinel {
         self.globals.resolve_hostnames || host.parse::<IpAddr>().is_ok()
     }
 
-    fn refuse_hello(&mut self, id: GroupId, hello: &Hello, why: &str) {
+    pub(super) fn refuse_hello(&mut self, id: GroupId, hello: &Hello, why: &str) {
         let at = match self.groups.get(&id) {
             Some(group) => group.primary.at.clone(),
             None => return,
@@ -340,6 +340,7 @@ impl Sentinel {
             self.refuse_hello(id, hello, "too many sentinels");
             return false;
         }
+        let acquainted = self.names_ours(group, hello);
         for other in same_address {
             self.tell_peer(id, &other, Kind::PlusSentinelInvalidAddr);
             let groups: Vec<GroupId> = self.groups.keys().copied().collect();
@@ -348,6 +349,13 @@ impl Sentinel {
             }
         }
         self.add_peer(id, hello.id.clone(), hello.at.clone());
+        if let Some(peer) = self
+            .groups
+            .get_mut(&id)
+            .and_then(|group| group.peers.get_mut(&hello.id))
+        {
+            peer.acquainted = acquainted;
+        }
         self.tell_peer(id, &hello.id, Kind::PlusSentinel);
         self.save_soon();
         false
@@ -412,8 +420,18 @@ impl Sentinel {
                 return;
             }
         }
-        if !same && (!self.takes_host(&hello.primary.host) || target.is_none() && !known) {
+        if !same && !self.takes_host(&hello.primary.host) {
             return;
+        }
+        if !same && target.is_none() {
+            match self.word_of(group, hello, known) {
+                Word::Taken => {}
+                Word::Again => return,
+                Word::Refused => {
+                    self.tell_refused_word(id, hello);
+                    return;
+                }
+            }
         }
         let current = ElectionEpoch(hello.config_epoch.0);
         if current > self.current_epoch {
@@ -441,7 +459,7 @@ impl Sentinel {
     }
 
     /// The replica of a group that is at this address, however it is spelled.
-    fn member_at(&self, group: &Group, at: &Endpoint) -> Option<Endpoint> {
+    pub(super) fn member_at(&self, group: &Group, at: &Endpoint) -> Option<Endpoint> {
         if group.replicas.contains_key(at) {
             return Some(at.clone());
         }

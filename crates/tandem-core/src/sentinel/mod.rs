@@ -45,6 +45,7 @@ pub mod stage;
 mod standing;
 mod steps;
 mod stranded;
+pub mod stranger;
 mod switch;
 pub mod tail;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sentinel::ids::{ConfigEpoch, ElectionEpoch, Endpoint, SentinelId};
 use crate::sentinel::io::{ConnId, Loss, SaveVersion};
 use crate::sentinel::settings::GroupSettings;
+use crate::sentinel::stranger::RefusedWord;
 
 pub use crate::sentinel::stage::{Failover, Handover, HandoverStep, Stage};
 pub use crate::sentinel::tail::Tail;
@@ -454,10 +455,14 @@ pub struct Peer {
     pub hello_at: Instant,
     /// When it last said anything, for forgetting it.
     pub last_seen: Instant,
+    /// It has named one of our servers, so it is of our fleet (stranger.rs).
+    pub acquainted: bool,
+    /// Its word that is refused.
+    pub refused_word: Option<RefusedWord>,
 }
 
 impl Peer {
-    /// A sentinel that was just found.
+    /// A sentinel of our fleet.
     #[must_use]
     pub fn new(id: SentinelId, at: Endpoint, link: LinkId, now: Instant) -> Self {
         Self {
@@ -473,6 +478,8 @@ impl Peer {
             kind: PeerKind::Unknown,
             hello_at: now,
             last_seen: now,
+            acquainted: true,
+            refused_word: None,
         }
     }
 }

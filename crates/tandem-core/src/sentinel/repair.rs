@@ -135,7 +135,7 @@ impl Sentinel {
     }
 
     /// Our primary is what the configuration says, and was seen so lately.
-    fn is_sane(&self, group: &Group) -> bool {
+    pub(super) fn is_sane(&self, group: &Group) -> bool {
         let primary = &group.primary;
         let changing = group.failover.as_ref().is_some_and(|failover| {
             !matches!(failover.stage, Stage::Reconfiguring | Stage::Updating)

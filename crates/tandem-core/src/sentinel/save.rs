@@ -140,6 +140,7 @@ fn saved_group(group: &crate::sentinel::model::Group) -> SavedGroup {
         peers: group
             .peers
             .values()
+            .filter(|peer| peer.acquainted)
             .map(|peer| SavedPeer {
                 id: peer.id.clone(),
                 at: peer.at.clone(),

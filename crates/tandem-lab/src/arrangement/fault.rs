@@ -18,6 +18,8 @@ pub enum Fault {
     KillDaemon,
     /// SIGSTOP to the daemons of the primary's host.
     FreezeDaemon,
+    /// SIGKILL to the daemons of the primary's host, which are started again at once, as a service manager does.
+    RestartDaemon,
     /// Protocol 112 is filtered between the hosts, everything else passes.
     FilterVrrp,
     /// The network is parted, and clients write on both sides.
@@ -30,13 +32,14 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::KillServer,
         Self::FreezeServer,
         Self::PowerOff,
         Self::Switchover,
         Self::KillDaemon,
         Self::FreezeDaemon,
+        Self::RestartDaemon,
         Self::FilterVrrp,
         Self::CutBothUsed,
         Self::CutStandbyUsed,
@@ -53,6 +56,7 @@ impl Fault {
             Self::Switchover => "switchover",
             Self::KillDaemon => "daemon-kill",
             Self::FreezeDaemon => "daemon-freeze",
+            Self::RestartDaemon => "daemon-restart",
             Self::FilterVrrp => "vrrp-filtered",
             Self::CutBothUsed => "cut-both-used",
             Self::CutStandbyUsed => "cut-standby-used",

@@ -45,8 +45,8 @@ impl Keepalived {
         let (first, state, priority) = match (self.tuning, side) {
             (Tuning::Tutorial, Side::A) => ("", "MASTER", 100),
             (Tuning::Tutorial, Side::B) => ("", "BACKUP", 90),
-            (Tuning::Tuned, Side::A) => ("nopreempt", "BACKUP", 100),
-            (Tuning::Tuned, Side::B) => ("nopreempt", "BACKUP", 90),
+            (Tuning::Tuned, Side::A) => ("nopreempt", "BACKUP", 250),
+            (Tuning::Tuned, Side::B) => ("nopreempt", "BACKUP", 240),
         };
         let (version, advert, check) = match self.tuning {
             Tuning::Tutorial => (2, "1", "interval 2\n    fall 3\n    rise 2"),
@@ -116,6 +116,7 @@ impl Arrangement for Keepalived {
             | Fault::PowerOff
             | Fault::KillDaemon
             | Fault::FreezeDaemon
+            | Fault::RestartDaemon
             | Fault::FilterVrrp
             | Fault::CutBothUsed
             | Fault::CutStandbyUsed

@@ -119,6 +119,12 @@ pub trait Arrangement {
         let at = Instant::now();
         match fault {
             Fault::Switchover => self.switchover()?,
+            Fault::RestartDaemon => {
+                let pair = self.pair_mut();
+                pair.inject(Fault::KillDaemon, primary)?;
+                pair.daemons_mut(primary).clear();
+                self.start_daemons(primary)?;
+            }
             Fault::KillServer
             | Fault::FreezeServer
             | Fault::PowerOff

@@ -245,6 +245,7 @@ impl Pair {
             Fault::FreezeServer => self.server(primary).process().freeze(),
             Fault::PowerOff => self.power_off(primary)?,
             Fault::Switchover => bail!("a switchover is ordered, not injected"),
+            Fault::RestartDaemon => bail!("only the arrangement can start its daemons"),
             Fault::KillDaemon => daemons.iter().for_each(Process::kill),
             Fault::FreezeDaemon => daemons.iter().for_each(Process::freeze),
             Fault::FilterVrrp => self.lab.filter_vrrp(here, there)?,

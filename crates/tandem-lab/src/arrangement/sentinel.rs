@@ -144,7 +144,9 @@ impl Arrangement for Sentinel {
             | Fault::CutStandbyUsed
             | Fault::CutStandbyIdle => true,
             // A Sentinel is no part of the path to the primary, and there is no VRRP.
-            Fault::KillDaemon | Fault::FreezeDaemon | Fault::FilterVrrp => false,
+            Fault::KillDaemon | Fault::FreezeDaemon | Fault::RestartDaemon | Fault::FilterVrrp => {
+                false
+            }
         }
     }
 

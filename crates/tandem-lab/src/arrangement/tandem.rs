@@ -122,8 +122,8 @@ impl TandemPair {
     fn config(&self, side: Side) -> String {
         let peer = side.other();
         let priority = match side {
-            Side::A => 100,
-            Side::B => 90,
+            Side::A => 250,
+            Side::B => 240,
         };
         format!(
             r#"[host]

@@ -52,7 +52,9 @@ pub(super) fn measure(
         Ok(())
     } else {
         let look = match fault {
-            Fault::KillDaemon | Fault::FreezeDaemon | Fault::FilterVrrp => LOOK,
+            Fault::KillDaemon | Fault::FreezeDaemon | Fault::RestartDaemon | Fault::FilterVrrp => {
+                LOOK
+            }
             Fault::Switchover => LATE_LOSS,
             Fault::KillServer
             | Fault::FreezeServer
@@ -98,7 +100,9 @@ pub(super) fn measure(
         Ok(_) => outcome.settled = true,
         Err(error) => add_note(outcome, &format!("not settled: {error:#}")),
     }
-    outcome.two_writable_ms = milliseconds(watch.stop()?.both);
+    let overlap = watch.stop()?;
+    outcome.two_writable_ms = milliseconds(overlap.both);
+    outcome.two_vips_ms = milliseconds(overlap.vips);
     if let Some(after) = missing(arrangement, &records)? {
         let archived = arrangement.archived(&after)?;
         outcome.lost = before.map_or(after.len(), |keys| keys.len()) as u64;

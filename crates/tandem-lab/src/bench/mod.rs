@@ -4,9 +4,11 @@
 //! on where it stopped. tandem runs on: the next fault hits the pair that the last one left. The peers start afresh
 //! for every run, because by hand-made set-ups only the first failover is promised.
 //!
-//! [`sentinel`] is the benchmark of Sentinels alone, [`proxy`] and
+//! [`sentinel`] is the benchmark of Sentinels alone, [`interop`] the matrix of `tandem vrrp` beside keepalived, [`proxy`] and
 //! [`proxy_failover`] those of proxies.
 
+mod idle;
+pub mod interop;
 mod lines;
 mod measure;
 mod outcome;
@@ -41,8 +43,8 @@ pub struct Plan {
     pub contestants: Vec<Contestant>,
     /// Sizes of the data, in GiB, for the scenarios in which it matters.
     pub data_gib: Vec<u64>,
-    /// The server program.
-    pub flavour: Flavour,
+    /// The server programs. Those other than Redis 7.0 run a part of it; see [`Scenario::for_other_servers`].
+    pub flavours: Vec<Flavour>,
     /// Where results are kept.
     pub results: PathBuf,
 }
@@ -141,17 +143,21 @@ pub fn run(plan: &Plan) -> anyhow::Result<Results> {
     let mut results = Results::open(&plan.results).context("the results file")?;
     for cell in cells(plan) {
         let wanted = cell.scenario.runs(cell.contestant.runs(plan));
-        let have = results.count(&cell);
-        if have >= wanted {
+        let missing = results.missing(&cell, wanted);
+        if missing.is_empty() {
             eprintln!(
-                "{}: {have} runs are in {}",
+                "{}: {wanted} runs are in {}",
                 cell.label(),
                 plan.results.display()
             );
             continue;
         }
+        if let Err(error) = cell.flavour.find() {
+            eprintln!("{}: skipped: {error:#}", cell.label());
+            continue;
+        }
         let mut failed = 0;
-        scenario::run_cell(&cell, have..wanted, &mut |outcome| {
+        scenario::run_cell(&cell, &missing, &mut |outcome| {
             eprintln!(
                 "{} run {}: {}",
                 cell.label(),
@@ -184,25 +190,76 @@ impl Cell {
 
 fn cells(plan: &Plan) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for &scenario in &plan.scenarios {
-        for &gib in plan
-            .data_gib
-            .iter()
-            .filter(|gib| **gib == 0 || scenario.depends_on_size())
-        {
-            for &contestant in plan
-                .contestants
-                .iter()
-                .filter(|contestant| scenario.includes(**contestant))
-            {
-                cells.push(Cell {
-                    scenario,
-                    contestant,
-                    gib,
-                    flavour: plan.flavour,
-                });
+    for &flavour in &plan.flavours {
+        for &scenario in &plan.scenarios {
+            for &gib in &plan.data_gib {
+                for &contestant in &plan.contestants {
+                    let whole = flavour == Flavour::Redis70
+                        && (gib == 0 || scenario.depends_on_size())
+                        && scenario.includes(contestant);
+                    let part = contestant == Contestant::Tandem
+                        && gib == 0
+                        && scenario.for_other_servers();
+                    if whole || part {
+                        cells.push(Cell {
+                            scenario,
+                            contestant,
+                            gib,
+                            flavour,
+                        });
+                    }
+                }
             }
         }
     }
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arrangement::Fault;
+
+    #[test]
+    fn every_row_of_the_table_is_run() {
+        let plan = Plan {
+            runs: 20,
+            peer_runs: 5,
+            scenarios: Scenario::all(),
+            contestants: Contestant::ALL.to_vec(),
+            data_gib: vec![0, 4],
+            flavours: Flavour::ALL.to_vec(),
+            results: PathBuf::new(),
+        };
+        let cells = cells(&plan);
+        let has = |scenario, contestant, gib, flavour| {
+            cells.contains(&Cell {
+                scenario,
+                contestant,
+                gib,
+                flavour,
+            })
+        };
+        let (redis, tandem) = (Flavour::Redis70, Contestant::Tandem);
+        for scenario in Scenario::all() {
+            assert!(has(scenario, tandem, 0, redis), "{scenario}");
+        }
+        for contestant in Contestant::ALL {
+            for gib in [0, 4] {
+                let kill = Scenario::Single(Fault::KillServer);
+                assert!(has(kill, contestant, gib, redis), "{contestant:?}");
+            }
+        }
+        for flavour in [Flavour::Redis62, Flavour::Valkey91] {
+            let of: Vec<String> = cells
+                .iter()
+                .filter(|cell| cell.flavour == flavour)
+                .map(|cell| cell.scenario.to_string())
+                .collect();
+            assert_eq!(
+                of,
+                ["kill", "freeze", "switchover", "cut-both-used", "boots"]
+            );
+        }
+    }
 }

@@ -41,6 +41,18 @@ pub struct Outcome {
     pub archived: u64,
     /// For how long both hosts had the VIP and a primary behind it.
     pub two_writable_ms: f64,
+    /// For how long both hosts had the VIP, whatever was behind it.
+    #[serde(default)]
+    pub two_vips_ms: f64,
+    /// Of a pair that idles, the share of a core that the busier daemon uses.
+    #[serde(default)]
+    pub processor_percent: f64,
+    /// The same for memory: the larger one at its largest.
+    #[serde(default)]
+    pub memory_mib: f64,
+    /// How long the run took, in seconds, everything included.
+    #[serde(default)]
+    pub took_s: f64,
     /// Whether all was well again after the repair, without a hand.
     pub settled: bool,
     /// What numbers do not say.
@@ -69,7 +81,7 @@ impl Outcome {
         }
         format!(
             "gap {:.1} ms (patient {:.1}, host stalled {:.1}), {} errors, {} acknowledged, lost {}, gone {}, archived {}, two writable \
-             {:.0} ms{}{}{}",
+             {:.0} ms, took {:.0} s{}{}{}",
             self.gap_ms,
             self.patient_gap_ms,
             self.stall_ms,
@@ -79,6 +91,7 @@ impl Outcome {
             self.gone,
             self.archived,
             self.two_writable_ms,
+            self.took_s,
             if self.settled { "" } else { ", NEEDS A HAND" },
             if self.note.is_empty() { "" } else { ": " },
             self.note,
@@ -106,15 +119,16 @@ impl Results {
         Lines::open(path).map(Self)
     }
 
-    /// How many runs of a cell succeeded.
+    /// Which of the first `wanted` runs of a cell have not succeeded yet. Their numbers matter: each start of
+    /// [`super::Scenario::Boots`] is another one.
     #[must_use]
-    pub fn count(&self, cell: &Cell) -> u32 {
-        let runs = self
-            .outcomes()
-            .iter()
-            .filter(|outcome| outcome.is_of(cell) && outcome.failure.is_none())
-            .count();
-        u32::try_from(runs).unwrap_or(u32::MAX)
+    pub fn missing(&self, cell: &Cell, wanted: u32) -> Vec<u32> {
+        let good = |run: &u32| {
+            self.outcomes().iter().any(|outcome| {
+                outcome.is_of(cell) && outcome.failure.is_none() && outcome.run == *run
+            })
+        };
+        (0..wanted).filter(|run| !good(run)).collect()
     }
 
     /// Adds one and writes it down.
@@ -163,10 +177,15 @@ mod tests {
 
         let mut results = Results::open(&path).unwrap();
         assert_eq!(results.outcomes().len(), 2);
-        assert_eq!(results.count(&cell), 1, "a failed run does not count");
-        assert_eq!(results.count(&Cell { gib: 0, ..cell }), 0);
-        results.add(Outcome::of(&cell, 1)).unwrap();
-        assert_eq!(Results::open(&path).unwrap().count(&cell), 2);
+        assert_eq!(
+            results.missing(&cell, 3),
+            [1, 2],
+            "a failed run is repeated"
+        );
+        let empty = Cell { gib: 0, ..cell };
+        assert_eq!(results.missing(&empty, 2), [0, 1]);
+        results.add(Outcome::of(&cell, 2)).unwrap();
+        assert_eq!(Results::open(&path).unwrap().missing(&cell, 3), [1]);
     }
 
     #[test]

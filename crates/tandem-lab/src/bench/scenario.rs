@@ -1,12 +1,12 @@
 //! What a cell of the table runs: a single fault, fifty of them in a row, or a start after both hosts were dead.
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::idle::idle;
 use super::measure::measure;
 use super::{Cell, Contestant, Outcome};
 use crate::arrangement::{Arrangement, CLIENT, Fault, Side};
@@ -24,6 +24,8 @@ pub enum Scenario {
     Alternating,
     /// Both hosts lose power, the newer data on B; they come back in every order with every persistence.
     Boots,
+    /// Nothing happens: what the daemons use.
+    Idle,
 }
 
 /// How many failovers follow one another in [`Scenario::Alternating`].
@@ -44,7 +46,7 @@ impl Scenario {
         Fault::ALL
             .into_iter()
             .map(Self::Single)
-            .chain([Self::Alternating, Self::Boots])
+            .chain([Self::Alternating, Self::Boots, Self::Idle])
             .collect()
     }
 
@@ -55,7 +57,7 @@ impl Scenario {
                 fault,
                 Fault::KillServer | Fault::PowerOff | Fault::Switchover
             ),
-            Self::Alternating | Self::Boots => false,
+            Self::Alternating | Self::Boots | Self::Idle => false,
         }
     }
 
@@ -69,16 +71,31 @@ impl Scenario {
         match self {
             Self::Single(Fault::Switchover) => tandem || sentinel,
             Self::Single(Fault::KillDaemon | Fault::FreezeDaemon | Fault::FilterVrrp) => !sentinel,
+            Self::Single(Fault::RestartDaemon) => tandem,
             Self::Single(_) => true,
-            Self::Alternating | Self::Boots => tandem,
+            Self::Alternating | Self::Boots | Self::Idle => tandem,
         }
+    }
+
+    /// Whether it is run on the other servers than Redis 7.0 too: the core of what differs between them.
+    pub(super) fn for_other_servers(self) -> bool {
+        matches!(
+            self,
+            Self::Boots
+                | Self::Single(
+                    Fault::KillServer
+                        | Fault::FreezeServer
+                        | Fault::Switchover
+                        | Fault::CutBothUsed
+                )
+        )
     }
 
     /// How many outcomes make the cell complete.
     pub(super) fn runs(self, asked: u32) -> u32 {
         match self {
             Self::Single(_) => asked,
-            Self::Alternating => asked.min(1),
+            Self::Alternating | Self::Idle => asked.min(1),
             Self::Boots => {
                 if asked == 0 {
                     0
@@ -96,6 +113,7 @@ impl fmt::Display for Scenario {
             Self::Single(fault) => fault.fmt(f),
             Self::Alternating => f.write_str("alternating"),
             Self::Boots => f.write_str("boots"),
+            Self::Idle => f.write_str("idle"),
         }
     }
 }
@@ -111,16 +129,18 @@ impl FromStr for Scenario {
 /// Makes the runs of a cell and hands each outcome to `done`, which says whether to go on.
 pub(super) fn run_cell(
     cell: &Cell,
-    runs: Range<u32>,
+    runs: &[u32],
     done: &mut dyn FnMut(Outcome) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let mut arrangement: Option<Box<dyn Arrangement>> = None;
-    for run in runs {
+    for &run in runs {
         let mut outcome = Outcome::of(cell, run);
+        let begun = Instant::now();
         // What ran before is kept only when it is to be hit again and is well.
         if let Err(error) = one_run(cell, &mut arrangement, &mut outcome) {
             outcome.failure = Some(format!("{error:#}"));
         }
+        outcome.took_s = begun.elapsed().as_secs_f64();
         if cell.contestant != Contestant::Tandem || !outcome.settled {
             arrangement = None;
         }
@@ -153,6 +173,7 @@ fn one_run(
     match cell.scenario {
         Scenario::Single(fault) => measure(arrangement.as_mut(), fault, outcome),
         Scenario::Alternating => alternate(arrangement.as_mut(), outcome),
+        Scenario::Idle => idle(arrangement.as_mut(), outcome),
         Scenario::Boots => boot(
             arrangement.as_mut(),
             boots()[outcome.run as usize],

@@ -17,6 +17,32 @@ type Columns<'a> = BTreeMap<usize, Vec<&'a Outcome>>;
 /// A line of a row: its label, and what a cell shows in it.
 type Line = (String, fn(&[&Outcome]) -> String);
 
+/// What a scenario shows.
+fn lines(scenario: &str, gib: u64, flavour: &str) -> Vec<Line> {
+    let label = format!("{scenario} {gib} GiB {flavour}");
+    let gap: Line = (label.clone(), |cell| gaps(cell, |outcome| outcome.gap_ms));
+    let lost: Line = ("  lost / gone / archived".to_owned(), losses);
+    match scenario.parse() {
+        Ok(Scenario::Boots) => vec![(label, boots)],
+        Ok(Scenario::Idle) => vec![(label, usages)],
+        Ok(Scenario::Alternating) => vec![gap, lost, ("  outcome".to_owned(), notes)],
+        Ok(Scenario::Single(_)) | Err(_) => vec![
+            gap,
+            ("  client with 10 s time-outs".to_owned(), |cell| {
+                gaps(cell, |outcome| outcome.patient_gap_ms)
+            }),
+            ("  the host's own stalls".to_owned(), |cell| {
+                gaps(cell, |outcome| outcome.stall_ms)
+            }),
+            lost,
+            (
+                "  runs, by hand, two writable, two with the VIP".to_owned(),
+                troubles,
+            ),
+        ],
+    }
+}
+
 /// Renders all outcomes for a terminal, with a legend.
 #[must_use]
 pub fn render(outcomes: &[Outcome]) -> String {
@@ -49,20 +75,7 @@ pub fn render(outcomes: &[Outcome]) -> String {
             .map(|contestant| contestant.name().to_owned()),
     );
     for ((_, scenario, gib, flavour), columns) in &rows {
-        let lines: [Line; 5] = [
-            (format!("{scenario} {gib} GiB {flavour}"), |cell| {
-                gaps(cell, |outcome| outcome.gap_ms)
-            }),
-            ("  client with 10 s time-outs".to_owned(), |cell| {
-                gaps(cell, |outcome| outcome.patient_gap_ms)
-            }),
-            ("  the host's own stalls".to_owned(), |cell| {
-                gaps(cell, |outcome| outcome.stall_ms)
-            }),
-            ("  lost / gone / archived".to_owned(), losses),
-            ("  runs, by hand, two writable".to_owned(), troubles),
-        ];
-        for (label, text) in lines {
+        for (label, text) in lines(scenario, *gib, flavour) {
             let cell = |column| {
                 columns
                     .get(&column)
@@ -80,7 +93,7 @@ pub fn render(outcomes: &[Outcome]) -> String {
         "\nGaps are the longest time without an acknowledged write: median / 95th percentile / maximum in ms over the \
          runs.\nlost: acknowledged writes that the primary lacked once clients wrote again (after the heal for a cut); \
          gone: after the repair,\nand in no archive; archived: not on the primary, kept in an archive. By hand: runs \
-         that did not become well by themselves.\nTwo writable: longest time with the VIP and a primary on both hosts. Stalls: by how much a nap of 1 ms on each \
+         that did not become well by themselves.\nTwo writable: longest time with the VIP and a primary on both hosts; two with the VIP: whatever was behind it, as long as its\nlifetime where nobody was left to take it off. Idle: the busier of the two daemons. Boots: with the newest data, or waiting\nfor the host or the person who has it. Stalls: by how much a nap of 1 ms on each \
          processor was late\nat the worst; gaps contain them.\n",
     );
     text
@@ -134,12 +147,47 @@ fn troubles(cell: &[&Outcome]) -> String {
     let two = good(cell)
         .map(|outcome| outcome.two_writable_ms)
         .fold(0.0, f64::max);
-    let mut text = format!("{runs}, {by_hand}, {two:.0} ms");
+    let vips = good(cell)
+        .map(|outcome| outcome.two_vips_ms)
+        .fold(0.0, f64::max);
+    let mut text = format!("{runs}, {by_hand}, {two:.0} ms, {vips:.0} ms");
     if failed > 0 {
         // Writing to a string cannot fail.
         let _ = write!(text, " ({failed} failed)");
     }
     text
+}
+
+fn boots(cell: &[&Outcome]) -> String {
+    let right = |outcome: &&Outcome| outcome.settled && outcome.gone == 0;
+    let runs = good(cell).count();
+    let mut text = format!("{} of {runs} right", good(cell).filter(right).count());
+    let failed = cell.len() - runs;
+    if failed > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " ({failed} failed)");
+    }
+    text
+}
+
+fn usages(cell: &[&Outcome]) -> String {
+    let most = |of: fn(&Outcome) -> f64| good(cell).map(of).fold(0.0, f64::max);
+    if good(cell).next().is_none() {
+        return "failed".to_owned();
+    }
+    format!(
+        "{:.2} % of a core, {:.1} MiB",
+        most(|outcome| outcome.processor_percent),
+        most(|outcome| outcome.memory_mib)
+    )
+}
+
+fn notes(cell: &[&Outcome]) -> String {
+    let notes: Vec<&str> = cell
+        .iter()
+        .map(|outcome| outcome.failure.as_deref().unwrap_or(&outcome.note))
+        .collect();
+    notes.join("; ")
 }
 
 /// Of sorted values the middle one; of an even number the lower, so that it is one that was seen.
@@ -198,6 +246,30 @@ mod tests {
         assert!(text.contains("kill 0 GiB redis-7.0"), "{text}");
         assert!(text.contains("5.0 / 250 / 250"), "{text}");
         assert!(text.contains("3 / 0 / 0 of 300"), "{text}");
-        assert!(text.contains("3, 1, 0 ms (1 failed)"), "{text}");
+        assert!(text.contains("3, 1, 0 ms, 0 ms (1 failed)"), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_gap_shows_something_else() {
+        let of = |scenario: &str| Outcome {
+            scenario: scenario.to_owned(),
+            contestant: "tandem".to_owned(),
+            flavour: "redis-7.0".to_owned(),
+            settled: true,
+            processor_percent: 0.314,
+            memory_mib: 11.25,
+            note: "50 of 50 worked".to_owned(),
+            ..Outcome::default()
+        };
+        let lost = Outcome {
+            run: 1,
+            gone: 1,
+            ..of("boots")
+        };
+        let text = render(&[of("boots"), lost, of("idle"), of("alternating")]);
+        assert!(text.contains("1 of 2 right"), "{text}");
+        assert!(text.contains("0.31 % of a core, 11.2 MiB"), "{text}");
+        assert!(text.contains("50 of 50 worked"), "{text}");
+        assert!(!text.contains("time-outs"), "{text}");
     }
 }

@@ -16,6 +16,7 @@ use crate::ns::Host;
 use crate::poll;
 use crate::process::Process;
 use crate::resp::{Connection, Reply};
+use crate::server::Flavour;
 
 /// The port of every Sentinel in the lab.
 pub const PORT: u16 = 26379;
@@ -32,10 +33,12 @@ pub enum Program {
     Real,
     /// `tandem sentinel`.
     Tandem,
+    /// Valkey 9.1 as a Sentinel.
+    Valkey,
 }
 
 impl Program {
-    /// Both.
+    /// The two that are compared everywhere.
     pub const ALL: [Self; 2] = [Self::Real, Self::Tandem];
 
     /// The name in results and on the command line.
@@ -44,13 +47,14 @@ impl Program {
         match self {
             Self::Real => "real",
             Self::Tandem => "tandem",
+            Self::Valkey => "valkey",
         }
     }
 
     /// The command that runs it on a file.
     ///
     /// # Errors
-    /// When there is no tandem binary.
+    /// When there is no tandem binary, or no Valkey.
     pub fn command(self, file: &Path) -> anyhow::Result<Command> {
         let mut command = match self {
             Self::Real => Command::new("redis-sentinel"),
@@ -59,8 +63,12 @@ impl Program {
                 command.arg("sentinel");
                 command
             }
+            Self::Valkey => Command::new(Flavour::Valkey91.find()?),
         };
         command.arg(file);
+        if self == Self::Valkey {
+            command.arg("--sentinel");
+        }
         Ok(command)
     }
 
@@ -86,6 +94,7 @@ impl Program {
                 );
                 Ok(())
             }
+            Self::Valkey => Flavour::Valkey91.find().map(drop),
         }
     }
 }

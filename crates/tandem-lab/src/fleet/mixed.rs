@@ -116,6 +116,7 @@ impl fmt::Display for Mix {
             f.write_str(match program {
                 Program::Real => "R",
                 Program::Tandem => "T",
+                Program::Valkey => "V",
             })
         })
     }

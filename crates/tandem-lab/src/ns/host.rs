@@ -5,15 +5,17 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
 use super::names;
-use crate::process::Process;
+use crate::process::{Process, signal};
 
 /// A host of the lab. Cheap to borrow, and usable from any thread.
 #[derive(Debug)]
@@ -42,6 +44,26 @@ pub struct CommandFailed {
 
 /// The interface of every host.
 pub const INTERFACE: &str = "eth0";
+
+/// No command of the lab takes longer: those of `tandem` give up by themselves after 40 s.
+const COMMAND_BOUND: Duration = Duration::from_secs(120);
+
+/// Waits for a child's end and its output; after `bound` it is killed.
+fn bounded(child: Child, bound: Duration) -> io::Result<Output> {
+    let pid = child.id();
+    let (ended, end) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        // The sender is dropped, not used, when the child has ended.
+        if end.recv_timeout(bound) == Err(mpsc::RecvTimeoutError::Timeout) {
+            signal(pid, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output();
+    drop(ended);
+    // It has nothing to do any more but to return.
+    let _ = guard.join();
+    output
+}
 
 impl Host {
     /// Makes the namespace. Its interface comes from the lab.
@@ -150,16 +172,21 @@ impl Host {
         ))
     }
 
-    /// Runs a command on this host to its end and returns what it wrote.
+    /// Runs a command on this host to its end and returns what it wrote. One that takes longer than any should is ended.
     ///
     /// # Errors
-    /// When it cannot be started; [`CommandFailed`] when it fails.
+    /// When it cannot be started; [`CommandFailed`] when it fails or is ended.
     pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(program);
         command.args(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let output = self
-            .enter(|| command.output())
-            .and_then(|ran| ran)
+            .enter(|| command.spawn())
+            .and_then(|spawned| spawned)
+            .and_then(|child| bounded(child, COMMAND_BOUND))
             .with_context(|| format!("running {program} on host {}", self.name))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -228,7 +255,7 @@ impl Host {
             "process {pid} is not on host {}",
             self.name
         );
-        crate::process::signal(pid, rustix::process::Signal::KILL);
+        signal(pid, Signal::KILL);
         Ok(())
     }
 
@@ -250,5 +277,26 @@ impl Host {
         // Whatever the last boot left in the packet filter is gone too.
         self.run("nft", &["flush", "ruleset"])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_hangs_is_ended() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let output = bounded(child, Duration::from_millis(20)).unwrap();
+        assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+        let child = Command::new("true").spawn().unwrap();
+        assert!(
+            bounded(child, Duration::from_secs(600))
+                .unwrap()
+                .status
+                .success()
+        );
     }
 }

@@ -34,7 +34,7 @@ pub use self::capable::{Incapable, capability, ensure_capable, is_real_root};
 use self::faults::{Rule, port, render};
 pub use self::host::{CommandFailed, Host, INTERFACE};
 use self::turn::Turn;
-pub use self::turn::measure_alone;
+pub use self::turn::{TURN_BOUND, measure_alone};
 use crate::poll;
 
 /// How long the kernel may take to end the processes of a host that lost power; a heap of 8 GiB takes about 1 s.

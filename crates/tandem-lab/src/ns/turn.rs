@@ -17,7 +17,7 @@ use crate::poll;
 /// Places on a machine; nobody waits for a place beyond them.
 const PLACES: usize = 8;
 /// How long a lab waits for those before it.
-const BOUND: Duration = Duration::from_secs(1200);
+pub const TURN_BOUND: Duration = Duration::from_secs(1200);
 const EVERY: Duration = Duration::from_millis(50);
 
 static ALONE: OnceLock<()> = OnceLock::new();
@@ -40,7 +40,7 @@ impl Turn {
         let reach = if alone { PLACES } else { at_once() };
         let mut places = Vec::new();
         let mut told = false;
-        poll::until("the labs before this one to end", BOUND, EVERY, || {
+        poll::until("the labs before this one to end", TURN_BOUND, EVERY, || {
             // Always in the same order, so that two who want all of them do not wait for each other.
             for number in places.len()..reach {
                 let file = open(number)?;

@@ -1,13 +1,13 @@
 //! What servers send: replies, matched in order to the requests that their lane carried.
 
+use super::aside::Standing;
 use super::desk::Desk;
 use super::lane::{Lane, RING_BOUND, State};
+use super::particular::{self, Look};
 use super::peer::How;
-use super::pubsub;
-use super::recall;
-use super::slots::{NONE, Owner};
-use super::slow;
+use super::slots::{NONE, Owner, Wait};
 use super::{Core, Order};
+use super::{pubsub, recall, slow};
 use crate::frame::Fed;
 
 /// A reply that has brought so many bytes and is not whole is passed on in pieces if its client may have them.
@@ -23,6 +23,8 @@ enum End {
     SetUp(usize),
     /// The server refuses the set-up with this error, line end included.
     Refused(Vec<u8>),
+    /// It answers, and is not the primary that it was; what it was asked before is still in doubt.
+    Demoted,
     /// Something that is no reply, or a reply that nobody asked for.
     Broken,
     /// Nobody is subscribed on this connection any more.
@@ -74,7 +76,11 @@ impl Core {
         let mut fed = fed;
         loop {
             let lane = &mut self.lanes[index as usize];
-            match walk(lane, &mut self.desk, bytes, start, fed, self.now_ms) {
+            let end = walk(lane, &mut self.desk, bytes, start, fed, self.now_ms);
+            if !self.desk.witnessed.is_empty() {
+                self.witnessed(index);
+            }
+            match end {
                 End::Used(kept) => {
                     self.replied(index);
                     return if self.lanes[index as usize].state == State::Closed {
@@ -96,11 +102,18 @@ impl Core {
                     self.subscribed_no_more(index);
                     return bytes.len();
                 }
+                End::Demoted => {
+                    self.lane_down(index, How::Refused);
+                    return bytes.len();
+                }
                 End::Broken => {
                     self.lane_down(index, How::Protocol);
                     return bytes.len();
                 }
                 End::Stalled(next) => {
+                    if self.lanes[index as usize].particular {
+                        self.particular_replied(index);
+                    }
                     if let Some(client) = self.lanes[index as usize].stalled_on {
                         self.desk.clients[client.index()].progress_ms = self.now_ms as u32;
                     }
@@ -114,6 +127,9 @@ impl Core {
     /// Replies came: what failed before is forgiven, and clients that waited for room may go on.
     #[inline]
     fn replied(&mut self, index: u32) {
+        if self.lanes[index as usize].particular {
+            self.particular_replied(index);
+        }
         let lane = &mut self.lanes[index as usize];
         lane.failures = 0;
         let pool = &self.pools[lane.pool as usize];
@@ -196,8 +212,18 @@ fn walk(
         let reply = &bytes[start..at];
         start = at;
         if let State::SettingUp { left, until_ms } = lane.state {
+            if lane.acked
+                && let Some(standing) = Standing::read(reply)
+            {
+                lane.lineage = standing.lineage;
+            }
             if is_refusal(reply) {
                 return End::Refused(reply.to_vec());
+            }
+            if let Some(doubt) = lane.doubts.front()
+                && super::witness::is_another(reply, &doubt.since.lineage)
+            {
+                return End::Demoted;
             }
             if left <= 1 {
                 return End::SetUp(start);
@@ -209,6 +235,10 @@ fn walk(
             continue;
         }
         if lane.messages {
+            if lane.aside.is_some() {
+                lane.heard.extend_from_slice(reply);
+                continue;
+            }
             if pubsub::message(desk, lane, reply) {
                 break Some(End::Unsubscribed);
             }
@@ -230,6 +260,13 @@ fn walk(
             && recall::take_back(lane, desk, reply, now_ms)
         {
             continue;
+        }
+        if lane.particular {
+            match particular::look(lane, desk, reply, now_ms) {
+                Look::Ordinary => {}
+                Look::Done => continue,
+                Look::Unfit => break Some(End::Refused(reply.to_vec())),
+            }
         }
         slow::measure(lane, &desk.slots, desk.now_us, desk.now);
         let slot = lane.dequeue(&desk.slots);
@@ -278,10 +315,10 @@ fn may_stream(desk: &Desk, slot: u32, piece: &[u8]) -> bool {
         // Between the pieces there must be no message.
         Owner::Client(client) => {
             let client = &desk.clients[client as usize];
-            client.first == slot && !client.is_subscribed()
+            client.first == slot && !client.is_subscribed() && desk.slots[slot].wait == Wait::Lane
         }
-        Owner::Part { .. } => false,
-        Owner::Nobody => true,
+        Owner::Part { .. } | Owner::Witness => false,
+        Owner::Script | Owner::Nobody => true,
     }
 }
 
@@ -292,7 +329,9 @@ fn finish_stream(desk: &mut Desk, slot: u32, piece: &[u8]) {
             desk.stream(client, piece);
             desk.advance(client);
         }
-        Owner::Part { .. } | Owner::Nobody => desk.slots.give(slot),
+        Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => {
+            desk.slots.give(slot);
+        }
     }
 }
 

@@ -48,8 +48,14 @@ pub(super) struct Client {
     /// That user may not do everything.
     pub(super) restricted: bool,
     /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching, subscribed, in a large
-    /// request.
+    /// request, or its pool is particular.
     pub(super) special: bool,
+    /// Its pool wants something of replicas.
+    pub(super) particular: bool,
+    /// What it is owed is owed by replicas.
+    pub(super) away: bool,
+    /// Has closed its half while requests had to be held: it is not asked for what was not sent by then.
+    pub(super) gave_up: bool,
     /// Has asked for RESP3.
     pub(super) resp3: bool,
     /// Is in the list of those with something to send.
@@ -73,6 +79,8 @@ pub(super) struct Client {
     pub(super) progress_ms: u32,
     /// The connection that it has for itself; [`NONE`] as a rule.
     pub(super) pinned: u32,
+    /// The first round of samples begun after its last write was answered; 0 before its first.
+    pub(super) wrote: u32,
     /// What CLIENT ID says: unique in the process.
     pub(super) id: u64,
     pub(super) cold: Option<Box<Cold>>,
@@ -136,6 +144,9 @@ impl Client {
             account: NO_ACCOUNT,
             restricted: false,
             special: false,
+            particular: false,
+            away: false,
+            gave_up: false,
             resp3: false,
             dirty: false,
             next_dirty: NONE,
@@ -148,6 +159,7 @@ impl Client {
             sent: 0,
             progress_ms: 0,
             pinned: NONE,
+            wrote: 0,
             id: 0,
             cold: None,
         }
@@ -155,14 +167,18 @@ impl Client {
 
     /// To be called after what it depends on has changed.
     pub(super) fn set_special(&mut self) {
-        self.special = self.stranger
-            || self.restricted
+        self.special = self.particular || self.restricted || self.is_special();
+    }
+
+    /// By itself, whatever its pool wants and its user may do.
+    pub(super) fn is_special(&self) -> bool {
+        self.stranger
             || self.cold.as_ref().is_some_and(|cold| {
                 cold.multi.is_some()
                     || cold.subscribed
                     || cold.upload.is_some()
                     || cold.watch != Watch::No
-            });
+            })
     }
 
     /// Whether it waits to be let in as somebody else.

@@ -42,6 +42,10 @@ pub(super) struct Desk {
     pub(super) now: Instant,
     /// Bytes of unfinished requests that own a buffer.
     pub(super) gathered: usize,
+    /// The last round of samples that was begun, see [`reading`](super::reading).
+    pub(super) round: u32,
+    /// What a server said when the core asked it; empty as a rule.
+    pub(super) witnessed: Vec<u8>,
 }
 
 /// What is left of a client.
@@ -74,11 +78,13 @@ impl Desk {
             now_us: 0,
             now,
             gathered: 0,
+            round: 0,
+            witnessed: Vec::new(),
         }
     }
 
     /// A place for a new client.
-    pub(super) fn admit(&mut self, pool: u32, id: u64, now_ms: u32) -> Peer {
+    pub(super) fn admit(&mut self, pool: u32, particular: bool, id: u64, now_ms: u32) -> Peer {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -91,6 +97,8 @@ impl Desk {
         client.pool = pool;
         client.life = Life::Open;
         client.progress_ms = now_ms;
+        client.particular = particular;
+        client.special = particular;
         client.id = id;
         client.peer(index)
     }
@@ -195,7 +203,12 @@ impl Desk {
                 self.slots.give(slot);
                 self.part_answered(split, part, reply);
             }
-            Owner::Nobody => self.slots.give(slot),
+            Owner::Witness => {
+                self.slots.give(slot);
+                self.witnessed = self.spare.take();
+                self.witnessed.extend_from_slice(reply);
+            }
+            Owner::Script | Owner::Nobody => self.slots.give(slot),
         }
     }
 
@@ -211,6 +224,22 @@ impl Desk {
         } else {
             self.slots[slot].wait = Wait::Turn(self.spare.park(reply));
         }
+    }
+
+    /// The reply to this write leaves now: what its client reads must show it.
+    pub(super) fn note_write(&mut self, slot: u32) {
+        let client = match self.slots[slot].owner {
+            Owner::Client(client) => client,
+            Owner::Part { split, .. } => match self.splits.slot_of(split) {
+                NONE => return,
+                slot => match self.slots[slot].owner {
+                    Owner::Client(client) => client,
+                    Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody => return,
+                },
+            },
+            Owner::Witness | Owner::Script | Owner::Nobody => return,
+        };
+        self.clients[client as usize].wrote = self.round + 1;
     }
 
     /// A piece of the reply to a client's oldest request.
@@ -314,7 +343,7 @@ impl Desk {
         while slot != NONE {
             let next = self.slots[slot].next_of_client;
             match self.slots[slot].wait {
-                Wait::Lane => self.slots[slot].owner = Owner::Nobody,
+                Wait::Lane | Wait::Write | Wait::Ack => self.slots[slot].owner = Owner::Nobody,
                 Wait::Split(split) => {
                     self.splits.orphan(split);
                     self.slots.give(slot);

@@ -1,45 +1,24 @@
 //! Groups whose primary moves: requests are held while there is none, and go on, in order, to the next one.
 //!
-//! What a connection leaves unanswered when its server is lost falls into three parts:
-//!
-//! | of the request | the server | so |
-//! |---|---|---|
-//! | not the last byte was handed over | cannot have executed it | sent to the next primary |
-//! | all of it, and it only reads | may have answered into the void | sent again |
-//! | all of it, and it may write | may or may not have executed it | the client is told exactly that |
-//!
-//! Whoever has left meanwhile is not asked for any more: its requests are dropped unsent, as its retry may be held
-//! beside them. Nothing is held longer than [`HOLD`], nor more than the ring of a lane has room for.
+//! What becomes of requests whose connection is lost says [`super::takeback`], and of those that may have been executed
+//! [`super::doubt`]. Nothing is held longer than [`HOLD`], nor more than the ring of a lane has room for.
 
 use std::time::{Duration, Instant};
 
 use super::identity::Claimant;
 use super::lane::State;
 use super::recall::Recalled;
-use super::slots::{NONE, Owner};
-use super::transaction::{EXEC, MULTI};
+use super::slots::NONE;
+use super::witness::Witness;
 use super::{Core, How, Peer, text};
-use crate::command;
-use crate::frame::{Limits, Scan};
 use crate::settings::Address;
-use crate::topology::{Group, Phase, Topology};
+use crate::topology::{Forks, Group, Phase, Topology};
 
 /// How long a request is held for a primary before its client is told that there is none: less than what clients
 /// wait by themselves, as a rule 5 s.
 pub(super) const HOLD: Duration = Duration::from_secs(3);
 /// Between two attempts to reach a primary that does not answer, or that says that it is not ready.
 pub(super) const RETRY_MS: u64 = 20;
-
-/// What becomes of a request whose connection is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// It is sent to the next primary.
-    Again,
-    /// Nobody wants its reply.
-    Dropped,
-    /// Its client is told that nobody knows.
-    Unknown,
-}
 
 impl Core {
     /// The newest word on the groups of a pool. Groups of an older epoch than is known are passed over.
@@ -51,6 +30,7 @@ impl Core {
         let servers = state.setup.settings.servers.len();
         if state.groups.is_empty() {
             state.groups = vec![None; servers];
+            state.witnesses.resize_with(servers, Witness::default);
         }
         for (server, group) in topology.groups.iter().enumerate().take(servers) {
             let known = &self.pools[pool].groups[server];
@@ -67,17 +47,33 @@ impl Core {
 
     /// Obeys the word on one group.
     fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
-        let before = self.address(pool, server).cloned();
+        let before = match self
+            .witness(pool, server)
+            .and_then(|it| it.primary.as_ref())
+        {
+            Some(last) => Some(last.clone()),
+            None => self.address(pool, server).cloned(),
+        };
+        let known = &self.pools[pool as usize].groups[server as usize];
+        let same = |known: &Group| {
+            (known.epoch, &known.phase, &known.forks) == (group.epoch, &group.phase, &group.forks)
+        };
+        let only_replicas = known.as_ref().is_some_and(same);
         self.pools[pool as usize].groups[server as usize] = Some(group.clone());
-        let moved = self
-            .address(pool, server)
-            .is_some_and(|now| before.as_ref() != Some(now));
+        let anew = self.note_era(pool, server, group);
+        let now = self.address(pool, server);
+        let moved = now.is_some() && (before.as_ref() != now || anew);
         for index in 0..self.lanes.len() as u32 {
             let lane = &mut self.lanes[index as usize];
-            if lane.pool != pool || lane.server != server || lane.retired {
+            if lane.pool != pool
+                || lane.server != server
+                || lane.retired
+                || only_replicas
+                || !lane.is_to_primary()
+            {
                 continue;
             }
-            if lane.pinned {
+            if lane.pinned && !lane.followed {
                 // What it watched, waited for or listened to is not there any more.
                 if moved && lane.state != State::Closed {
                     self.end_lane(index, How::Reset, text::UNKNOWN);
@@ -85,18 +81,51 @@ impl Core {
                 continue;
             }
             lane.followed = true;
+            if group.forks != Forks::Untold && lane.ask_at_ms == u64::MAX && !lane.pinned {
+                lane.ask_at_ms = self.now_ms;
+            }
             match group.phase {
                 Phase::Serving { .. } => {
                     if moved && lane.state != State::Closed {
                         self.disconnect(index);
-                        self.take_back(index);
+                        self.take_back(index, None);
                     }
                     self.release(index);
                 }
                 Phase::Closing | Phase::None => self.hold(index),
             }
         }
+        if moved {
+            self.acks_moved(pool, server);
+        }
+        self.read_from(pool, server, group, moved);
         self.note_quiet(pool, server);
+    }
+
+    /// Counts the primaries that a group has had. Whether this is another one at the same address: that of a VIP.
+    fn note_era(&mut self, pool: u32, server: u32, group: &Group) -> bool {
+        let address = self.address(pool, server).cloned();
+        let Some(witness) = self.witness_mut(pool, server) else {
+            return false;
+        };
+        let mut anew = false;
+        if let (Forks::At(fork), Some(_)) = (&group.forks, &address) {
+            // One that is told later than its promotion is no other one.
+            let before = witness.fork.replace(fork.clone());
+            anew = before.as_ref() != Some(fork) && group.epoch > witness.epoch;
+        }
+        if address.is_none() || witness.primary != address || anew {
+            // What is read is not asked for any more.
+            witness.reading = None;
+        }
+        if address.is_some() && (witness.primary != address || anew) {
+            witness.primary = address;
+            witness.era += 1;
+        }
+        if group.forks != Forks::Untold && matches!(group.phase, Phase::Serving { .. }) {
+            witness.epoch = group.epoch;
+        }
+        anew
     }
 
     /// Where requests for a server go now. None: it has no primary.
@@ -119,8 +148,15 @@ impl Core {
     /// The address that a lane is to be connected to, while it is wanted.
     #[must_use]
     pub fn address_of(&self, peer: Peer) -> Option<&Address> {
-        let lane = &self.lanes[self.find_lane(peer)? as usize];
-        self.address(lane.pool, lane.server)
+        self.address_of_lane(self.find_lane(peer)?)
+    }
+
+    pub(super) fn address_of_lane(&self, index: u32) -> Option<&Address> {
+        let lane = &self.lanes[index as usize];
+        match &lane.at {
+            Some(replica) => Some(replica),
+            None => self.address(lane.pool, lane.server),
+        }
     }
 
     /// Stops sending, but for the rest of a request that is half out.
@@ -133,11 +169,16 @@ impl Core {
     /// Sends again, on a new connection if there is none.
     fn release(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
-        lane.held = None;
+        let waited = lane.held.take().is_some() || lane.state == State::Closed;
         lane.retry_at_ms = 0;
         lane.failures = 0;
         if !lane.recalled.is_empty() && lane.ring.handed() == 0 {
-            self.take_back(index);
+            self.take_back(index, None);
+        } else if waited {
+            self.drop_unwanted(index);
+        }
+        if !self.doubts_over(index) {
+            return;
         }
         let lane = &self.lanes[index as usize];
         if lane.state == State::Closed && lane.is_wanted() {
@@ -158,8 +199,11 @@ impl Core {
                 && lane.server == server
                 && !lane.retired
                 && !lane.pinned
+                && lane.is_to_primary()
                 && (lane.ring.handed() > 0 || lane.held != Some(0))
         });
+        let owed = |acks: &super::acks::Acks| !acks.is_quiet();
+        let busy = busy || state.acks.get(server as usize).is_some_and(owed);
         if group.phase == Phase::Closing && !busy {
             let counters = &state.setup.counters.servers[server as usize];
             counters.quiet_epoch.set(group.epoch);
@@ -184,7 +228,7 @@ impl Core {
     /// The connection of a followed lane has failed: what can wait waits.
     pub(super) fn suspend(&mut self, index: u32, how: How) {
         self.close_lane(index, how);
-        self.take_back(index);
+        self.take_back(index, Some(how));
         let lane = &mut self.lanes[index as usize];
         if lane.held.is_some() {
             lane.held = Some(0);
@@ -200,14 +244,15 @@ impl Core {
             return;
         }
         self.expire(index);
+        self.doubts_due(index);
         let lane = &self.lanes[index as usize];
         if !lane.is_wanted() {
             return;
         }
         let due = self.now_ms >= lane.retry_at_ms && lane.ring.handed() == 0;
-        if due && self.address(lane.pool, lane.server).is_some() {
-            if !lane.recalled.is_empty() {
-                self.take_back(index);
+        if due && self.address(lane.pool, lane.server).is_some() && self.doubts_over(index) {
+            if !self.lanes[index as usize].recalled.is_empty() {
+                self.take_back(index, None);
                 self.touch_lane(index);
             }
             self.lanes[index as usize].held = None;
@@ -249,110 +294,26 @@ impl Core {
                 break;
             }
             let slot = lane.dequeue(&self.desk.slots);
+            let doubtful = lane.doubts.pop_front_if(|doubt| doubt.slot == slot);
             let pool = lane.pool as usize;
-            self.pools[pool].setup.counters.forward_error.add(1);
-            self.desk.answer(slot, text::NO_PRIMARY);
-        }
-        self.wake_waiters(index);
-    }
-
-    /// Lets clients go on that waited for room, if there is some.
-    fn wake_waiters(&mut self, index: u32) {
-        let lane = &mut self.lanes[index as usize];
-        if lane.has_room(super::lane::RING_BOUND / 2) {
-            self.desk.wake.append(&mut lane.waiters);
-        }
-    }
-
-    /// Sorts everything unanswered on a lane without connection (or at rest) and puts back what is to be sent again:
-    /// first what the server itself sent back, then the rest, each in the order in which it was asked.
-    pub(super) fn take_back(&mut self, index: u32) {
-        let lane = &mut self.lanes[index as usize];
-        let (bytes, handed) = lane.ring.take_all();
-        let mut slot = std::mem::replace(&mut lane.first, NONE);
-        lane.last = NONE;
-        lane.queued = 0;
-        let recalled = std::mem::take(&mut lane.recalled);
-        let mut kept: Vec<(u32, Vec<u8>)> = Vec::new();
-        for request in recalled {
-            if self.desk.slots[request.slot].owner == Owner::Nobody {
-                self.desk.slots.give(request.slot);
-            } else {
-                kept.push((request.slot, request.bytes));
-            }
-        }
-        let mut unknown = Vec::new();
-        // Where in `kept` a transaction begins that was not sent.
-        let mut block = None;
-        let mut at = 0;
-        while slot != NONE {
-            let place = self.desk.slots[slot];
-            let end = at + place.len as usize;
-            let request = &bytes[at..end];
-            let was_handed = end <= handed;
-            if place.owner == Owner::Nobody && request == MULTI && !was_handed && block.is_none() {
-                block = Some(kept.len());
-            }
-            match fate(place.owner, request, was_handed, block.is_some()) {
-                Fate::Again => kept.push((slot, request.to_vec())),
-                Fate::Dropped => {
-                    self.desk.slots.give(slot);
-                    if let Some(begin) = block.take_if(|_| request == EXEC) {
-                        for (slot, _) in kept.drain(begin..) {
-                            self.desk.slots.give(slot);
-                        }
-                    }
-                }
-                Fate::Unknown => unknown.push(slot),
-            }
-            if request == EXEC {
-                block = None;
-            }
-            at = end;
-            slot = place.next_in_lane;
-        }
-        let lane = &mut self.lanes[index as usize];
-        for (slot, bytes) in kept {
-            self.desk.slots[slot].next_in_lane = NONE;
-            lane.ring.push(&bytes);
-            lane.enqueue(slot, &mut self.desk.slots);
-        }
-        let pool = self.lanes[index as usize].pool;
-        let counters = &self.pools[pool as usize].setup.counters;
-        counters.unknown.add(unknown.len() as u64);
-        for slot in unknown {
-            self.desk.answer(slot, text::UNKNOWN);
+            let counters = &self.pools[pool].setup.counters;
+            counters.forward_error.add(1);
+            counters.unknown.add(u64::from(doubtful.is_some()));
+            let error = match doubtful {
+                Some(_) => text::UNKNOWN,
+                None => text::NO_PRIMARY,
+            };
+            self.desk.answer(slot, error);
         }
         self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);
     }
-}
 
-/// What becomes of one request. `in_block`: it is part of a transaction of which nothing was sent.
-fn fate(owner: Owner, request: &[u8], handed: bool, in_block: bool) -> Fate {
-    match owner {
-        // The parts of a transaction before EXEC belong to nobody; EXEC of one who has left ends it all.
-        Owner::Nobody if in_block && request != EXEC => Fate::Again,
-        Owner::Nobody => Fate::Dropped,
-        Owner::Client(_) | Owner::Part { .. } => {
-            // Without its beginning an EXEC can only be the end of what was sent already.
-            let whole = request != EXEC || in_block;
-            if whole && (!handed || may_repeat(request)) {
-                Fate::Again
-            } else {
-                Fate::Unknown
-            }
+    /// Lets clients go on that waited for room, if there is some.
+    pub(super) fn wake_waiters(&mut self, index: u32) {
+        let lane = &mut self.lanes[index as usize];
+        if lane.has_room(super::lane::RING_BOUND / 2) {
+            self.desk.wake.append(&mut lane.waiters);
         }
-    }
-}
-
-/// Whether a request may be sent although it may have been executed.
-pub(super) fn may_repeat(bytes: &[u8]) -> bool {
-    let mut scan = Scan::default();
-    match scan.advance(bytes, &Limits::CLIENT) {
-        Ok(Some(_)) => {
-            command::resolve(&scan.request(bytes)).is_some_and(command::Command::may_repeat)
-        }
-        Ok(None) | Err(_) => false,
     }
 }

@@ -10,8 +10,8 @@
 //! | another database, another user | by SELECT, AUTH, HELLO | a server, on its first connection | are closed |
 //!
 //! A client that wants to be somebody else is held until a server has said yes to the set-up of the first lane. The
-//! bank stays known after its clients have left: that is the cache of good credentials, bounded by [`BANKS`]. A
-//! set-up that is refused later takes its proof away.
+//! proof holds while a connection of the bank is open: that is the cache of good credentials, bounded by [`BANKS`]. A
+//! set-up that is refused later takes it away.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::lane::{Lane, State};
 use super::peer::Peer;
 use super::slots::NONE;
 use super::{Core, text};
-use crate::topology::Phase;
+use crate::topology::{Forks, Phase};
 
 /// Banks that a pool may have on a thread.
 const BANKS: usize = 256;
@@ -153,10 +153,11 @@ impl Core {
         let first = self.lanes.len() as u32;
         let setup = &self.pools[pool as usize].setup;
         let connections = setup.connections.max(1);
+        let replicas = setup.settings.replicas;
         for (server, counters) in setup.counters.servers.iter().enumerate() {
             for _ in 0..connections {
                 let lane = Lane::new(pool, server as u32, number, counters.clone());
-                self.lanes.push(lane);
+                self.lanes.push(lane.wanting(replicas));
             }
         }
         let lanes = self.lanes.len() as u32 - first;
@@ -186,6 +187,9 @@ impl Core {
                 continue;
             };
             lane.followed = true;
+            if group.forks != Forks::Untold {
+                lane.ask_at_ms = 0;
+            }
             lane.held = match group.phase {
                 Phase::Serving { .. } => None,
                 Phase::Closing | Phase::None => Some(0),
@@ -235,6 +239,7 @@ impl Core {
     /// Closes all connections of a bank that is at rest, so that it may become another's.
     fn clear_bank(&mut self, number: u32) {
         self.cool(|lane| lane.bank == number);
+        self.cool_replicas(number);
         let Bank { first, lanes, .. } = self.banks[number as usize];
         for index in first..first + lanes {
             self.hang_up(index);
@@ -242,6 +247,22 @@ impl Core {
             lane.failures = 0;
             lane.retry_at_ms = 0;
         }
+    }
+
+    /// Whether a client may enter a bank without asking a server: somebody was let in, and is in. What was true a while ago
+    /// may be another password by now.
+    fn is_certain(&self, bank: u32) -> bool {
+        let bank = &self.banks[bank as usize];
+        let mut lanes = self.lanes[bank.first as usize..(bank.first + bank.lanes) as usize].iter();
+        bank.own || bank.proven && lanes.any(|lane| lane.state == State::Ready)
+    }
+
+    /// A lane of a bank whose set-up is still to come: this one, or another where this one is set up already.
+    fn untried(&self, bank: u32, lane: u32) -> Option<u32> {
+        let Bank { first, lanes, .. } = self.banks[bank as usize];
+        std::iter::once(lane)
+            .chain(first..first + lanes)
+            .find(|&lane| self.lanes[lane as usize].state != State::Ready)
     }
 
     /// Makes a client ask as `identity` from now on, once a server has let that in.
@@ -264,14 +285,18 @@ impl Core {
         let Some(bank) = self.bank_for(pool, identity) else {
             return Assumed::Refused(text::TOO_MANY_IDENTITIES.to_vec());
         };
-        if self.banks[bank as usize].proven {
+        if self.is_certain(bank) {
             self.enter_bank(index, bank);
             return Assumed::Yes;
         }
         let Some(server) = self.server_for(pool, super::scatter::ANYWHERE) else {
             return Assumed::Refused(text::unreachable(super::How::Refused).to_vec());
         };
-        let lane = self.lane_to(bank, server, index);
+        let Some(lane) = self.untried(bank, self.lane_to(bank, server, index)) else {
+            // Every server has said yes, and its connection is there.
+            self.enter_bank(index, bank);
+            return Assumed::Yes;
+        };
         if let Some(error) = self.shut(lane) {
             return Assumed::Refused(error.to_vec());
         }

@@ -7,7 +7,7 @@ use super::client::{Client, Hold, Life};
 use super::desk::{OUTSTANDING, UNTAKEN};
 use super::follow::RETRY_MS;
 use super::lane::State;
-use super::slots::{NONE, Owner, Slot, Stamp, Wait};
+use super::slots::{NONE, Owner, Slot, Stamp};
 use super::{Core, Order, SCRATCH, text};
 use crate::command::{self, Command, Route};
 use crate::frame::{Limits, Request, RequestError, Scan};
@@ -264,7 +264,7 @@ impl Core {
             index,
             Slot {
                 owner: Owner::Client(index),
-                wait: Wait::Lane,
+                wait: self.asks,
                 next_in_lane: NONE,
                 next_of_client: NONE,
                 len: bytes.len() as u32,
@@ -304,7 +304,10 @@ impl Core {
         if lane.followed {
             // Held, if it cannot be connected now: `held_due` tries, and sees to it that it is not for ever.
             let (pool, server, retry_at_ms) = (lane.pool, lane.server, lane.retry_at_ms);
-            if self.now_ms >= retry_at_ms && self.address(pool, server).is_some() {
+            if self.now_ms >= retry_at_ms
+                && self.address(pool, server).is_some()
+                && self.doubts_over(index)
+            {
                 self.connect(index);
             }
             self.arm(self.now_ms + RETRY_MS);
@@ -448,7 +451,11 @@ impl Core {
         {
             return self.wrong(index, &error);
         }
-        if self.desk.clients[index as usize].special
+        let client = &self.desk.clients[index as usize];
+        if client.particular {
+            return self.particularly(index, command, request);
+        }
+        if client.special
             && let Some(taken) = self.specially(index, command, request)
         {
             return taken;
@@ -475,7 +482,7 @@ impl Core {
     }
 
     /// What those do who are inside MULTI or subscribed. None: the ordinary thing.
-    fn specially(
+    pub(super) fn specially(
         &mut self,
         index: u32,
         command: &'static Command,

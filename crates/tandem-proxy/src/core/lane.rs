@@ -8,15 +8,21 @@
 //! Requests may wait in the ring from the first moment, but none is sent before every set-up reply was read: a SELECT
 //! that fails would otherwise put all of them into database 0.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::aside::{Aside, Lineage};
+use super::doubt::Doubt;
 use super::identity::Claimant;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
 use super::slots::{NONE, Slots};
 use super::upload::Bulk;
+use super::withheld::Withheld;
+use super::witness::Mark;
 use crate::frame::Scanner;
+use crate::settings::{Address, Replicas};
 use crate::statistics::ServerCounters;
 
 /// Where a lane's life is.
@@ -82,6 +88,32 @@ pub(super) struct Lane {
     pub(super) held: Option<usize>,
     /// Requests that the server has sent back unexecuted.
     pub(super) recalled: Vec<Recalled>,
+    /// Its pool wants something of replicas: its replies are looked at.
+    pub(super) particular: bool,
+    /// Replies to writes wait until replicas have them.
+    pub(super) acked: bool,
+    /// A connection of the proxy's own, and what it is for.
+    pub(super) aside: Option<Aside>,
+    /// Not to the primary of its group, but to this replica.
+    pub(super) at: Option<Address>,
+    /// The history that its server told when it was set up; only asked where acknowledgements need it.
+    pub(super) lineage: Lineage,
+    /// Replies that wait to be acknowledged and are not in the queue of their server yet.
+    pub(super) withheld: Withheld,
+    /// Of a connection of the proxy's own: replies that nobody has looked at.
+    pub(super) heard: Vec<u8>,
+    /// Bytes of requests handed over, on all connections that it had.
+    pub(super) handed: u64,
+    /// When to ask the server where in its history it is, in milliseconds of the core; `u64::MAX`: not at all.
+    pub(super) ask_at_ms: u64,
+    /// How far `handed` was when each of the latest answers to that was read.
+    pub(super) marks: VecDeque<Mark>,
+    /// Writes in the ring that may have been executed, in its order. Nothing is sent while there are any.
+    pub(super) doubts: VecDeque<Doubt>,
+    /// The primary, by number, that its connection goes to or last went to.
+    pub(super) era: u32,
+    /// Scripts that were loaded over its connection.
+    pub(super) loaded: BTreeSet<super::scripts::Name>,
     /// Belongs to a pool that was replaced: closed as soon as nobody waits for it.
     pub(super) retired: bool,
     /// Something was asked since the last look for lanes that idle.
@@ -134,6 +166,19 @@ impl Lane {
             followed: false,
             held: None,
             recalled: Vec::new(),
+            particular: false,
+            acked: false,
+            aside: None,
+            at: None,
+            lineage: Lineage::UNKNOWN,
+            withheld: Withheld::default(),
+            heard: Vec::new(),
+            handed: 0,
+            ask_at_ms: u64::MAX,
+            marks: VecDeque::new(),
+            doubts: VecDeque::new(),
+            era: 0,
+            loaded: BTreeSet::new(),
             retired: false,
             used: false,
             dirty: false,
@@ -150,6 +195,20 @@ impl Lane {
         }
     }
 
+    /// As a pool wants it that wants this of replicas.
+    pub(super) fn wanting(self, replicas: Replicas) -> Self {
+        Self {
+            particular: replicas != Replicas::default(),
+            acked: replicas.ack.is_some(),
+            ..self
+        }
+    }
+
+    /// It carries requests of clients to the primary of its group, or its one server.
+    pub(super) fn is_to_primary(&self) -> bool {
+        self.aside.is_none() && self.at.is_none()
+    }
+
     pub(super) fn peer(&self, index: u32) -> Peer {
         Peer::new(Side::Lane, index, self.generation)
     }
@@ -161,7 +220,13 @@ impl Lane {
 
     /// Whether it may be closed without anybody's notice.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_wanted() && self.waiters.is_empty()
+        !self.is_wanted() && self.waiters.is_empty() && self.withheld.is_empty()
+    }
+
+    /// Whether what is asked has to wait for another primary, or for this one to answer again.
+    pub(super) fn holds(&self) -> bool {
+        let broken = self.followed && self.state != State::Ready && self.failures > 0;
+        self.held.is_some() || broken || !self.doubts.is_empty()
     }
 
     /// Whether so many bytes more may enter.
@@ -200,6 +265,7 @@ impl Lane {
     #[inline]
     pub(super) fn sent(&mut self, bytes: usize) {
         self.ring.sent(bytes);
+        self.handed += bytes as u64;
         if let Some(most) = &mut self.held {
             *most -= bytes;
         }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::aside::{ASK_STANDING, Lineage};
 use super::client::Life;
 use super::identity::Identity;
-use super::lane::{RING_BOUND, State};
+use super::lane::{Lane, RING_BOUND, State};
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
 use super::upload::Bulk;
@@ -27,7 +28,7 @@ impl Core {
         };
         if self.lanes[index as usize].followed {
             // What those who have left had asked is not sent.
-            self.take_back(index);
+            self.take_back(index, None);
         }
         let settings = &self.pools[self.lanes[index as usize].pool as usize]
             .setup
@@ -40,15 +41,24 @@ impl Core {
         lane.setup.clear();
         lane.setup_sent = 0;
         let identity = &self.banks[lane.bank as usize].identity;
-        let left = setup(&mut lane.setup, settings, identity);
+        let mut left = setup(&mut lane.setup, settings, identity);
+        if lane.acked && lane.is_to_primary() {
+            lane.setup.extend_from_slice(ASK_STANDING);
+            left += 1;
+        }
+        if !lane.doubts.is_empty() {
+            // A dying server's port still takes connections: only one who answers, as a primary, is there again.
+            lane.setup.extend_from_slice(super::witness::QUESTION);
+            left += 1;
+        }
         if left == 0 {
             self.ready(index);
         } else {
             let until_ms = self.now_ms + CONNECT.as_millis() as u64;
             lane.state = State::SettingUp { left, until_ms };
             self.arm(until_ms);
+            self.touch_lane(index);
         }
-        self.touch_lane(index);
     }
 
     /// A connection ended, or could not be made. For a client, [`How::Eof`] ends only what it says: what it is owed
@@ -63,7 +73,11 @@ impl Core {
                     if how == How::Eof {
                         if client.life == Life::Open {
                             counters.client_eof.add(1);
+                            let pool = client.pool;
                             if client.pinned == NONE {
+                                let holds = |lane: &Lane| lane.pool == pool && lane.holds();
+                                self.desk.clients[index as usize].gave_up =
+                                    self.lanes.iter().any(holds);
                                 self.desk.dismiss(index);
                             } else {
                                 // One that was killed says no more than one that half closed, and what it blocks in
@@ -101,6 +115,7 @@ impl Core {
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
+        self.acks_due();
         self.settle();
     }
 
@@ -133,6 +148,9 @@ impl Core {
         }
         if lane.followed {
             self.held_due(index);
+        }
+        if self.lanes[index as usize].at.is_some() {
+            self.replica_due(index);
         }
         let lane = &self.lanes[index as usize];
         if let State::Connecting { until_ms } | State::SettingUp { until_ms, .. } = lane.state {
@@ -173,25 +191,44 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         debug_assert_eq!(lane.state, State::Closed, "one connection at a time");
         lane.state = State::Connecting { until_ms };
+        if let Some(witness) = self.pools[lane.pool as usize]
+            .witnesses
+            .get(lane.server as usize)
+        {
+            lane.era = witness.era;
+        }
         self.orders.push_back(Order::Connect(lane.peer(index)));
         self.arm(until_ms);
     }
 
     /// Every set-up reply was read: requests may be sent.
     pub(super) fn ready(&mut self, index: u32) {
-        self.lanes[index as usize].state = State::Ready;
+        self.doubts_in_vain(index);
+        let lane = &mut self.lanes[index as usize];
+        lane.state = State::Ready;
+        if lane.ask_at_ms != u64::MAX {
+            lane.ask_at_ms = self.now_ms;
+        }
         self.lane_let_in(index);
+        self.aside_ready(index);
         self.touch_lane(index);
     }
 
     /// The server does not let us in; those who wait get its own words. Another primary would say the same of a wrong
     /// name: only who is loading, or has no primary, may think otherwise in a moment.
     pub(super) fn lane_refused(&mut self, index: u32, error: &[u8]) {
+        if !self.lanes[index as usize].is_to_primary() {
+            return self.end_lane(index, How::Protocol, error);
+        }
         if self.lanes[index as usize].followed && super::recall::is_not_executed(error) {
             return self.suspend(index, How::Protocol);
         }
         let theirs = self.lane_kept_out(index, error);
         self.close_lane(index, How::Protocol);
+        if self.lanes[index as usize].bulk != Bulk::No {
+            self.fail_bulk(index, error);
+            return;
+        }
         if theirs {
             // A client's mistake; the next word of it deserves the server's own answer, too.
             self.lanes[index as usize].failures = 0;
@@ -207,6 +244,14 @@ impl Core {
 
     pub(super) fn end_lane(&mut self, index: u32, how: How, error: &[u8]) {
         let lane = &self.lanes[index as usize];
+        if lane.aside.is_some() {
+            self.aside_down(index, how);
+            return;
+        }
+        if lane.at.is_some() {
+            self.replica_down(index, how);
+            return;
+        }
         if lane.followed {
             self.suspend(index, how);
             return;
@@ -266,7 +311,13 @@ impl Core {
 
     /// Forgets the connection of a lane, whoever is to blame; what waits on it stays.
     pub(super) fn disconnect(&mut self, index: u32) {
+        if !self.lanes[index as usize].withheld.is_empty() {
+            // While it is still known which history they are of.
+            self.take_withheld(index);
+            self.give_up_left(index);
+        }
         let lane = &mut self.lanes[index as usize];
+        lane.lineage = Lineage::UNKNOWN;
         match lane.state {
             State::Closed => return,
             State::Connecting { .. } => {}
@@ -276,6 +327,7 @@ impl Core {
         lane.generation = lane.generation.wrapping_add(1);
         lane.state = State::Closed;
         lane.scanner = Scanner::new();
+        lane.loaded.clear();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
             lane.bound = RING_BOUND;

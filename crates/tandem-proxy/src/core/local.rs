@@ -38,7 +38,8 @@ impl Core {
                 merge,
                 request,
             ),
-            Route::Keys | Route::Script => self.together(index, command, request),
+            Route::Keys => self.together(index, command, request),
+            Route::Script => self.script(index, command, request),
             Route::Blocking(_) | Route::Wait => self.blocking(index, command, request),
             Route::AnyShard => self.anywhere(index, request),
             Route::OnlyShard => {
@@ -54,6 +55,7 @@ impl Core {
                 self.slowlog(index, command, request)
             }
             Route::AllShards(merge) | Route::AllNodes(merge) => {
+                self.note_scripts(command, request);
                 self.everywhere(index, merge, request)
             }
             Route::PubSub(which) => self.pubsub(index, which, request),

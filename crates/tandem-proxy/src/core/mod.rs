@@ -21,10 +21,13 @@
 //! for at most `client_stall`, then it is cut off; requests over 64 KiB are not kept ([`upload`]).
 
 mod accounts;
+mod acks;
 mod answers;
+mod aside;
 mod client;
 mod clients;
 mod desk;
+mod doubt;
 mod follow;
 mod identity;
 mod idle;
@@ -33,21 +36,27 @@ mod intake;
 mod lane;
 mod life;
 mod local;
+mod particular;
 mod peer;
 mod pinned;
 mod pubsub;
+mod reading;
 mod recall;
 mod reload;
 mod ring;
 mod scan;
 mod scatter;
+mod scripts;
 mod slots;
 mod slow;
 mod spare;
 mod split;
+mod takeback;
 mod text;
 mod transaction;
 mod upload;
+mod withheld;
+mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,15 +64,16 @@ use std::time::{Duration, Instant};
 
 use crate::ejection::Ejector;
 use crate::placement::Placement;
-use crate::settings::{self, Compat};
+use crate::settings::{self, Compat, ReadFrom, Replicas};
 use crate::statistics::PoolCounters;
 use crate::topology::Group;
 
 use client::Hold;
 use desk::Desk;
+pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
-use slots::NONE;
+use slots::{NONE, Wait};
 
 /// Bytes that one read may bring.
 pub const SCRATCH: usize = 64 * 1024;
@@ -85,6 +95,16 @@ pub enum Order {
     Close(Peer),
     /// Read from this peer again: it was held and may go on.
     Resume(Peer),
+    /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
+    ReadHistory(History),
+}
+
+/// One question about a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    pool: u32,
+    server: u32,
+    number: u32,
 }
 
 /// One pool as a thread gets it.
@@ -113,6 +133,14 @@ struct PoolState {
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
     groups: Vec<Option<Group>>,
+    /// Of each server, what waits for its replicas; empty where nothing does.
+    acks: Vec<acks::Acks>,
+    /// How many of them get no acknowledgements now.
+    alone: u32,
+    /// Of each server, what is known of its replicas; empty where nothing is read from them.
+    reading: Vec<reading::Reading>,
+    /// Of each server, where it was; as long as `groups`.
+    witnesses: Vec<witness::Witness>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -148,9 +176,12 @@ pub struct Core {
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
+    /// What the slots of the request at hand wait for.
+    asks: Wait,
     pins: pinned::Pins,
     /// Lanes whose large request waits for a primary.
     uploads: Vec<u32>,
+    scripts: scripts::Scripts,
     /// None: clients are welcome.
     draining: bool,
 }
@@ -180,8 +211,10 @@ impl Core {
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
+            asks: Wait::Lane,
             pins: pinned::Pins::default(),
             uploads: Vec::new(),
+            scripts: scripts::Scripts::default(),
             draining: false,
         };
         for setup in pools {
@@ -192,6 +225,7 @@ impl Core {
 
     fn add_pool(&mut self, setup: PoolSetup) -> u32 {
         let number = self.pools.len() as u32;
+        let replicas = setup.settings.replicas;
         let preconnect = setup.settings.preconnect;
         let servers = setup.settings.servers.len() as u32;
         self.pools.push(PoolState {
@@ -205,6 +239,16 @@ impl Core {
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
             groups: Vec::new(),
+            acks: match replicas.ack {
+                Some(_) => (0..servers).map(|_| acks::Acks::new()).collect(),
+                None => Vec::new(),
+            },
+            alone: 0,
+            reading: match replicas.read {
+                ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
+                ReadFrom::Primary => Vec::new(),
+            },
+            witnesses: Vec::new(),
             heir: None,
             setup,
         });
@@ -230,7 +274,9 @@ impl Core {
         self.next_id += self.id_step;
         state.setup.counters.accepted.add(1);
         state.setup.counters.client_connections.add(1);
-        let peer = self.desk.admit(pool as u32, id, self.now_ms as u32);
+        let particular = state.setup.settings.replicas != Replicas::default();
+        let now_ms = self.now_ms as u32;
+        let peer = self.desk.admit(pool as u32, particular, id, now_ms);
         let index = peer.index() as u32;
         self.enter_bank(index, self.pools[pool].bank);
         self.greet(index);
@@ -299,7 +345,11 @@ impl Core {
             self.dirty_lanes = lane.next_dirty;
             lane.dirty = false;
             if lane.state != State::Closed {
-                return Some(lane.peer(index));
+                let peer = lane.peer(index);
+                if self.now_ms >= lane.ask_at_ms {
+                    self.ask_where(index);
+                }
+                return Some(peer);
             }
         }
         self.desk.next_dirty()
@@ -342,7 +392,9 @@ impl Core {
                         State::Closed | State::Connecting { .. } => {}
                     }
                     lane.gauge(&self.desk.slots);
-                    if lane.bulk != upload::Bulk::No {
+                    if lane.particular {
+                        self.particular_sent(index);
+                    } else if lane.bulk != upload::Bulk::No {
                         self.bulk_sent(index);
                     }
                 }

@@ -61,11 +61,17 @@ impl Core {
     }
 
     fn fresh_lane(&mut self, pool: u32, server: u32, bank: u32) -> u32 {
-        let counters = self.pools[pool as usize].setup.counters.servers[server as usize].clone();
-        let fresh = Lane {
+        let setup = &self.pools[pool as usize].setup;
+        let counters = setup.counters.servers[server as usize].clone();
+        let replicas = setup.settings.replicas;
+        self.place_lane(Lane {
             pinned: true,
-            ..Lane::new(pool, server, bank, counters)
-        };
+            ..Lane::new(pool, server, bank, counters).wanting(replicas)
+        })
+    }
+
+    /// Finds a place for a lane that is not one of the shared ones.
+    pub(super) fn place_lane(&mut self, fresh: Lane) -> u32 {
         match self.pins.free.pop() {
             Some(lane) => {
                 let place = &mut self.lanes[lane as usize];
@@ -144,7 +150,7 @@ impl Core {
         self.drop_lane(lane);
     }
 
-    fn drop_lane(&mut self, lane: u32) {
+    pub(super) fn drop_lane(&mut self, lane: u32) {
         let place = &mut self.lanes[lane as usize];
         place.streaming = false;
         while place.first != NONE {

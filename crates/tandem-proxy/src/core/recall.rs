@@ -8,9 +8,12 @@
 //! Only exact texts count: an error that a script makes up may look similar, and the script may have written before it.
 
 use super::desk::Desk;
-use super::follow::{HOLD, RETRY_MS, may_repeat};
+use super::follow::{HOLD, RETRY_MS};
 use super::lane::Lane;
 use super::slots::Owner;
+use super::takeback::may_repeat;
+use crate::command::{self, Route};
+use crate::frame::{Limits, Scan};
 
 /// A request that was answered with "not executed", or asked behind one.
 #[derive(Debug)]
@@ -22,12 +25,29 @@ pub(super) struct Recalled {
 }
 
 /// What servers say that have not executed a request and are not the ones to ask.
-const NOT_EXECUTED: [&[u8]; 5] = [
+const NOT_EXECUTED: [&[u8]; 7] = [
     b"-READONLY You can't write against a read only replica.\r\n",
+    b"-READONLY Can not run script with write flag on readonly replica\r\n",
     b"-LOADING ",
+    b"-MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag",
     b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
     b"-NOREPLICAS Not enough good replicas to write.\r\n",
     b"-CLUSTERDOWN ",
+];
+
+/// The whole of what servers say that have not even begun a script. One that has begun can say anything, after it wrote.
+const SCRIPT_NOT_BEGUN: [&[u8]; 10] = [
+    b"-READONLY You can't write against a read only replica.\r\n",
+    b"-READONLY Can not run script with write flag on readonly replica\r\n",
+    b"-LOADING Redis is loading the dataset in memory\r\n",
+    b"-LOADING Valkey is loading the dataset in memory\r\n",
+    b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+    b"-MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on \
+the script.\r\n",
+    b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    b"-CLUSTERDOWN The cluster is down\r\n",
+    b"-CLUSTERDOWN The cluster is down and only accepts read commands\r\n",
+    b"-CLUSTERDOWN Hash slot not served\r\n",
 ];
 
 /// Most requests that a lane takes back before errors are passed on.
@@ -50,10 +70,14 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
         .recalled
         .iter()
         .any(|before| same_client(desk.slots[before.slot].owner, place.owner));
-    if place.owner == Owner::Nobody || (!refused && !behind) {
+    if !matches!(place.owner, Owner::Client(_) | Owner::Part { .. }) || (!refused && !behind) {
         return false;
     }
     let bytes = lane.ring.oldest(place.len as usize);
+    let refused = refused && (SCRIPT_NOT_BEGUN.contains(&reply) || !is_script(&bytes));
+    if !refused && !behind {
+        return false;
+    }
     let expired = waited > HOLD.as_millis() as u64 || lane.recalled.len() >= MOST;
     if expired || (behind && !refused && !may_repeat(&bytes)) {
         pass_on(lane, desk, place.owner);
@@ -90,9 +114,19 @@ impl Recalled {
     }
 }
 
+fn is_script(bytes: &[u8]) -> bool {
+    let mut scan = Scan::default();
+    match scan.advance(bytes, &Limits::CLIENT) {
+        Ok(Some(_)) => command::resolve(&scan.request(bytes))
+            .is_some_and(|command| command.route == Route::Script),
+        Ok(None) | Err(_) => false,
+    }
+}
+
 fn same_client(left: Owner, right: Owner) -> bool {
     match (left, right) {
         (Owner::Client(left), Owner::Client(right)) => left == right,
-        (Owner::Part { .. } | Owner::Nobody, _) | (_, Owner::Part { .. } | Owner::Nobody) => false,
+        (Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody, _)
+        | (_, Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody) => false,
     }
 }

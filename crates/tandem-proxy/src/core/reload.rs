@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::client::Life;
 use super::slots::NONE;
 use super::{Core, PoolSetup};
-use crate::settings::Users;
+use crate::settings::{Replicas, Users};
 
 impl Core {
     /// These are all pools from now on. The number of each, in this order.
@@ -124,6 +124,7 @@ impl Core {
         new.counters.client_connections.add(1);
         let client = &mut self.desk.clients[index as usize];
         client.pool = heir;
+        client.particular = new.settings.replicas != Replicas::default();
         // Who was let in stays in, unless there is another password to be asked for.
         let before = &self.pools[pool as usize].setup.settings;
         let after = &self.pools[heir as usize].setup.settings;

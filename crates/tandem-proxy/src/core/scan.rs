@@ -46,6 +46,8 @@ impl Cursor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
     topology: u64,
+    /// The counter for the next server.
+    after: u64,
     server: u64,
     servers: u64,
 }
@@ -59,14 +61,26 @@ impl Core {
         if servers == 1 {
             return self.forward(index, 0, request.bytes());
         }
-        // Never 0, so that only a first cursor is 0.
-        let topology = (u64::from(client.pool) + pool.version) % ((1 << TOPOLOGY_BITS) - 1) + 1;
+        if servers > 1 << SERVER_BITS {
+            self.desk.say(index, text::TOO_MANY_TO_SCAN);
+            return Taken::Yes;
+        }
+        // A cursor means something to one server only: the next primary keeps the same keys in another order. Never 0, so
+        // that only a first cursor is 0.
+        let topology = |server: u64| {
+            let epoch = match pool.groups.get(server as usize) {
+                Some(Some(group)) => group.epoch,
+                Some(None) | None => 0,
+            };
+            (u64::from(client.pool) + pool.version + epoch) % ((1 << TOPOLOGY_BITS) - 1) + 1
+        };
         let Some(cursor) = request.argument(1).and_then(Cursor::parse) else {
             self.desk.say(index, b"-ERR invalid cursor\r\n");
             return Taken::Yes;
         };
         let begins = cursor.number() == 0;
-        if !begins && (cursor.topology != topology || cursor.server >= servers) {
+        let stale = |cursor: Cursor| cursor.topology != topology(cursor.server);
+        if !begins && (cursor.server >= servers || stale(cursor)) {
             self.desk.say(index, text::STALE_CURSOR);
             return Taken::Yes;
         }
@@ -85,7 +99,8 @@ impl Core {
         let mut part = self.desk.spare.take();
         tandem_resp::encode_command(&words, &mut part);
         let step = Step {
-            topology,
+            topology: topology(cursor.server),
+            after: topology(cursor.server + 1),
             server: cursor.server,
             servers,
         };
@@ -108,11 +123,16 @@ impl Step {
         if own >> CURSOR_BITS != 0 {
             return None;
         }
-        let (topology, server) = (self.topology, self.server);
+        let Self {
+            topology,
+            after,
+            server,
+            ..
+        } = self;
         let next = match own {
             0 if server + 1 == self.servers => 0,
             0 => Cursor {
-                topology,
+                topology: after,
                 server: server + 1,
                 own: 0,
             }
@@ -191,6 +211,7 @@ mod tests {
         ] {
             let step = Step {
                 topology: 1,
+                after: 1,
                 server,
                 servers: 2,
             };
@@ -203,6 +224,7 @@ mod tests {
         }
         let step = Step {
             topology: 1,
+            after: 1,
             server: 0,
             servers: 2,
         };

@@ -223,7 +223,7 @@ impl Core {
         }
         let slot = self.desk.slots.take(Slot {
             owner: Owner::Part { split, part },
-            wait: Wait::Lane,
+            wait: self.asks,
             next_in_lane: NONE,
             next_of_client: NONE,
             len: bytes as u32,

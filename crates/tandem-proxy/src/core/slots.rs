@@ -19,6 +19,10 @@ pub(super) enum Owner {
         /// Which of its parts.
         part: u16,
     },
+    /// The core itself, which asks where in its history a server is.
+    Witness,
+    /// The core itself, which brings a script along.
+    Script,
     /// One who has left.
     Nobody,
 }
@@ -28,6 +32,10 @@ pub(super) enum Owner {
 pub(super) enum Wait {
     /// The reply of a lane.
     Lane,
+    /// The reply of a lane, which is about a write: see [`particular`](super::particular).
+    Write,
+    /// That replicas have what it wrote; the reply is in the queue of its server.
+    Ack,
     /// The parts of this split.
     Split(u32),
     /// Nothing but its turn: the reply lies in this parked buffer.

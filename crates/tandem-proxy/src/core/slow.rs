@@ -1,5 +1,8 @@
 //! Measuring answers, and SLOWLOG: the proxy's own, about what its clients waited for, not what servers worked on.
 
+use std::time::Instant;
+
+use super::desk::Desk;
 use super::intake::Taken;
 use super::lane::Lane;
 use super::slots::{Owner, Slots};
@@ -7,15 +10,21 @@ use super::{Core, text};
 use crate::command::{self, Command};
 use crate::frame::{Limits, Request, Scan};
 use crate::slowlog::SlowLog;
+use crate::statistics::ServerCounters;
 
 /// Entries that SLOWLOG GET gives by itself, as Redis.
 const NEWEST: usize = 10;
 
 /// The oldest request of a lane is about to be answered.
 #[inline(always)]
-pub(super) fn measure(lane: &Lane, slots: &Slots, now_us: u32, now: std::time::Instant) {
-    if lane.extra_ms != 0 || slots[lane.first].owner == Owner::Nobody {
-        // What blocks takes as long as it was asked to.
+pub(super) fn measure(lane: &Lane, slots: &Slots, now_us: u32, now: Instant) {
+    if lane.extra_ms != 0
+        || !matches!(
+            slots[lane.first].owner,
+            Owner::Client(_) | Owner::Part { .. }
+        )
+    {
+        // What blocks takes as long as it was asked to; what the proxy asks nobody waits for.
         return;
     }
     let stamp = slots.stamp(lane.first);
@@ -30,16 +39,33 @@ pub(super) fn measure(lane: &Lane, slots: &Slots, now_us: u32, now: std::time::I
     }
 }
 
+/// A reply that waited for replicas is about to be passed on. Its request is not kept any more.
+pub(super) fn measure_acknowledged(counters: &ServerCounters, desk: &Desk, slot: u32) {
+    let stamp = desk.slots.stamp(slot);
+    let took_us = desk.now_us.wrapping_sub(stamp.at_us);
+    counters.latency.record(took_us);
+    counters.commands.record(stamp.command, took_us);
+    if let Some(log) = &counters.slow
+        && took_us >= log.threshold_us
+    {
+        note_name(log, &counters.name, stamp.command, took_us, desk.now);
+    }
+}
+
 #[cold]
-fn note(log: &SlowLog, lane: &Lane, slots: &Slots, took_us: u32, now: std::time::Instant) {
+fn note_name(log: &SlowLog, server: &str, command: u16, took_us: u32, now: Instant) {
+    let words = command::name_of(command).map(str::as_bytes).into_iter();
+    log.note(now, took_us, server, words, 1);
+}
+
+#[cold]
+fn note(log: &SlowLog, lane: &Lane, slots: &Slots, took_us: u32, now: Instant) {
     let bytes = lane.ring.oldest(slots[lane.first].len as usize);
     let mut scan = Scan::default();
     let name = &lane.counters.name;
     if bytes.is_empty() || !matches!(scan.advance(&bytes, &Limits::CLIENT), Ok(Some(_))) {
         // Too large to be kept.
-        let words = command::name_of(slots.stamp(lane.first).command);
-        let words = words.map(str::as_bytes).into_iter();
-        log.note(now, took_us, name, words, 1);
+        note_name(log, name, slots.stamp(lane.first).command, took_us, now);
         return;
     }
     let request = scan.request(&bytes);

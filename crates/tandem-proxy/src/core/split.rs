@@ -9,8 +9,11 @@ use super::desk::Desk;
 use super::info;
 use super::scan;
 use super::slots::NONE;
+use super::text;
 use crate::command::Merge;
 use crate::frame::{Fed, Scanner};
+
+const APART: &[u8] = b"-ERR servers gave replies that do not fit together\r\n";
 
 /// What becomes of the replies of the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,11 @@ impl Splits {
         self.splits[split as usize].slot = NONE;
     }
 
+    /// The slot of its client, if that is still there.
+    pub(super) fn slot(&self, split: u32) -> Option<u32> {
+        Some(self.splits[split as usize].slot).filter(|&slot| slot != NONE)
+    }
+
     /// Opens a split of so many parts.
     pub(super) fn open(&mut self, join: Join, parts: u16, order: &[u16]) -> u32 {
         let index = match self.free.pop() {
@@ -82,6 +90,11 @@ impl Splits {
     /// Names the client's slot.
     pub(super) fn bind(&mut self, split: u32, slot: u32) {
         self.splits[split as usize].slot = slot;
+    }
+
+    /// The client's slot; [`NONE`] once it has left.
+    pub(super) fn slot_of(&self, split: u32) -> u32 {
+        self.splits[split as usize].slot
     }
 
     #[cfg(test)]
@@ -123,7 +136,11 @@ impl Desk {
             let mut merged = self.spare.take();
             if !split.merge_into(&mut merged) {
                 merged.clear();
-                merged.extend_from_slice(b"-ERR servers gave replies that do not fit together\r\n");
+                let what = match split.join {
+                    Join::Scan(_) => text::CURSOR_TOO_LARGE,
+                    Join::All(_) => APART,
+                };
+                merged.extend_from_slice(what);
             }
             Some(merged)
         };

@@ -75,6 +75,10 @@ pub(super) const KEY_TOO_LONG: &[u8] =
 pub(super) const TOO_LARGE: &[u8] =
     b"-ERR this request is too large for the proxy: 16 MiB are the most for a command with several keys, without a key, \
 or inside MULTI; it was not executed\r\n";
+/// One with one key that has to be whole first all the same.
+pub(super) const TOO_LARGE_WHOLE: &[u8] =
+    b"-ERR this request is too large for the proxy: 256 MiB are the most where it has to be whole before it is sent; \
+it was not executed\r\n";
 /// Too much of that at once.
 pub(super) const OVER_BUDGET: &[u8] =
     b"-ERR the proxy has too many unfinished large requests; this was not executed, try again later\r\n";
@@ -92,11 +96,26 @@ pub(super) const ONLY_SUBSCRIBED: &str =
 pub(super) const STALE_CURSOR: &[u8] =
     b"-ERR invalid cursor: the servers behind this proxy have changed since the scan \
 began; begin again at 0\r\n";
+/// SCAN over more servers than a cursor can name.
+pub(super) const TOO_MANY_TO_SCAN: &[u8] =
+    b"-ERR SCAN over more than 1024 servers is not possible through this proxy; \
+scan each server itself\r\n";
+/// A server whose own cursor does not fit into one that names the server, too.
+pub(super) const CURSOR_TOO_LARGE: &[u8] =
+    b"-ERR the cursor of one server is too large to go on with through this \
+proxy; scan the servers themselves\r\n";
 /// A write whose connection was lost after it was sent. The first word is one that no client library takes for an
 /// invitation to try again.
 pub(super) const UNKNOWN: &[u8] =
     b"-TANDEM-UNKNOWN the connection to the primary was lost after this was sent; it may \
 or may not have been executed\r\n";
+/// A write that too few replicas acknowledged in time. The same first word.
+pub(super) const UNACKED: &[u8] =
+    b"-TANDEM-UNKNOWN too few replicas have acknowledged this in time; it may or may not \
+outlive a failover\r\n";
+/// A write while replicas do not acknowledge, in the word of a server with min-replicas-to-write.
+pub(super) const NOREPLICAS: &[u8] =
+    b"-NOREPLICAS too few replicas acknowledge writes now; this was not executed\r\n";
 /// Held for as long as anyone may be.
 pub(super) const NO_PRIMARY: &[u8] =
     b"-TANDEM-NOPRIMARY there is no primary for these keys now; this was not executed\r\n";

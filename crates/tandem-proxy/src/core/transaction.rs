@@ -7,7 +7,7 @@
 use super::client::{Multi, Watch};
 use super::intake::Taken;
 use super::scatter::{ANYWHERE, Shared};
-use super::slots::{NONE, Owner, Slot, Wait};
+use super::slots::{NONE, Owner, Slot};
 use super::upload::BUDGET;
 use super::{Core, How, SCRATCH, text};
 use crate::command::{Command, Connection, Local, PubSub, Route, Transaction};
@@ -238,6 +238,12 @@ impl Core {
 
     /// All of it in one piece; of its replies only EXEC's is the client's.
     fn send_block(&mut self, lane: u32, index: u32, multi: &Multi) {
+        let mut rest = &multi.bytes[..];
+        for &length in &multi.lengths {
+            let (request, after) = rest.split_at(length as usize);
+            rest = after;
+            self.bring_script(lane, request);
+        }
         self.send_unheard(lane, MULTI);
         let mut rest = &multi.bytes[..];
         for &length in &multi.lengths {
@@ -250,7 +256,7 @@ impl Core {
             index,
             Slot {
                 owner: Owner::Client(index),
-                wait: Wait::Lane,
+                wait: self.asks,
                 next_in_lane: NONE,
                 next_of_client: NONE,
                 len: EXEC.len() as u32,
@@ -258,6 +264,12 @@ impl Core {
             },
         );
         self.enter(lane, slot, EXEC.len());
+    }
+
+    /// EXEC cannot be sent: the transaction is dropped, and its client is told why.
+    pub(super) fn give_up_transaction(&mut self, index: u32) {
+        self.desk.cold(index).multi = None;
+        self.transaction_over(index);
     }
 
     /// A transaction that was not sent is over, and with it what was watched for it.

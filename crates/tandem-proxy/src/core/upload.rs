@@ -10,7 +10,10 @@
 //! servers execute whole requests only, and the client is told exactly that; lost after its last byte nobody knows.
 //!
 //! What has to be gathered (split commands, several keys, MULTI) may be [`GATHERED`] long, all of a thread's together
-//! [`BUDGET`]. What is over a bound is refused with an error, and closes nothing.
+//! [`BUDGET`]. What is over a bound is refused with an error, and closes nothing. Gathered, within the budget alone, is
+//! also what somebody must see whole before it leaves: where replies wait for replicas or reads go to them, as each
+//! write has its place in those queues; and of a user who may not do everything, as the last argument may ask for more
+//! (`BITFIELD key GET ... SET ...` writes).
 
 use super::client::Watch;
 use super::follow::{HOLD, RETRY_MS};
@@ -71,6 +74,7 @@ impl Core {
             other => other,
         };
         let longest = self.bounds_of(index).key as u64;
+        let mut most = GATHERED;
         if let Some(command) = command
             && let Route::OneKey { at } = command.route
         {
@@ -86,24 +90,29 @@ impl Core {
             if key_len > longest {
                 return self.throw_away(index, scan, Some(text::KEY_TOO_LONG));
             }
-            let in_multi = self.desk.clients[index as usize]
+            let client = &self.desk.clients[index as usize];
+            let in_multi = client
                 .cold
                 .as_ref()
                 .is_some_and(|cold| cold.multi.is_some() || cold.subscribed);
+            let looked_at = client.particular || client.restricted;
             if let Some(key) = key
                 && !in_multi
                 && command.takes(request.count())
             {
-                if self.desk.clients[index as usize].restricted
-                    && let Some(error) = self.denied(index, command, &request)
-                {
-                    return self.throw_away(index, scan, Some(&error));
+                most = BUDGET as u64;
+                if !looked_at && let Some(used) = self.pass_on(index, key, scan, bytes) {
+                    return used;
                 }
-                return self.pass_on(index, key, scan, bytes);
             }
         }
-        if announced > GATHERED {
-            return self.throw_away(index, scan, Some(text::TOO_LARGE));
+        if announced > most {
+            let error = if most == GATHERED {
+                text::TOO_LARGE
+            } else {
+                text::TOO_LARGE_WHOLE
+            };
+            return self.throw_away(index, scan, Some(error));
         }
         if self.desk.gathered + self.desk.multi_bytes() > BUDGET {
             return self.throw_away(index, scan, Some(text::OVER_BUDGET));
@@ -111,30 +120,30 @@ impl Core {
         0
     }
 
-    /// Begins to pass a request on.
-    fn pass_on(&mut self, index: u32, key: &[u8], scan: &Scan, bytes: &[u8]) -> usize {
+    /// Begins to pass a request on. None: its client's own connection is for something else, so it goes the ordinary way.
+    fn pass_on(&mut self, index: u32, key: &[u8], scan: &Scan, bytes: &[u8]) -> Option<usize> {
         if !self.desk.quiet(index) {
-            return 0;
+            return Some(0);
         }
         let pool = self.desk.clients[index as usize].pool;
         let Some(server) = self.server_for(pool, key) else {
             self.nobody(index);
-            return self.throw_away(index, scan, None);
+            return Some(self.throw_away(index, scan, None));
         };
         let lane = match self.pinned_to(index, server) {
             Ok(Some(lane)) => lane,
             Ok(None) => match self.pin(index, server) {
                 Some(lane) => lane,
-                None => return self.throw_away(index, scan, None),
+                None => return Some(self.throw_away(index, scan, None)),
             },
-            Err(error) => return self.throw_away(index, scan, Some(error)),
+            Err(_) => return None,
         };
         if let Some(error) = self.shut(lane) {
             self.unpin(index);
-            return self.throw_away(index, scan, Some(error));
+            return Some(self.throw_away(index, scan, Some(error)));
         }
         let Some((tail, at)) = scan.tail() else {
-            return 0;
+            return Some(0);
         };
         let place = &mut self.lanes[lane as usize];
         place.bulk = Bulk::Unsent;
@@ -156,7 +165,7 @@ impl Core {
         self.enter(lane, slot, 0);
         self.desk.cold(index).upload = Some(Box::new(Upload { tail, to }));
         self.desk.clients[index as usize].set_special();
-        at
+        Some(at)
     }
 
     /// Answers a request that is not whole, and has the rest of it thrown away.
@@ -186,9 +195,11 @@ impl Core {
         let used = match upload.tail.advance(bytes, &Limits::CLIENT) {
             Ok(used) => used,
             Err(error) => {
-                let to = upload.to.take();
-                if let Some(lane) = to.and_then(|to| self.find_lane(to)) {
-                    self.end_bulk(lane, How::Protocol, text::NOT_SENT);
+                let to = upload.to;
+                if let Some(lane) = to.and_then(|to| self.find_bulk(index, to)) {
+                    // It never becomes whole, and the server is not to blame.
+                    self.disconnect(lane);
+                    self.fail_bulk(lane, text::NOT_SENT);
                 }
                 self.protocol_error(index, error);
                 return (bytes.len(), false);
@@ -310,6 +321,11 @@ impl Core {
             (false, false, true) => text::UNKNOWN,
             (false, false, false) => error,
         };
+        self.fail_bulk(index, error);
+    }
+
+    /// Whoever waits on the lane of a large request, which has no connection any more, is told.
+    pub(super) fn fail_bulk(&mut self, index: u32, error: &[u8]) {
         self.forget_upload(index);
         let lane = &mut self.lanes[index as usize];
         lane.bulk = Bulk::No;

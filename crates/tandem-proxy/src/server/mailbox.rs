@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use mio::Waker;
 
+use super::pulse::Beats;
 use super::socket::Door;
-use crate::core::{Peer, PoolSetup};
+use crate::core::{History, Peer, PoolSetup};
+use crate::tail::Tail;
 use crate::topology::Topology;
 
 /// A message to one worker.
@@ -26,6 +28,13 @@ pub(super) enum Letter {
         pool: Arc<str>,
         /// What is said.
         topology: Arc<Topology>,
+    },
+    /// The end of a history was read.
+    History {
+        /// Which question this answers.
+        history: History,
+        /// None: it cannot be had.
+        tail: Option<Tail>,
     },
     /// Pools replaced by others.
     Reload(Box<Replacement>),
@@ -47,6 +56,7 @@ pub(super) struct Replacement {
 pub(super) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
     waker: Waker,
+    pub(super) beats: Beats,
 }
 
 impl Mailbox {
@@ -54,6 +64,7 @@ impl Mailbox {
         Arc::new(Self {
             letters: Mutex::new(Vec::new()),
             waker,
+            beats: Beats::default(),
         })
     }
 
@@ -63,6 +74,11 @@ impl Mailbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(letter);
+        self.wake();
+    }
+
+    /// Has the worker look at its letters.
+    pub(super) fn wake(&self) {
         // Fails only when the worker has closed its poller, and then nobody reads letters any more.
         let _ = self.waker.wake();
     }

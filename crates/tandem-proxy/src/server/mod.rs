@@ -8,14 +8,18 @@
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
 //! | `status` | how everything is, for who asks |
+//! | `history` | what a dead primary's writes touched, read from the next one, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
+//! | `pulse` | whether every worker still comes round |
 //!
 //! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
 //! request: each has its own listeners, connections to servers and core; what they share is which servers take part
 //! ([`crate::ejection`]) and counters that only their owner writes.
 
 mod crowd;
+mod history;
 mod mailbox;
+mod pulse;
 mod resolve;
 mod secure;
 mod socket;
@@ -35,6 +39,7 @@ use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::topology::Topology;
 
+pub use pulse::Pulse;
 pub use status::{Observer, PoolStatus, ShardStatus};
 
 use crowd::Crowd;
@@ -50,6 +55,8 @@ pub struct Options {
     pub threads: usize,
     /// Clients over all threads; None: as many as descriptors allow, as twemproxy.
     pub client_limit: Option<usize>,
+    /// Listen at addresses that are not on this host yet: a VIP that is elsewhere.
+    pub free_bind: bool,
 }
 
 impl Default for Options {
@@ -58,6 +65,7 @@ impl Default for Options {
         Self {
             threads: 1,
             client_limit: None,
+            free_bind: false,
         }
     }
 }
@@ -109,6 +117,7 @@ pub struct Running {
     threads: Vec<JoinHandle<io::Result<()>>>,
     mailboxes: Vec<Arc<Mailbox>>,
     pools: Arc<Mutex<Vec<Shared>>>,
+    free_bind: bool,
     /// One moment by both clocks, so that instants can be told as times.
     base: (Instant, SystemTime),
 }
@@ -129,7 +138,7 @@ impl Running {
         listeners.resize_with(threads, Vec::new);
         for (number, pool) in shared.iter().enumerate() {
             for address in pool.settings.addresses() {
-                let bound = bind(address, &pool.settings, threads)?;
+                let bound = bind(address, &pool.settings, threads, options.free_bind)?;
                 for (thread, listener) in bound.into_iter().enumerate() {
                     listeners[thread].push((number, listener));
                 }
@@ -163,6 +172,7 @@ impl Running {
             threads: Vec::new(),
             mailboxes,
             pools: Arc::new(Mutex::new(shared)),
+            free_bind: options.free_bind,
             base,
         };
         for (thread, worker) in workers.into_iter().enumerate() {
@@ -208,7 +218,7 @@ impl Running {
                 if open.any(|open| open == address) {
                     continue;
                 }
-                let bound = bind(address, &pool.settings, threads)?;
+                let bound = bind(address, &pool.settings, threads, self.free_bind)?;
                 for (thread, listener) in bound.into_iter().enumerate() {
                     listeners[thread].push((number, listener));
                 }
@@ -240,6 +250,12 @@ impl Running {
                 topology: topology.clone(),
             });
         }
+    }
+
+    /// What asks every thread for signs of life.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::of(&self.mailboxes)
     }
 
     /// The epoch up to which a group's closing is done: nothing sent to it is unanswered, on any thread. 0 before the
@@ -349,8 +365,13 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
     new
 }
 
-/// A listener at one address of a pool for each thread.
-fn bind(address: &Address, pool: &Pool, threads: usize) -> Result<Vec<Door>, StartError> {
+/// A listener at one address of a pool for each thread; `free`: the address may be elsewhere.
+fn bind(
+    address: &Address,
+    pool: &Pool,
+    threads: usize,
+    free: bool,
+) -> Result<Vec<Door>, StartError> {
     let failed = |listen: String, error| StartError::Listen {
         pool: pool.name.clone(),
         listen,
@@ -365,7 +386,7 @@ fn bind(address: &Address, pool: &Pool, threads: usize) -> Result<Vec<Door>, Sta
                     listen,
                 });
             };
-            bind_tcp(address, pool, threads).map_err(|error| failed(listen, error))?
+            bind_tcp(address, pool, threads, free).map_err(|error| failed(listen, error))?
         }
         Address::Unix { path, mode } => {
             let bound = || -> io::Result<Vec<Listener>> {
@@ -388,14 +409,19 @@ fn bind(address: &Address, pool: &Pool, threads: usize) -> Result<Vec<Door>, Sta
     Ok(listeners.into_iter().map(door).collect())
 }
 
-fn bind_tcp(address: SocketAddr, pool: &Pool, threads: usize) -> io::Result<Vec<Listener>> {
+fn bind_tcp(
+    address: SocketAddr,
+    pool: &Pool,
+    threads: usize,
+    free: bool,
+) -> io::Result<Vec<Listener>> {
     let shared = threads > 1;
     if shared {
-        socket::probe_tcp(address)?;
+        socket::probe_tcp(address, free)?;
     }
     (0..threads)
         .map(|_| {
-            let listener = socket::listen_tcp(address, pool.backlog, shared)?;
+            let listener = socket::listen_tcp(address, pool.backlog, shared, free)?;
             Ok(Listener::Tcp {
                 listener: mio::net::TcpListener::from_std(listener),
                 keepalive: pool.keepalive,

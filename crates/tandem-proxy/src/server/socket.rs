@@ -157,11 +157,12 @@ impl Listener {
 }
 
 /// A listening TCP socket. With `shared` several threads have one each at the same address, and the kernel deals
-/// connections out.
+/// connections out. With `free` the address need not be on this host yet.
 pub(super) fn listen_tcp(
     address: SocketAddr,
     backlog: u32,
     shared: bool,
+    free: bool,
 ) -> io::Result<std::net::TcpListener> {
     let socket = |shared: bool| -> io::Result<socket2::Socket> {
         let domain = socket2::Domain::for_address(address);
@@ -170,6 +171,11 @@ pub(super) fn listen_tcp(
         socket.set_reuse_address(true)?;
         if shared {
             socket.set_reuse_port(true)?;
+        }
+        if free && address.is_ipv4() {
+            socket.set_freebind_v4(true)?;
+        } else if free {
+            socket.set_freebind_v6(true)?;
         }
         socket.bind(&address.into())?;
         Ok(socket)
@@ -182,11 +188,11 @@ pub(super) fn listen_tcp(
 
 /// Whether an address is free of other processes: with `SO_REUSEPORT` the kernel would let two proxies of one user
 /// share it in silence. Not atomic with what follows, but an operator's second start is caught.
-pub(super) fn probe_tcp(address: SocketAddr) -> io::Result<()> {
+pub(super) fn probe_tcp(address: SocketAddr, free: bool) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
-    listen_tcp(address, 1, false).map(drop)
+    listen_tcp(address, 1, false, free).map(drop)
 }
 
 /// A listening Unix socket; a socket file left behind is removed first, as twemproxy does, any other file is not.

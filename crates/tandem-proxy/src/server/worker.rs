@@ -16,6 +16,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use super::crowd::{Crowd, Place};
+use super::history;
 use super::mailbox::{Letter, Mailbox, Replacement};
 use super::resolve::Resolver;
 use super::socket::{Door, Stream, how};
@@ -182,6 +183,7 @@ impl Worker {
     fn event(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
+            self.mailbox.beats.answer();
             for letter in self.mailbox.take() {
                 self.letter(letter);
             }
@@ -354,6 +356,11 @@ impl Worker {
                 }
             }
             Order::Resume(peer) => self.ready.push(peer),
+            Order::ReadHistory(which) => {
+                if let Some(question) = self.core.history_question(which) {
+                    history::read(which, question.clone(), self.mailbox.clone());
+                }
+            }
         }
     }
 
@@ -394,6 +401,9 @@ impl Worker {
                     Some(address) => self.begin(peer, Stream::connect(address)),
                     None => self.core.closed(peer, How::NoName, self.now),
                 }
+            }
+            Letter::History { history, tail } => {
+                self.core.history_read(history, tail.as_ref(), self.now);
             }
             Letter::Reload(replacement) => self.reload(*replacement),
             Letter::Topology { pool, topology } => {

@@ -9,7 +9,9 @@ use std::time::Instant;
 use tandem_proxy::core::{Core, How, Order, Peer, PoolSetup, Side};
 use tandem_proxy::ejection::Ejector;
 use tandem_proxy::frame::{Fed, Limits, ReplyError, RequestError, Scan, Scanner};
-use tandem_proxy::settings::{Access, Address, Bounds, Compat, Distribution, Hash, Pool, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 use tandem_proxy::statistics::PoolCounters;
 
 /// A request is found alike whole and in pieces, and its tail ends where it ends.
@@ -111,6 +113,7 @@ fn pool() -> Pool {
         compat: Compat::Strict,
         access: Access::default(),
         bounds: Bounds::default(),
+        replicas: Replicas::default(),
     }
 }
 
@@ -187,7 +190,7 @@ fn turn(core: &mut Core, got: &mut HashMap<Peer, Vec<u8>>, now: Instant) {
         match core.next_order() {
             Some(Order::Connect(peer)) => core.connected(peer, now),
             Some(Order::Close(peer)) => drop(got.remove(&peer)),
-            Some(Order::Resume(_)) => {}
+            Some(Order::Resume(_) | Order::ReadHistory(_)) => {}
             None => return,
         }
     }

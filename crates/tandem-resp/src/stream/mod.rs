@@ -22,10 +22,13 @@ pub use summary::{KeySample, LoneDeletions, Summary, client_bytes, summarize};
 
 use crate::{Argv, ErrorKind, FrameError, Limits, RequestParser};
 
+/// The channel on which Sentinels tell each other what they know.
+const SENTINEL_HELLO: &[u8] = b"__sentinel__:hello";
+
 /// Who wrote a command into the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The server, for the sake of replication: PING, SELECT, REPLCONF GETACK.
+    /// The server, for the sake of replication: PING, SELECT, REPLCONF GETACK. Or a Sentinel that says hello on it.
     Bookkeeping,
     /// A client, or the server on behalf of its data (expiry, eviction).
     Data,
@@ -200,9 +203,12 @@ impl StreamParser {
                 .ok()
                 .and_then(|db| db.parse().ok());
         }
+        // Every Sentinel publishes it on every server every two seconds, and a PUBLISH is part of the history. Counted as
+        // data, a primary that nobody wrote to would hold something of its own.
+        let hello = is("PUBLISH") && arg(1) == SENTINEL_HELLO;
         let getack = is("REPLCONF") && arg(1).eq_ignore_ascii_case(b"GETACK");
         // `*0` and `*-1` write nothing either; no server sends them.
-        let class = if is("PING") || is("SELECT") || getack || argv.is_empty() {
+        let class = if is("PING") || is("SELECT") || getack || hello || argv.is_empty() {
             Class::Bookkeeping
         } else {
             Class::Data
@@ -258,6 +264,12 @@ mod tests {
             (&["EXEC"], Data, Some(0), Closes),
             (&["EXEC"], Data, Some(0), Alone),
             (&["PUBLISH", "c", "PING"], Data, Some(0), Alone),
+            (
+                &["PUBLISH", "__sentinel__:hello", "10.0.0.7,26379"],
+                Bookkeeping,
+                Some(0),
+                Alone,
+            ),
         ];
         let commands: Vec<_> = story.iter().map(|step| step.0).collect();
         let stream = bytes(&commands);

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use tandem_config::settings::Group;
+
 use crate::cli::{DONE, FAILED, REFUSED, USAGE, Where, load};
 use crate::run::control::{Line, ReplyLine, Verb};
 use crate::run::control_path;
@@ -45,6 +47,11 @@ pub(crate) fn ask(at: &Where, verb: Verb) -> Result<Answers, NoAnswer> {
     let settings = load(&at.config).map_err(NoAnswer::Configuration)?;
     if let Some(group) = &at.group
         && !settings.names().any(|name| name == group)
+        && !settings
+            .groups
+            .iter()
+            .flat_map(Group::seats)
+            .any(|seat| seat.seat_name() == *group)
     {
         let names: Vec<&str> = settings.names().collect();
         let text = format!(

@@ -57,6 +57,51 @@ pub(crate) fn history(at: &Where, count: usize, as_json: bool) -> u8 {
     DONE
 }
 
+/// What `explain` shows below the rules as they stand now: the newest events that say how it came to this.
+const TURNS: [&str; 12] = [
+    "+try-failover",
+    "-failover-abort",
+    "-failover-abort-not-eligible",
+    "+switch-master",
+    "+switchover",
+    "-primary",
+    "+sdown",
+    "+server-dead",
+    "+verdict",
+    "declined",
+    "waiting",
+    "frozen",
+];
+/// How many of them.
+const TURNS_SHOWN: usize = 5;
+
+/// The newest events that made or prevented a change of roles; nothing where the file cannot be read.
+pub(crate) fn turns(at: &Where, group: &str) -> String {
+    let lines = super::quietly(&at.config)
+        .and_then(|settings| read(&path(&group_dir(&settings, group))).ok())
+        .unwrap_or_default();
+    let turns: Vec<&Line> = lines
+        .iter()
+        .filter(|line| TURNS.contains(&line.name.as_str()))
+        .collect();
+    if turns.is_empty() {
+        return String::new();
+    }
+    let newest = &turns[turns.len().saturating_sub(TURNS_SHOWN)..];
+    let rows = newest.iter().map(|line| {
+        vec![
+            seconds(&line.time),
+            line.epoch.clone(),
+            line.name.clone(),
+            line.text.clone(),
+        ]
+    });
+    format!(
+        "\nHow it came to this (tandem history has all of it):\n{}",
+        table(&["TIME", "EPOCH", "EVENT", "WHAT"], rows)
+    )
+}
+
 /// The older file first, then the newer one. A line that cannot be read, such as the last one after a crash, is left out.
 fn read(path: &Path) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();

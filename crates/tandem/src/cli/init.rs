@@ -24,6 +24,10 @@ use crate::redis::error::LinkError;
 use crate::redis::ops::{self, OpError};
 use crate::redis::raw::{Credentials, Target};
 
+/// Priorities of the two hosts. High, because the wait for a silent peer is longer by (256 - priority) / 256 of the advert
+/// interval (RFC 9568 section 6.1), which keeps several backups apart; a pair has one.
+const FIRST: u8 = 250;
+const SECOND: u8 = 240;
 /// Where the template puts the secret.
 const TEMPLATE_SECRET: &str = "\"/etc/tandem/secret\"";
 /// The user of packaging/tandem.service.
@@ -92,7 +96,7 @@ pub(crate) struct InitOptions {
     /// VRID, the same on both hosts, and nobody else's on the segment.
     #[arg(long, default_value_t = 51, value_parser = clap::value_parser!(u8).range(1..))]
     router_id: u8,
-    /// 1 to 254; without it, 100 for a primary and 90 for a replica.
+    /// 1 to 254; without it, 250 for a primary and 240 for a replica.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=254))]
     priority: Option<u8>,
     /// Where to write.
@@ -175,7 +179,7 @@ fn prepare(options: &InitOptions) -> Result<String, Failure> {
         router_id: options.router_id,
         priority: options
             .priority
-            .unwrap_or(if is_replica { 90 } else { 100 }),
+            .unwrap_or(if is_replica { SECOND } else { FIRST }),
     };
     let paths = Paths::below(&options.dir);
     let toml =
@@ -354,7 +358,11 @@ fn told(facts: &InitFacts, paths: &Paths, seen: &Result<ServerInfo, String>) -> 
     }
     let (own, other) = (&facts.host_id, &facts.peer_id);
     let vip = facts.vip.map(|vip| vip.to_string()).unwrap_or_default();
-    let other_priority = if facts.priority > 90 { 90 } else { 100 };
+    let other_priority = if facts.priority > SECOND {
+        SECOND
+    } else {
+        FIRST
+    };
     out.push_str(&format!(
         "\nWhat tandem will promise here:\n\
          \x20 redis dies            {other} takes over within milliseconds\n\
@@ -417,7 +425,7 @@ mod tests {
             vip: Some("10.0.0.9/24".parse().unwrap()),
             interface: "eth0".to_owned(),
             router_id: 51,
-            priority: 100,
+            priority: FIRST,
         }
     }
 
@@ -473,7 +481,7 @@ mod tests {
             text.contains("tandem init --id b --peer a=10.0.0.1 --vip 10.0.0.9/24 --group redis"),
             "{text}"
         );
-        assert!(text.contains("--router-id 51 --priority 90"), "{text}");
+        assert!(text.contains("--router-id 51 --priority 240"), "{text}");
         assert!(text.contains("include /etc/tandem/fence.conf"), "{text}");
     }
 }

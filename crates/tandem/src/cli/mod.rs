@@ -8,6 +8,7 @@ mod check;
 mod history;
 mod import;
 mod init;
+pub(crate) mod journal;
 mod load;
 mod log;
 #[cfg(test)]
@@ -252,6 +253,12 @@ fn groups_at(at: &Where) -> Result<(Settings, Vec<Group>), String> {
     Ok((settings, groups))
 }
 
+/// The settings, where what is wrong with them has been said already.
+fn quietly(path: &Path) -> Option<Settings> {
+    let text = std::fs::read_to_string(path).ok()?;
+    tandem_config::settings::read(&path.display().to_string(), &text).0
+}
+
 /// An error with the path it is about, and what to do where only root may look.
 fn at_path(path: &Path, error: &io::Error) -> io::Error {
     let hint = if error.kind() == io::ErrorKind::PermissionDenied {
@@ -288,12 +295,16 @@ fn run(config: PathBuf) -> u8 {
             return FAILED;
         }
     };
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_writer(log.clone())
         .with_target(false)
         .with_ansi(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+        .with_max_level(tracing::Level::INFO);
+    if journal::listens() {
+        lines.event_format(journal::Lines).init();
+    } else {
+        lines.init();
+    }
     let settings = match load(&config) {
         Ok(settings) => settings,
         Err(report) => {

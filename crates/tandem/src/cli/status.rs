@@ -11,6 +11,8 @@ use crate::run::control::Verb;
 
 /// The status of every group: as a table, or as JSON in a form that stays.
 pub(crate) fn status(at: &Where, as_json: bool, watch: bool) -> u8 {
+    // Read once: a file is not changed under somebody who watches a screen.
+    let gaps = super::check::restart_gaps(at);
     loop {
         let answers = match ask(at, Verb::Status) {
             Ok(answers) => answers,
@@ -21,11 +23,17 @@ pub(crate) fn status(at: &Where, as_json: bool, watch: bool) -> u8 {
             print!("\x1b[H\x1b[2J");
         }
         if as_json {
-            let groups: Vec<Value> = answers.into_values().collect();
+            let groups: Vec<Value> = answers
+                .into_iter()
+                .map(|(name, mut group)| {
+                    group["restart"] = json!(gaps.get(&name));
+                    group
+                })
+                .collect();
             println!("{}", json!({ "format": 1, "groups": groups }));
         } else {
-            for status in answers.values() {
-                print!("{}", table(status));
+            for (name, status) in &answers {
+                print!("{}", table(status, gaps.get(name).map(String::as_str)));
             }
             if answers.is_empty() {
                 println!(
@@ -92,98 +100,58 @@ fn follow_table(status: &Value) -> String {
     out
 }
 
-/// One group as people see it.
-fn table(status: &Value) -> String {
+/// One group as people see it. `gap` is what a restart by somebody else does to the server of this host, if it is not safe.
+fn table(status: &Value, gap: Option<&str>) -> String {
     if status.get("sentinels").is_some() {
         return follow_table(status);
     }
-    let mut out = String::new();
     let epoch = status
         .get("epoch")
         .map(|e| format!("{}@{}", e["counter"], text(e, "host")))
         .unwrap_or_default();
-    out.push_str(&format!(
+    let mut out = format!(
         "{}   epoch {epoch}   {}\n",
         text(status, "group"),
         text(status, "promise")
-    ));
+    );
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "HOST", "ADDRESS", "ROLE", "REDIS", "DATA", "BEHIND", "VIP", "SEEN",
+        "HOST", "ADDRESS", "ROLE", "REDIS", "DATA", "BEHIND", "COMMANDS", "LINK", "SEEN",
     ]);
     let empty = Vec::new();
-    for row in status
+    let rows = status
         .get("hosts")
         .and_then(Value::as_array)
-        .unwrap_or(&empty)
-    {
-        let server = row.get("server").filter(|s| !s.is_null());
-        let redis = match server {
-            Some(server) => format!(
-                "{}, {}",
-                text(row, "health"),
-                uptime(number(server, "uptime_s").unwrap_or(0))
-            ),
-            None => text(row, "health").to_owned(),
-        };
-        let data = server.map_or_else(
-            || "-".to_owned(),
-            |server| {
-                format!(
-                    "{} keys, {}",
-                    number(server, "keys").unwrap_or(0),
-                    bytes(number(server, "used_memory").unwrap_or(0))
-                )
-            },
-        );
-        let behind = match number(row, "behind") {
-            Some(0) => "0 B, in sync".to_owned(),
-            Some(behind) => bytes(behind),
-            None => "-".to_owned(),
-        };
-        let vip = if row.get("vip").and_then(Value::as_bool) == Some(true) {
-            "here"
-        } else {
-            ""
-        };
-        let seen = number(row, "seen_ms").map_or_else(
-            || {
-                if text(row, "phase") == "unknown" {
-                    "never".to_owned()
-                } else {
-                    "now".to_owned()
-                }
-            },
-            |ms| format!("{ms} ms"),
-        );
-        table.add_row([
-            text(row, "host").to_owned(),
-            text(row, "address").to_owned(),
-            text(row, "phase").to_owned(),
-            redis,
-            data,
-            behind,
-            vip.to_owned(),
-            seen,
-        ]);
+        .unwrap_or(&empty);
+    for row in rows {
+        table.add_row(cells(row));
     }
     out.push_str(&format!("{}\n", table.trim_fmt()));
-    out.push_str(&format!(
-        " If the primary dies now: {}.\n",
-        text(status, "if_primary_dies")
-    ));
-    out.push_str(&format!(
-        " If the replica dies now: {}.\n",
-        text(status, "if_replica_dies")
-    ));
-    for row in status
-        .get("hosts")
-        .and_then(Value::as_array)
-        .unwrap_or(&empty)
-    {
+    out.push_str(&address_line(status, rows));
+    let named = |phase: &str| {
+        let row = rows.iter().find(|row| text(row, "phase") == phase);
+        row.map_or_else(String::new, |row| format!(" ({})", text(row, "host")))
+    };
+    for (part, what) in [
+        ("primary", "if_primary_dies"),
+        ("replica", "if_replica_dies"),
+    ] {
+        let name = named(part);
+        out.push_str(&format!(
+            " If the {part}{name} dies now: {}.\n",
+            text(status, what)
+        ));
+    }
+    if let (Some(gap), Some(own)) = (gap, rows.first()) {
+        out.push_str(&format!(
+            " If anybody restarts redis of {}: {gap}; the include that tandem init writes makes it safe.\n",
+            text(own, "host")
+        ));
+    }
+    for row in rows {
         if let Some(reason) = row.get("reason").and_then(Value::as_str) {
             out.push_str(&format!(" {}: {reason}\n", text(row, "host")));
         }
@@ -196,6 +164,126 @@ fn table(status: &Value) -> String {
         out.push_str(&format!(" ALARM {}\n", alarm.as_str().unwrap_or_default()));
     }
     out
+}
+
+/// One host's row. Of a host that is silent only what does not change is shown: who it is and what it was.
+fn cells(row: &Value) -> Vec<String> {
+    let nothing = || "-".to_owned();
+    let silent = matches!(text(row, "phase"), "silent" | "unknown");
+    let server = row
+        .get("server")
+        .filter(|server| !server.is_null() && !silent);
+    let health = text(row, "health");
+    let redis = match server {
+        Some(server) => {
+            let version = text(&server["shown"], "version");
+            let up = uptime(number(server, "uptime_s").unwrap_or(0));
+            match (health, version) {
+                ("up", "-" | "") => up,
+                ("up", version) => format!("{version}, {up}"),
+                (health, _) => format!("{health}, {up}"),
+            }
+        }
+        None => health.to_owned(),
+    };
+    let data = server.map_or_else(nothing, |server| {
+        format!(
+            "{} keys, {}",
+            number(server, "keys").unwrap_or(0),
+            bytes(number(server, "used_memory").unwrap_or(0))
+        )
+    });
+    let behind = match number(row, "behind") {
+        Some(0) => "0 B, in sync".to_owned(),
+        Some(behind) => bytes(behind),
+        None => nothing(),
+    };
+    let commands = server
+        .and_then(|server| number(&server["shown"], "commands_per_s"))
+        .map_or_else(nothing, |commands| format!("{commands}/s"));
+    let seen = number(row, "seen_ms").map_or_else(
+        || match text(row, "phase") {
+            "unknown" => "never".to_owned(),
+            _ => "now".to_owned(),
+        },
+        ago,
+    );
+    vec![
+        text(row, "host").to_owned(),
+        text(row, "address").to_owned(),
+        text(row, "phase").to_owned(),
+        redis,
+        data,
+        behind,
+        commands,
+        server.map_or_else(nothing, link),
+        seen,
+    ]
+}
+
+/// A replica's link to its primary.
+fn link(server: &Value) -> String {
+    let Some(replica) = server["role"].get("Replica") else {
+        return "-".to_owned();
+    };
+    let is = |key: &str| replica.get(key).and_then(Value::as_bool) == Some(true);
+    match (text(replica, "of"), is("link_up"), is("syncing")) {
+        (tandem_core::server::FENCE_ADDRESS, ..) => "fenced".to_owned(),
+        (_, _, true) => "syncing".to_owned(),
+        (_, true, false) => "up".to_owned(),
+        (_, false, false) => number(server, "link_down_s")
+            .map_or_else(|| "down".to_owned(), |seconds| format!("down {seconds} s")),
+    }
+}
+
+/// Where the addresses are, who is connected there, and since when this host is what it is.
+fn address_line(status: &Value, rows: &[Value]) -> String {
+    let addresses: Vec<&str> = status
+        .get("addresses")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let carries = |row: &&Value| row.get("vip").and_then(Value::as_bool) == Some(true);
+    let holders: Vec<&Value> = rows.iter().filter(carries).collect();
+    let mut parts = Vec::new();
+    if !addresses.is_empty() {
+        let hosts: Vec<&str> = holders.iter().map(|row| text(row, "host")).collect();
+        let place = match hosts.as_slice() {
+            [] => "nowhere that is known".to_owned(),
+            hosts => format!("on {}", hosts.join(" and on ")),
+        };
+        parts.push(format!("address {} {place}", addresses.join(", ")));
+    }
+    if let [holder] = holders.as_slice()
+        && let Some(clients) = number(&holder["server"]["shown"], "clients")
+    {
+        parts.push(format!("connections {clients}"));
+    }
+    if let Some([word, age]) = status
+        .get("last_change")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        && let (Some(word), Some(age)) = (word.as_str(), age.as_u64())
+    {
+        parts.push(format!("this host {word} for {}", ago(age)));
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!(" {}\n", parts.join("   "))
+}
+
+/// A span in the unit that people read.
+fn ago(milliseconds: u64) -> String {
+    match milliseconds {
+        0..2000 => format!("{milliseconds} ms"),
+        2000..120_000 => format!("{} s", milliseconds / 1000),
+        120_000..7_200_000 => format!("{} min", milliseconds / 60_000),
+        7_200_000..172_800_000 => format!("{} h", milliseconds / 3_600_000),
+        _ => format!("{} d", milliseconds / 86_400_000),
+    }
 }
 
 fn uptime(seconds: u64) -> String {
@@ -250,6 +338,7 @@ pub(crate) fn explain(at: &Where, as_json: bool) -> u8 {
             ]);
         }
         println!("{}", table.trim_fmt());
+        print!("{}", super::history::turns(at, &group));
     }
     DONE
 }
@@ -274,28 +363,79 @@ mod tests {
         assert_eq!(uptime(86_400 * 3), "up 3 d");
     }
 
-    #[test]
-    fn the_table_names_promise_rows_and_reasons() {
-        let status = json!({
+    fn pair(peer: Value) -> Value {
+        json!({
             "group": "orders", "epoch": {"counter": 7, "host": "a"}, "promise": "PROTECTED",
             "if_primary_dies": "b takes over", "if_replica_dies": "nothing changes",
+            "addresses": ["10.0.0.100/24"], "last_change": ["primary", 7_200_000],
             "hosts": [{"host": "a", "address": "10.0.0.1:6379", "phase": "primary", "health": "up",
-                "server": {"keys": 5, "used_memory": 2048, "uptime_s": 5}, "vip": true},
-                {"host": "b", "address": "10.0.0.2:6379", "phase": "replica", "health": "up",
-                "server": null, "reason": "eligible.lag: 5 behind", "seen_ms": 12, "behind": 0}],
+                "server": {"keys": 5, "used_memory": 2048, "uptime_s": 5, "role": "Primary",
+                    "shown": {"version": "7.0.15", "clients": 4, "commands_per_s": 99}},
+                "vip": true}, peer],
             "alarms": ["look here"],
-        });
-        let text = table(&status);
+        })
+    }
+
+    #[test]
+    fn the_table_names_promise_rows_and_reasons() {
+        let text = table(
+            &pair(json!({
+                "host": "b", "address": "10.0.0.2:6379", "phase": "replica", "health": "up",
+                "server": {"keys": 5, "used_memory": 2048, "uptime_s": 5,
+                    "role": {"Replica": {"of": "10.0.0.1:6379", "link_up": true, "syncing": false}}},
+                "reason": "eligible.lag: 5 behind", "seen_ms": 12, "behind": 0, "vip": false,
+            })),
+            Some("it comes up writable"),
+        );
         for part in [
             "orders   epoch 7@a   PROTECTED",
+            "7.0.15, up 5 s",
             "5 keys, 2.0 KiB",
             "in sync",
+            "99/s",
             "12 ms",
+            "address 10.0.0.100/24 on a   connections 4   this host primary for 2 h",
             "b: eligible.lag: 5 behind",
             "ALARM look here",
-            "If the primary dies now: b takes over.",
+            "If anybody restarts redis of a: it comes up writable;",
+            "If the primary (a) dies now: b takes over.",
+            "If the replica (b) dies now: nothing changes.",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        let row = text.lines().find(|line| line.starts_with(" b ")).unwrap();
+        assert!(row.contains(" up  "), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_a_host_that_is_silent() {
+        let text = table(
+            &pair(json!({
+                "host": "b", "address": "10.0.0.2:6379", "phase": "silent", "health": "not known now",
+                "server": {"keys": 5, "used_memory": 2048, "uptime_s": 5, "role": "Primary"},
+                "seen_ms": 6000, "behind": null, "vip": false,
+            })),
+            None,
+        );
+        let row = text.lines().find(|line| line.starts_with(" b ")).unwrap();
+        assert!(
+            row.contains("not known now") && row.ends_with("6 s"),
+            "{text}"
+        );
+        assert!(!row.contains("keys"), "{text}");
+    }
+
+    #[test]
+    fn links_in_a_word() {
+        let replica = |of: &str, link_up: bool, syncing: bool| json!({"role": {"Replica": {"of": of, "link_up": link_up, "syncing": syncing}}, "link_down_s": 4});
+        for (server, word) in [
+            (replica("10.0.0.1:6379", true, false), "up"),
+            (replica("10.0.0.1:6379", false, true), "syncing"),
+            (replica("10.0.0.1:6379", false, false), "down 4 s"),
+            (replica("127.0.0.1:1", false, false), "fenced"),
+            (json!({"role": "Primary"}), "-"),
+        ] {
+            assert_eq!(link(&server), word);
         }
     }
 }

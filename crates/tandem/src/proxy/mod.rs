@@ -211,6 +211,7 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
         let engine = Options {
             threads: options.threads,
             client_limit: Some(client_limit),
+            ..Options::default()
         };
         let running = Running::start(pools.clone(), engine).map_err(|error| error.to_string())?;
         // Only now: all ports are ours, so the pid file of another process is not overwritten.

@@ -16,11 +16,12 @@ use tandem_core::rules::Ruling;
 use tandem_core::sentinel::daemon::{self, About};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::group::Event;
 use super::reload::Reloader;
+use super::seat::{Asked, Seat};
 
 /// A request line is short.
 const LINE_MAX: u64 = 4096;
@@ -156,12 +157,10 @@ impl Answer {
 /// This host's proxies by name.
 pub(crate) type Proxies = Vec<(String, tandem_proxy::server::Observer)>;
 
-type Groups = Vec<(String, mpsc::Sender<Event>)>;
-
 /// Serves until the returned guard is dropped with the daemon.
 pub(crate) fn serve(
     path: &Path,
-    groups: Groups,
+    seats: Vec<Seat>,
     reloader: Reloader,
     proxies: Proxies,
 ) -> io::Result<tokio::task::AbortHandle> {
@@ -180,10 +179,10 @@ pub(crate) fn serve(
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (groups, reloader) = (groups.clone(), reloader.clone());
+                    let (seats, reloader) = (seats.clone(), reloader.clone());
                     let proxies = proxies.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = answer(stream, &groups, &reloader, &proxies).await {
+                        if let Err(error) = answer(stream, &seats, &reloader, &proxies).await {
                             tracing::debug!("control: {error}");
                         }
                         drop(permit);
@@ -201,7 +200,7 @@ pub(crate) fn serve(
 
 async fn answer(
     stream: UnixStream,
-    groups: &Groups,
+    seats: &[Seat],
     reloader: &Reloader,
     proxies: &Proxies,
 ) -> io::Result<()> {
@@ -222,16 +221,21 @@ async fn answer(
             answers.insert(name.clone(), crate::proxy::status::value(&proxy.status()));
         }
     }
-    for (name, sender) in groups {
+    for seat in seats {
         let Some(asked) = request_of(&request.verb) else {
             break;
         };
-        if request.group.as_ref().is_some_and(|group| group != name) {
-            continue;
+        match seat.asked(request.group.as_deref(), &request.verb) {
+            Asked::Yes => {}
+            Asked::No => continue,
+            Asked::Which => {
+                answers.insert(seat.group.clone(), which(&seat.name));
+                continue;
+            }
         }
         let (answer, answered) = oneshot::channel();
         let event = Event::Control(asked, answer);
-        let value = match sender.send(event).await {
+        let value = match seat.events.send(event).await {
             Ok(()) => match timeout(ANSWER_WITHIN, answered).await {
                 Ok(Ok(answer)) => answer.json(),
                 Ok(Err(_)) => failed("the group's loop gave no answer"),
@@ -239,11 +243,21 @@ async fn answer(
             },
             Err(_) => failed("the group has stopped"),
         };
-        answers.insert(name.clone(), value);
+        answers.insert(seat.name.clone(), value);
     }
     let mut text = serde_json::to_vec(&serde_json::Value::Object(answers))?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+fn which(example: &str) -> serde_json::Value {
+    let reply = Reply::Refused {
+        rule: "failover.which".to_owned(),
+        why: format!(
+            "both servers of this group are here: say which one's data is to count, as --group {example}"
+        ),
+    };
+    Answer::of(&reply).json()
 }
 
 fn failed(text: &str) -> serde_json::Value {

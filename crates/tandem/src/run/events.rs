@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use serde::{Deserialize, Serialize};
+use tandem_config::settings::Group;
 use tandem_core::keeper::{Event, Severity};
 
 /// Beyond this the file is set aside once; so at most twice this is kept.
@@ -39,6 +40,8 @@ const WAITING_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Events {
     group: String,
+    /// Which of two keepers of one group speaks.
+    seat: Option<String>,
     lines: SyncSender<Line>,
 }
 
@@ -61,7 +64,16 @@ impl Events {
         }
         Self {
             group: group.to_owned(),
+            seat: None,
             lines,
+        }
+    }
+
+    /// The events of a keeper; two keepers of one group write one history, each with the name of its server.
+    pub(crate) fn of_seat(group: &Group, group_dir: &Path) -> Self {
+        Self {
+            seat: group.other().map(|_| group.server.to_string()),
+            ..Self::new(&group.name, group_dir)
         }
     }
 
@@ -72,7 +84,11 @@ impl Events {
             Severity::Warning => "warning",
             Severity::Alarm => "alarm",
         };
-        let (group, epoch, name, text) = (&self.group, &event.epoch, event.name, &event.text);
+        let text = match &self.seat {
+            Some(seat) => format!("{seat}: {}", event.text),
+            None => event.text.clone(),
+        };
+        let (group, epoch, name) = (&self.group, &event.epoch, event.name);
         match event.severity {
             Severity::Info => tracing::info!("{group} epoch {epoch} {name} {text}"),
             Severity::Warning => tracing::warn!("{group} epoch {epoch} {name} {text}"),
@@ -83,7 +99,7 @@ impl Events {
             epoch: epoch.to_string(),
             name: name.to_owned(),
             severity: severity.to_owned(),
-            text: text.clone(),
+            text,
         };
         if self.lines.try_send(line).is_err() {
             tracing::error!("history of {group}: the disk is behind, this event is left out");

@@ -20,6 +20,7 @@ mod journal_file;
 mod peer;
 mod proxy;
 mod reload;
+mod seat;
 mod server;
 mod spawn;
 mod steps;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tandem_config::settings::Settings;
+use tandem_config::settings::{self as config, Settings};
 use tandem_core::keeper::Input;
 use tandem_core::session::Secret;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,10 +39,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use control::{Answer, ReplyLine};
 use follow::Followed;
 pub(crate) use group::credentials;
-use group::{Event, Group};
-
-/// The loops of a daemon's groups, by name.
-type Groups = Vec<(String, mpsc::Sender<Event>)>;
+use group::{Event, Group, Sibling};
+use seat::Seat;
 
 /// How long a daemon that was told to stop may take to hand its roles over.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -49,6 +48,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// The folder of one group below `state_dir`.
 pub(crate) fn group_dir(settings: &Settings, group: &str) -> PathBuf {
     settings.host.state_dir.join(group)
+}
+
+/// The folder of a keeper's journal: of two keepers of one group each has its own.
+pub(crate) fn journal_dir(settings: &Settings, group: &config::Group) -> PathBuf {
+    let dir = group_dir(settings, &group.name);
+    match group.other() {
+        None => dir,
+        Some(_) => dir.join(group.server.to_string()),
+    }
 }
 
 /// The control socket below `state_dir`.
@@ -70,42 +78,64 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut heard = incoming.heard;
     let told = directory::Told::new(&settings);
     let port = directory::Port::new(&settings, &config_path, &told, incoming.strangers)?;
-    let mut groups = Groups::new();
+    let mut seats: Vec<Seat> = Vec::new();
     let mut running = tokio::task::JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
     let (stop_proxies, stopping) = watch::channel(false);
-    let (certificates, proxies) = proxy::start(&settings, &told, &stopping, &mut running)?;
+    let (certificates, proxies) =
+        proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
     for group in &settings.groups {
-        let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
-        let shell = Group::open(
-            &settings,
-            group,
-            secret.as_ref(),
-            group::Outside {
-                peers: peers.clone(),
-                told: told.clone(),
-            },
-            sender.clone(),
-            receiver,
-        )
-        .await
-        .with_context(|| format!("group {}", group.name))?;
-        running.spawn(shell.run());
-        groups.push((group.name.clone(), sender));
+        let places = group.seats();
+        let mut channels: Vec<_> = places
+            .iter()
+            .map(|_| mpsc::channel(group::EVENTS_MAX))
+            .collect();
+        let mut siblings = match channels.as_slice() {
+            [(first, _), (second, _)] => {
+                let [to_second, to_first] = Sibling::pair([first.clone(), second.clone()]);
+                vec![Some(to_second), Some(to_first)]
+            }
+            _ => vec![None],
+        };
+        for ((place, (sender, receiver)), sibling) in places
+            .iter()
+            .zip(channels.drain(..))
+            .zip(siblings.drain(..))
+        {
+            let shell = Group::open(
+                &settings,
+                place,
+                secret.as_ref(),
+                group::Outside {
+                    peers: peers.clone(),
+                    sibling,
+                    told: told.clone(),
+                },
+                sender.clone(),
+                receiver,
+            )
+            .await
+            .with_context(|| format!("group {}", place.seat_name()))?;
+            running.spawn(shell.run());
+            seats.push(Seat::of(place, sender));
+        }
     }
     for follow in &settings.follows {
         let (sender, receiver) = mpsc::channel(group::EVENTS_MAX);
         let shell = Followed::open(&settings, follow, told.clone(), sender.clone(), receiver)
             .with_context(|| format!("group {}", follow.name))?;
         running.spawn_local(shell.run());
-        groups.push((follow.name.clone(), sender));
+        seats.push(Seat::alone(&follow.name, follow.server, sender));
     }
-    let servers = servers(&settings, &groups);
+    let servers = seats
+        .iter()
+        .map(|seat| (seat.server, seat.events.clone()))
+        .collect();
     tokio::task::spawn_local(port.run(servers));
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
-    let _control = control::serve(&control_path, groups.clone(), reloader.clone(), proxies)
+    let _control = control::serve(&control_path, seats.clone(), reloader.clone(), proxies)
         .with_context(|| format!("control socket {}", control_path.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -120,9 +150,10 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
         };
         tokio::select! {
             Some((group, input)) = heard.recv() => {
-                if let Some((_, sender)) = groups.iter().find(|(name, _)| *name == group) {
+                // Peers speak of groups that have one loop on each host.
+                if let Some(seat) = seats.iter().find(|seat| seat.name == group) {
                     // A group that is behind loses a statement; the next one says everything again.
-                    let _ = sender.try_send(Event::Input(input));
+                    let _ = seat.events.try_send(Event::Input(input));
                 }
             }
             ended = running.join_next() => match ended {
@@ -134,11 +165,11 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
                 // kernel's lifetime takes the address down.
                 Some(Err(error)) => bail!("a group's loop ended by itself: {error}"),
             },
-            _ = terminate.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
-            _ = interrupt.recv() => stop_by = Some(stop(&groups, &stop_proxies, stop_by)),
+            _ = terminate.recv() => stop_by = Some(stop(&seats, &stop_proxies, stop_by)),
+            _ = interrupt.recv() => stop_by = Some(stop(&seats, &stop_proxies, stop_by)),
             _ = hangup.recv() => hang_up(&reloader),
             Some(request) = reloads.recv() => {
-                take_over(&mut settings, request, &groups, &certificates);
+                take_over(&mut settings, request, &seats, &certificates);
             }
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
         }
@@ -147,26 +178,10 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     Ok(())
 }
 
-/// The loops of a daemon's groups, by their server on this host.
-fn servers(settings: &Settings, groups: &Groups) -> directory::Servers {
-    let led = settings.groups.iter().map(|it| (&it.name, it.server));
-    let followed = settings.follows.iter().map(|it| (&it.name, it.server));
-    led.chain(followed)
-        .filter_map(|(name, server)| {
-            let (_, sender) = groups.iter().find(|(group, _)| group == name)?;
-            Some((server, sender.clone()))
-        })
-        .collect()
-}
-
-fn stop(
-    groups: &[(String, mpsc::Sender<Event>)],
-    proxies: &watch::Sender<bool>,
-    already: Option<Instant>,
-) -> Instant {
+fn stop(seats: &[Seat], proxies: &watch::Sender<bool>, already: Option<Instant>) -> Instant {
     proxies.send_replace(true);
-    for (_, sender) in groups {
-        let _ = sender.try_send(Event::Input(Input::Stop));
+    for seat in seats {
+        let _ = seat.events.try_send(Event::Input(Input::Stop));
     }
     already.unwrap_or_else(|| Instant::now() + STOP_WITHIN)
 }
@@ -189,7 +204,7 @@ fn hang_up(reloader: &reload::Reloader) {
 fn take_over(
     settings: &mut Settings,
     request: reload::Request,
-    groups: &Groups,
+    seats: &[Seat],
     certificates: &[proxy::Certificates],
 ) {
     let plan = reload::plan(settings, &request.new);
@@ -197,18 +212,18 @@ fn take_over(
     let mut answers = reload::Answers::new();
     // What changed of a group that is followed waits for a restart, as the plan says.
     let follows = |name: &String| settings.follows.iter().any(|it| it.name == *name);
-    for (name, sender) in groups.iter().filter(|(name, _)| !follows(name)) {
+    for seat in seats.iter().filter(|seat| !follows(&seat.group)) {
         let (answer, answered) = oneshot::channel();
-        answers.push((name.clone(), answered));
-        let group = plan.settings.groups.iter().find(|g| g.name == *name);
-        match group {
-            Some(group) if !refused => {
-                let event = Event::Reload(Box::new(group.clone()), answer);
+        answers.push((seat.name.clone(), answered));
+        let mut places = plan.settings.groups.iter().flat_map(config::Group::seats);
+        match places.find(|place| place.seat_name() == seat.name) {
+            Some(place) if !refused => {
+                let event = Event::Reload(Box::new(place), answer);
                 // A loop that is so far behind answers nothing, which is told.
-                let _ = sender.try_send(event);
+                let _ = seat.events.try_send(event);
             }
             Some(_) | None => {
-                let _ = answer.send(Answer::Reply(plan.refusal(name)));
+                let _ = answer.send(Answer::Reply(plan.refusal(&seat.group)));
             }
         }
     }
@@ -255,6 +270,10 @@ fn prepare_state(settings: &Settings) -> Result<()> {
         // The archive holds data, and the journal decides who is primary: nobody else's business.
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
             .with_context(|| format!("state folder {}", dir.display()))?;
+    }
+    for group in settings.groups.iter().flat_map(config::Group::seats) {
+        let dir = journal_dir(settings, &group);
+        std::fs::create_dir_all(&dir).with_context(|| format!("state folder {}", dir.display()))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_config::settings::{Group, Preempt, Settings, Vip, Vrrp};
+use tandem_config::settings::{Elector, Group, Preempt, Settings, Vip, Vrrp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Answer, ReplyLine};
@@ -88,7 +88,7 @@ fn taken_over(old: &Group, new: &Group) -> Group {
         password_file,
         down_after,
         vip,
-        vrrp,
+        elector,
         ..
     } = old.clone();
     let Group {
@@ -125,9 +125,12 @@ fn taken_over(old: &Group, new: &Group) -> Group {
             (Some(old), Some(new)) if same_place(&old, new) => Some(new.clone()),
             (vip, _) => vip,
         },
-        vrrp: Vrrp {
-            priority: new.vrrp.priority,
-            ..vrrp
+        elector: match (elector, new.vrrp()) {
+            (Elector::Vrrp(vrrp), Some(new)) => Elector::Vrrp(Vrrp {
+                priority: new.priority,
+                ..vrrp
+            }),
+            (elector, _) => elector,
         },
     }
 }
@@ -144,18 +147,15 @@ pub(crate) fn adverts_in_ipv6(vip: &Vip) -> bool {
 
 /// The keys that differ and cannot change under a running group.
 fn fixed(old: &Group, new: &Group) -> Vec<&'static str> {
-    let (a, b) = (&old.vrrp, &new.vrrp);
+    let (Some(a), Some(b)) = (old.vrrp(), new.vrrp()) else {
+        return fixed_here(old, new);
+    };
     let vip = match (&old.vip, &new.vip) {
         (Some(old), Some(new)) => !same_place(old, new),
         (None, None) => false,
         (Some(_), None) | (None, Some(_)) => true,
     };
     let keys = [
-        ("servers", old.server != new.server),
-        ("manage", old.manage != new.manage),
-        ("username", old.username != new.username),
-        ("password_file", old.password_file != new.password_file),
-        ("down_after", old.down_after != new.down_after),
         ("vip (interface, family, or whether there is one)", vip),
         ("vrrp.router_id", a.router_id != b.router_id),
         ("vrrp.interface", a.interface != b.interface),
@@ -171,6 +171,25 @@ fn fixed(old: &Group, new: &Group) -> Vec<&'static str> {
         ),
         ("vrrp.track_script", a.track_script != b.track_script),
     ];
+    let mut fixed = fixed_here(old, new);
+    fixed.extend(
+        keys.iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| *key),
+    );
+    fixed
+}
+
+/// Those of every group, whoever elects.
+fn fixed_here(old: &Group, new: &Group) -> Vec<&'static str> {
+    let keys = [
+        ("the elector", old.vrrp().is_some() != new.vrrp().is_some()),
+        ("servers", !old.servers().eq(new.servers())),
+        ("manage", old.manage != new.manage),
+        ("username", old.username != new.username),
+        ("password_file", old.password_file != new.password_file),
+        ("down_after", old.down_after != new.down_after),
+    ];
     keys.into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
         .collect()
@@ -179,8 +198,10 @@ fn fixed(old: &Group, new: &Group) -> Vec<&'static str> {
 /// What moves when `new` is taken over, in words.
 pub(crate) fn moves(old: &Group, new: &Group) -> Vec<String> {
     let mut out = Vec::new();
-    let (before, after) = (old.vrrp.priority, new.vrrp.priority);
-    if before != after {
+    let priority = |group: &Group| group.vrrp().map(|vrrp| vrrp.priority);
+    if let (Some(before), Some(after)) = (priority(old), priority(new))
+        && before != after
+    {
         out.push(format!("priority {before} becomes {after}"));
     }
     if (old.preempt, new.preempt) == (Preempt::Never, Preempt::AfterSync) {

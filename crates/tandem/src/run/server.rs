@@ -178,6 +178,10 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
         if ping.is_none() && now >= ping_at {
             ping = Some(Asking::start(link, Command::new("PING")));
             ping_at = now + ping_every;
+            // Both questions in one packet and both answers in one: each wake-up of an idle daemon costs.
+            if info_at <= now + ping_every / 2 {
+                info_at = now;
+            }
         }
         if info.is_none() && now >= info_at {
             info = Some(Asking::start(link, Command::new("INFO")));

@@ -339,7 +339,7 @@ fn redis_version(compat: conf::Compat) -> &'static str {
 /// The certificates of the listening side, where there are some.
 fn tls_files(files: &conf::TlsConf) -> Option<tls::ServerFiles> {
     Some(tls::ServerFiles {
-        pair: pair(files.cert_file.as_deref()?, files.key_file.as_deref()?),
+        pair: own_pair(files)?,
         authorities: authorities(files),
         auth_clients: match files.auth_clients {
             conf::TlsAuthClients::Yes => tls::AuthClients::Yes,
@@ -355,15 +355,8 @@ fn connector(files: &conf::TlsConf) -> Result<Option<TlsConnector>, Refused> {
     if !files.replication {
         return Ok(None);
     }
-    let client = files
-        .client_cert_file
-        .as_deref()
-        .zip(files.client_key_file.as_deref());
-    let own = files.cert_file.as_deref().zip(files.key_file.as_deref());
     let files = tls::ClientFiles {
-        pair: client
-            .or(own)
-            .map(|(certificate, key)| pair(certificate, key)),
+        pair: client_pair(files).or_else(|| own_pair(files)),
         authorities: authorities(files),
         offer: offer(files),
     };
@@ -388,11 +381,20 @@ fn offer(files: &conf::TlsConf) -> tls::Offer {
     }
 }
 
-fn pair(certificate: &str, key: &str) -> tls::Pair {
-    tls::Pair {
-        certificate: PathBuf::from(certificate),
-        key: PathBuf::from(key),
-    }
+fn own_pair(files: &conf::TlsConf) -> Option<tls::Pair> {
+    Some(tls::Pair {
+        certificate: PathBuf::from(files.cert_file.as_deref()?),
+        key: PathBuf::from(files.key_file.as_deref()?),
+        passphrase: files.key_file_pass.clone(),
+    })
+}
+
+fn client_pair(files: &conf::TlsConf) -> Option<tls::Pair> {
+    Some(tls::Pair {
+        certificate: PathBuf::from(files.client_cert_file.as_deref()?),
+        key: PathBuf::from(files.client_key_file.as_deref()?),
+        passphrase: files.client_key_file_pass.clone(),
+    })
 }
 
 fn authorities(files: &conf::TlsConf) -> tls::Authorities {

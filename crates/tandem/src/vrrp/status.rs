@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::daemon::{Daemon, Router};
 
-/// Starts the log: one line per event on standard error. A journal adds its own time.
+/// Starts the log: one line per event on standard error.
 pub(super) fn start_log(details: bool) {
     let level = if details {
         tracing::Level::DEBUG
@@ -26,8 +26,8 @@ pub(super) fn start_log(details: bool) {
         .with_ansi(false)
         .with_target(false);
     // Whoever runs this command inside a process with a log keeps that one.
-    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().try_init()
+    let _ = if crate::cli::journal::listens() {
+        log.event_format(crate::cli::journal::Lines).try_init()
     } else {
         log.try_init()
     };

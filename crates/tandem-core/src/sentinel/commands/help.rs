@@ -1,6 +1,9 @@
-//! `SENTINEL HELP`: the lines of Redis 7.0.15, since tools show them and look for commands in them.
+//! `SENTINEL HELP`: the lines of Redis 7.0.15, since tools show them and look for commands in them, and what 7.2 made of
+//! three of them.
 
 use tandem_resp::Value;
+
+use crate::sentinel::settings::Compat;
 
 const LINES: &[&str] = &[
     "SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -54,8 +57,28 @@ const LINES: &[&str] = &[
     "    Prints this help.",
 ];
 
+/// What 7.2 says in their place.
+const CHANGED_IN_7_2: &[(&str, &str)] = &[
+    (
+        "CONFIG SET <param> <value>",
+        "CONFIG SET param value [param value ...]",
+    ),
+    (
+        "CONFIG GET <param>",
+        "CONFIG GET <param> [param param param ...]",
+    ),
+    ("    Prints this help.", "    Print this help."),
+];
+
 /// The lines, each as a simple string.
-pub(super) fn reply() -> Value {
-    let line = |line: &&str| Value::Simple(line.as_bytes().to_vec());
+pub(super) fn reply(compat: Compat) -> Value {
+    let line = |line: &&'static str| {
+        let changed = CHANGED_IN_7_2.iter().find(|(old, _)| old == line);
+        let text = match (compat, changed) {
+            (Compat::V7_2, Some((_, new))) => new,
+            (Compat::V7_2, None) | (Compat::V7_0, _) => *line,
+        };
+        Value::Simple(text.as_bytes().to_vec())
+    };
     Value::Array(LINES.iter().map(line).collect())
 }

@@ -266,7 +266,7 @@ fn decide(view: &View<'_>, subcommand: Subcommand) -> Result<Outcome, CommandErr
         Subcommand::InfoCache(names) => replies::info_cache(view, &names).into(),
         Subcommand::PendingScripts => replies::pending_scripts(view).into(),
         Subcommand::MyId => instance::bulk(view.id.as_str()).into(),
-        Subcommand::Help => help::reply().into(),
+        Subcommand::Help => help::reply(view.globals.compat).into(),
         Subcommand::ConfigGet(patterns) => config::get(view, &patterns).into(),
         Subcommand::Tandem => replies::tandem().into(),
         Subcommand::Status(None) => status::reply(view, view.groups.all()).into(),

@@ -4,7 +4,9 @@
 mod requested;
 mod rules;
 mod server;
+mod split;
 mod stories;
 mod stranded;
+mod strangers;
 mod view;
 mod world;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::Contestant;
+use super::ack::Stand;
 use crate::ns::{Host, Lab};
 use crate::proxy::{Pool, Program, Proxy};
 use crate::server::{Server, Settings};
@@ -32,6 +33,8 @@ pub(super) struct Bed {
     servers: Vec<Server>,
     /// Half of what the slowest of all can carry, once it is known: see [`super::latency`].
     pub(super) half_load: Option<f64>,
+    /// A pair with a proxy that awaits acknowledgements, once it is needed.
+    pub(super) acks: Option<Stand>,
     lab: Lab,
 }
 
@@ -61,6 +64,7 @@ impl Bed {
             proxies: Vec::new(),
             servers,
             half_load: None,
+            acks: None,
             lab,
         };
         for &contestant in contestants {

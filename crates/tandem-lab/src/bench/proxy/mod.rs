@@ -6,6 +6,7 @@
 //! with the machine and this quotient does not. A row of a round is measured as a whole; one that was interrupted, or
 //! to which a proxy was added, is measured again.
 
+mod ack;
 mod bed;
 mod calls;
 mod large;
@@ -59,6 +60,8 @@ pub enum Row {
     Calls,
     /// Waiting time at half load.
     Latency,
+    /// Throughput of SET at pipeline 16 with `ack = 1`, beside `ack = 0`.
+    Ack,
     /// A value of 512 MiB: the most memory that the proxy needs for it.
     Large,
 }
@@ -78,6 +81,7 @@ impl Row {
                 Self::Memory,
                 Self::Calls,
                 Self::Latency,
+                Self::Ack,
                 Self::Large,
             ])
             .collect()
@@ -89,6 +93,7 @@ impl Row {
             Self::Load(..) => true,
             Self::Mget => matches!(contestant, Contestant::Nutcracker | Contestant::Tandem),
             Self::Latency => contestant != Contestant::TandemTwo,
+            Self::Ack => contestant == Contestant::Tandem,
             Self::Memory | Self::Calls | Self::Large => {
                 !matches!(contestant, Contestant::Direct | Contestant::TandemTwo)
             }
@@ -98,7 +103,7 @@ impl Row {
     /// How many rounds of those asked for: some figures hardly vary, and cost more time than the others together.
     fn rounds(self, asked: u32) -> u32 {
         match self {
-            Self::Load(..) | Self::Mget | Self::Latency => asked,
+            Self::Load(..) | Self::Mget | Self::Latency | Self::Ack => asked,
             Self::Memory | Self::Calls => asked.min(3),
             Self::Large => asked.min(1),
         }
@@ -113,6 +118,7 @@ impl fmt::Display for Row {
             Self::Memory => f.write_str("memory"),
             Self::Calls => f.write_str("calls"),
             Self::Latency => f.write_str("latency"),
+            Self::Ack => f.write_str("ack"),
             Self::Large => f.write_str("large"),
         }
     }
@@ -243,6 +249,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
                     Row::Memory => memory::measure(&bed, contestant, &mut outcome),
                     Row::Calls => calls::measure(&bed, contestant, &mut outcome),
                     Row::Latency => latency::measure(&mut bed, contestant, round, &mut outcome),
+                    Row::Ack => ack::measure(&mut bed, round, &mut outcome),
                     Row::Large => large::measure(&bed, contestant, &mut outcome),
                 };
                 outcome.failure = measured.err().map(|error| format!("{error:#}"));

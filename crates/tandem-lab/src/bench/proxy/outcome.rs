@@ -32,6 +32,8 @@ pub struct Outcome {
     pub p99_us: f64,
     /// The most memory beyond what was there before, in MiB.
     pub peak_mib: f64,
+    /// Which part of the throughput acknowledgements cost.
+    pub ack_cost: f64,
     /// What numbers do not say.
     pub note: String,
 }
@@ -71,6 +73,7 @@ impl Outcome {
             ("us p50", self.p50_us),
             ("us p99", self.p99_us),
             ("MiB at the most", self.peak_mib),
+            ("of throughput for acknowledgements", self.ack_cost),
         ] {
             if value > 0.0 {
                 text.push_str(&format!(", {value:.2} {label}"));

@@ -101,6 +101,8 @@ fn lines() -> Vec<Line> {
             .against(Against::Difference(Contestant::Direct))
             .bar(tandem, 200.0, None),
         Line::new(Row::Latency, ", at requests/s", rate),
+        Line::new(Row::Ack, ", part of throughput lost", |o| o.ack_cost).bar(tandem, 0.15, None),
+        Line::new(Row::Ack, ", requests/s with ack = 1", rate),
         Line::new(Row::Large, ", MiB for 512 MiB", |o| o.peak_mib).bar(tandem, 16.0, None),
     ]);
     lines

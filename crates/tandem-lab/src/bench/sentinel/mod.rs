@@ -3,15 +3,20 @@
 //! Three servers and three Sentinels, down-after 1000 ms, a fresh fleet for every run, so that no run profits from what
 //! the one before has shortened. The groups of [`Scenario::Groups`] are played by the lab ([`crate::fake::Crowd`]):
 //! three thousand real servers would not fit beside what is measured. Results are kept as `bench failover` keeps them.
+//!
+//! Everything that a run waits for has a bound. Should one be stuck all the same, the program ends after
+//! [`RUN_MAX`] and says which; begun again, it goes on behind the runs that are in the file.
 
 mod crowd;
 mod outcome;
 mod run;
 mod table;
+mod watchdog;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -20,6 +25,8 @@ pub use self::table::render;
 use super::lines::Lines;
 use crate::fleet::Program;
 use crate::fleet::mixed::{Mix, Trouble};
+use crate::libraries::{Library, follow};
+use crate::ns::TURN_BOUND;
 
 /// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,17 +41,23 @@ pub enum Scenario {
     Cut,
     /// A thousand quiet groups: processor and memory of one Sentinel.
     Groups,
+    /// A client library through the death of the primary.
+    Client(Library),
     /// A trouble on five Sentinels of both kinds.
     Mixed(Mix, Trouble),
 }
 
 impl Scenario {
     /// All that compare the two, in the order of the table.
-    pub const COMPARED: [Self; 5] = [
+    pub const COMPARED: [Self; 9] = [
         Self::Kill,
         Self::Freeze,
         Self::Manual,
         Self::Cut,
+        Self::Client(Library::RedisPy),
+        Self::Client(Library::Ioredis),
+        Self::Client(Library::NodeRedis),
+        Self::Client(Library::GoRedis),
         Self::Groups,
     ];
 
@@ -65,6 +78,7 @@ impl fmt::Display for Scenario {
             Self::Freeze => f.write_str("freeze"),
             Self::Manual => f.write_str("manual"),
             Self::Cut => f.write_str("cut"),
+            Self::Client(library) => write!(f, "client-{library}"),
             Self::Groups => f.write_str("groups"),
             Self::Mixed(mix, trouble) => write!(f, "mixed-{mix}-{trouble}"),
         }
@@ -80,7 +94,9 @@ impl FromStr for Scenario {
         all.into_iter()
             .find(|scenario| scenario.to_string() == name)
             .ok_or_else(|| {
-                format!("no scenario `{name}`; there are kill, freeze, manual, cut, groups, mixed")
+                format!(
+                    "no scenario `{name}`; there are kill, freeze, manual, cut, clients, groups, mixed"
+                )
             })
     }
 }
@@ -90,6 +106,8 @@ impl FromStr for Scenario {
 pub struct Plan {
     /// Runs of each program in each scenario that compares them.
     pub runs: u32,
+    /// Runs of each program in [`Scenario::Groups`], which take minutes.
+    pub group_runs: u32,
     /// Runs of each mix under each trouble.
     pub mixed_runs: u32,
     /// The scenarios.
@@ -102,6 +120,9 @@ pub struct Plan {
     pub results: PathBuf,
 }
 
+/// No run takes this long once it is its turn on the machine: the longest bounds of all its waits together.
+pub const RUN_MAX: Duration = Duration::from_secs(900);
+
 /// After so many runs of a scenario that failed one after another, it is left.
 const PATIENCE_RUNS: u32 = 3;
 
@@ -112,13 +133,15 @@ const PATIENCE_RUNS: u32 = 3;
 pub fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
     let mut results = Lines::open(&plan.results).context("the results file")?;
     for &scenario in &plan.scenarios {
+        let both = || plan.programs.iter().copied().map(Some).collect();
         let (wanted, who): (u32, Vec<Option<Program>>) = match scenario {
             Scenario::Mixed(..) => (plan.mixed_runs, vec![None]),
+            Scenario::Groups => (plan.group_runs, both()),
             Scenario::Kill
             | Scenario::Freeze
             | Scenario::Manual
             | Scenario::Cut
-            | Scenario::Groups => (plan.runs, plan.programs.iter().copied().map(Some).collect()),
+            | Scenario::Client(_) => (plan.runs, both()),
         };
         let mut failed = 0;
         // The programs take turns, so that both meet the same moods of the machine.
@@ -128,12 +151,20 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
                     continue;
                 }
                 let mut outcome = Outcome::of(scenario, program, round);
+                let begun = Instant::now();
+                let stuck = watchdog::start(TURN_BOUND + RUN_MAX, outcome.head());
                 let ran = match (scenario, program) {
                     (Scenario::Groups, Some(program)) => {
                         crowd::measure(program, plan.groups, &mut outcome)
                     }
+                    (Scenario::Client(library), Some(program)) => library
+                        .command()
+                        .and_then(|command| follow(command, library.name(), program))
+                        .map(|gap| outcome.gap_ms = gap.as_secs_f64() * 1000.0),
                     _ => run::measure(scenario, program, &mut outcome),
                 };
+                drop(stuck);
+                outcome.took_s = begun.elapsed().as_secs_f64();
                 outcome.failure = ran.err().map(|error| format!("{error:#}"));
                 failed = if outcome.failure.is_some() {
                     failed + 1

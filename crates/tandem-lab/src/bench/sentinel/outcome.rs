@@ -39,6 +39,8 @@ pub struct Outcome {
     pub cpu_percent: f64,
     /// Memory of the Sentinel, MiB.
     pub memory_mib: f64,
+    /// How long the run took, seconds.
+    pub took_s: f64,
     /// What numbers do not say.
     pub note: String,
 }
@@ -61,12 +63,20 @@ impl Outcome {
         self.scenario == scenario.to_string() && self.program == name(program)
     }
 
+    /// Which run it is.
+    pub(super) fn head(&self) -> String {
+        format!("{} {} run {}", self.scenario, self.program, self.round + 1)
+    }
+
     /// One line for the person who watches.
     #[must_use]
     pub fn summary(&self) -> String {
-        let head = format!("{} {} run {}", self.scenario, self.program, self.round + 1);
+        let head = format!("{} ({:.0} s)", self.head(), self.took_s);
         if let Some(failure) = &self.failure {
             return format!("{head}: FAILED: {failure}");
+        }
+        if self.scenario.starts_with("client-") {
+            return format!("{head}: writes again after {:.0} ms", self.gap_ms);
         }
         if self.cpu_percent > 0.0 {
             return format!(

@@ -9,6 +9,8 @@ use crate::client::{Client, Settings as ClientSettings, Target};
 use crate::fleet::mixed::trial;
 use crate::fleet::{Fleet, OTHER_SIDE, Observer, Plan, Program, Recorder};
 
+/// Where it is set, every event of a run is printed with its time: for the question why one was slow.
+const STORY: &str = "TANDEM_LAB_STORY";
 /// For the fleet to know itself, to fail over, and to be in order again; a real Sentinel takes a returned primary back
 /// after 8 to 18 s.
 const BOUND: Duration = Duration::from_secs(90);
@@ -59,7 +61,9 @@ pub(super) fn measure(
             .map(drop)?,
         // The client on the minority's side keeps the primary company.
         Scenario::Cut => fleet.cut(&[&host, OTHER_SIDE])?,
-        Scenario::Groups | Scenario::Mixed(..) => anyhow::bail!("{scenario} is measured elsewhere"),
+        Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {
+            anyhow::bail!("{scenario} is measured elsewhere")
+        }
     }
     let from = usize::from(scenario == Scenario::Cut);
     let seen = observer.wait_until_known(from, BOUND)?;
@@ -68,7 +72,7 @@ pub(super) fn measure(
         Scenario::Manual | Scenario::Cut => {
             std::thread::sleep(LONG.saturating_sub(begun.elapsed()));
         }
-        Scenario::Groups | Scenario::Mixed(..) => {}
+        Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {}
     }
     let looked_until = Instant::now();
     let after = |at: Option<Instant>| at.map_or(0.0, |at| ms(at.saturating_duration_since(begun)));
@@ -86,7 +90,7 @@ pub(super) fn measure(
         Scenario::Kill => fleet.restart_server(0)?,
         Scenario::Freeze => fleet.servers()[0].process().thaw(),
         Scenario::Cut => fleet.heal()?,
-        Scenario::Manual | Scenario::Groups | Scenario::Mixed(..) => {}
+        Scenario::Manual | Scenario::Client(_) | Scenario::Groups | Scenario::Mixed(..) => {}
     }
     let repaired = Instant::now();
     let primary = fleet.settle(BOUND)?;
@@ -101,6 +105,15 @@ pub(super) fn measure(
         .map(|(after, before)| after.checked_sub(before).unwrap_or(after))
         .sum();
     outcome.note = strange_events(&events);
+    if std::env::var_os(STORY).is_some() {
+        for event in events.events() {
+            let after = ms(event.at.saturating_duration_since(begun));
+            eprintln!(
+                "{after:8.1} ms, Sentinel {}: {} {}",
+                event.member, event.name, event.payload
+            );
+        }
+    }
     Ok(())
 }
 

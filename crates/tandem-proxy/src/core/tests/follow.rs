@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::follow::HOLD;
-use crate::topology::{Group, Phase, Topology};
+use crate::topology::{Forks, Group, Phase, Topology};
 
 const READONLY: &[u8] = b"-READONLY You can't write against a read only replica.\r\n";
 const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
@@ -17,13 +17,20 @@ fn serving(epoch: u64, place: u16) -> Topology {
         groups: vec![Group {
             epoch,
             phase: Phase::Serving { primary },
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         }],
     }
 }
 
 fn phase(epoch: u64, phase: Phase) -> Topology {
     Topology {
-        groups: vec![Group { epoch, phase }],
+        groups: vec![Group {
+            epoch,
+            phase,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
+        }],
     }
 }
 
@@ -181,6 +188,87 @@ fn what_was_asked_by_someone_who_left_is_not_sent() {
 }
 
 #[test]
+fn one_that_gave_up_while_it_was_held_is_not_asked_for_on_the_connection_that_stayed_either() {
+    for how in [How::Reset, How::Eof] {
+        let mut world = world();
+        let (gone, other) = (world.client(), world.client());
+        world.give(other, &request("GET first"));
+        world.hears(&phase(2, Phase::Closing));
+        world.give(gone, &request("SET a 1"));
+        world.give(
+            gone,
+            &[request("MULTI"), request("SET a 2"), request("EXEC")].concat(),
+        );
+        world.give(other, &request("SET a 3"));
+        world.core.closed(gone, how, world.now);
+        world.turn();
+        world.take(world.up[&0]);
+        // The switchover was given up: same primary, same connection, one answer still due.
+        world.hears(&serving(3, 0));
+        assert_eq!(
+            world.at_server(0).into_bytes(),
+            request("SET a 3"),
+            "{how:?}"
+        );
+        world.server_says(0, b"+first\r\n+OK\r\n");
+        assert_eq!(world.take(other), "+first\r\n+OK\r\n");
+        assert!(world.closed.contains(&gone), "{how:?}");
+        world.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn the_parts_of_a_split_request_of_one_who_gave_up_are_not_sent() {
+    for how in [How::Reset, How::Eof] {
+        let mut world = World::new(pool(2));
+        let keys = [world.key_on(0), world.key_on(1)];
+        let at = |epoch, phase: Phase| {
+            let known = |server: u16| Phase::Serving {
+                primary: Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 1000 + server,
+                },
+            };
+            let phases = [phase, known(1)];
+            let groups = phases.map(|phase| Group {
+                replicas: Vec::new(),
+                epoch,
+                phase,
+                forks: Forks::Untold,
+            });
+            Topology {
+                groups: groups.to_vec(),
+            }
+        };
+        world.hears(&at(1, Phase::None));
+        let client = world.client();
+        world.give(client, &request(&format!("DEL {} {}", keys[0], keys[1])));
+        assert_ne!(world.at_server(1), "");
+        world.core.closed(client, how, world.now);
+        world.turn();
+        let primary = Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: 1007,
+        };
+        world.hears(&at(2, Phase::Serving { primary }));
+        assert_eq!(world.at_server(7), "", "{how:?}");
+        world.server_says(1, b":1\r\n");
+        world.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn one_that_only_says_no_more_is_answered_while_nothing_is_held() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    world.core.closed(client, How::Eof, world.now);
+    world.turn();
+    world.server_says(0, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+}
+
+#[test]
 fn a_transaction_is_sent_again_whole_or_not_at_all() {
     let mut world = world();
     let (sent, held) = (world.client(), world.client());
@@ -272,13 +360,38 @@ fn a_refusal_that_lasts_is_passed_on() {
 
 #[test]
 fn an_error_of_a_script_that_looks_like_a_refusal_is_passed_on() {
-    let mut world = world();
-    let client = world.client();
-    world.give(client, &request("EVAL x 1 a"));
-    let error =
-        "-READONLY You can't write against a read only replica. script: ab, on @user_script:1.\r\n";
-    world.server_says(0, error.as_bytes());
-    assert_eq!(world.take(client), error);
+    for error in [
+        "-READONLY You can't write against a read only replica. script: ab, on @user_script:1.\r\n",
+        "-LOADING of the truck is not finished\r\n",
+        "-CLUSTERDOWN since noon\r\n",
+    ] {
+        for words in ["EVAL x 1 a", "EVALSHA x 1 a", "FCALL f 1 a"] {
+            let mut world = world();
+            let client = world.client();
+            world.give(client, &request(words));
+            world.server_says(0, error.as_bytes());
+            assert_eq!(world.take(client), error, "{words}");
+        }
+    }
+}
+
+#[test]
+fn a_script_that_the_server_itself_refused_goes_to_the_next_primary() {
+    for refusal in [
+        "-READONLY You can't write against a read only replica.\r\n",
+        "-READONLY Can not run script with write flag on readonly replica\r\n",
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+        "-NOREPLICAS Not enough good replicas to write.\r\n",
+    ] {
+        let mut world = world();
+        let client = world.client();
+        world.give(client, &request("EVAL x 1 a"));
+        world.server_says(0, refusal.as_bytes());
+        assert_eq!(world.take(client), "", "{refusal}");
+        world.hears(&serving(2, 7));
+        assert_eq!(world.at_server(7).into_bytes(), request("EVAL x 1 a"));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::follow::HOLD;
 use crate::frame::{Limits, Scan};
-use crate::topology::{Phase, Topology};
+use crate::topology::{Forks, Phase, Topology};
 
 const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
@@ -178,6 +178,31 @@ fn a_user_that_was_deleted_is_checked_again() {
 }
 
 #[test]
+fn a_refusal_anywhere_has_the_next_client_checked_where_nothing_is_open() {
+    let mut world = World::new(pool(2));
+    let client = world.client();
+    world.give(client, &request("AUTH u p"));
+    let home = *world.up.keys().next().unwrap();
+    world.server_says(home, b"+OK\r\n");
+    let away = 1 - home;
+    world.give(client, &request(&format!("GET {}", world.key_on(away))));
+    world.server_says(away, WRONGPASS);
+    assert!(world.take(client).ends_with(" or user is disabled.\r\n"));
+    let next = world.client();
+    world.give(next, &request("AUTH u p"));
+    assert_eq!(
+        world.take(next),
+        "",
+        "although a connection is open at home"
+    );
+    world.server_says(away, WRONGPASS);
+    assert_eq!(world.take(next).into_bytes(), WRONGPASS);
+    world.give(next, &request("AUTH u p"));
+    world.server_says(away, b"+OK\r\n");
+    assert_eq!(world.take(next), "+OK\r\n");
+}
+
+#[test]
 fn lanes_that_nobody_uses_are_closed_but_for_the_first() {
     let mut world = World::new(pool(1));
     let plain = world.client();
@@ -192,7 +217,13 @@ fn lanes_that_nobody_uses_are_closed_but_for_the_first() {
     assert_eq!(world.closed, [], "it was used");
     world.later(Duration::from_secs(31));
     assert_eq!(world.closed, [lane]);
-    // It comes back when it is needed, without anybody having to say the password again.
+    // Who comes now is checked again, as the password may be another one by now.
+    let late = world.client();
+    world.give(late, &request("AUTH u p"));
+    assert_eq!(world.take(late), "");
+    world.server_says(0, WRONGPASS);
+    assert_eq!(world.take(late).into_bytes(), WRONGPASS);
+    // For those who are in it comes back when it is needed, without anybody having to say the password again.
     world.take(client);
     world.give(client, &request("GET a"));
     assert_eq!(world.at_server(0).into_bytes(), request("AUTH u p"));
@@ -248,6 +279,8 @@ fn nobody_waits_for_ever_to_be_let_in() {
         groups: vec![Group {
             epoch: 1,
             phase: Phase::None,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &nobody, world.now);
@@ -274,6 +307,8 @@ fn nobody_waits_for_ever_to_be_let_in() {
                     port: 1001,
                 },
             },
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         }],
     };
     world.core.snapshot(0, &serving, world.now);

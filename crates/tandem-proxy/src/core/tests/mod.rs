@@ -1,11 +1,15 @@
 //! The core by bytes in and bytes out: a shell without sockets drives it.
 
 mod accounts;
+mod acks;
 mod bounds;
 mod failures;
 mod follow;
 mod identities;
 mod pinned;
+mod proof;
+mod reading;
+mod scripts;
 mod slow;
 mod stories;
 mod streams;
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Server};
+use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Replicas, Server};
 use crate::slowlog::SlowLog;
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
@@ -51,6 +55,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         compat: Compat::Strict,
         access: settings::Access::default(),
         bounds: Bounds::default(),
+        replicas: Replicas::default(),
     }
 }
 
@@ -72,8 +77,12 @@ pub(super) struct World {
     got: HashMap<Peer, Vec<u8>>,
     /// Lanes up, by server.
     pub(super) up: HashMap<usize, Peer>,
+    /// Every connection to a place that came up, in order.
+    pub(super) connections: Vec<(usize, Peer)>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
+    /// Histories that were asked for.
+    pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
     pub(super) refusing: Vec<usize>,
     /// Peers that take nothing.
@@ -103,8 +112,10 @@ impl World {
             ejector,
             got: HashMap::new(),
             up: HashMap::new(),
+            connections: Vec::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
+            histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
         }
@@ -158,6 +169,7 @@ impl World {
                         self.core.closed(peer, How::Refused, self.now);
                     } else {
                         self.up.insert(server, peer);
+                        self.connections.push((server, peer));
                         self.core.connected(peer, self.now);
                     }
                 }
@@ -166,6 +178,7 @@ impl World {
                     self.up.retain(|_, lane| *lane != peer);
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
+                Order::ReadHistory(history) => self.histories.push(history),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Large requests: passed on while they arrive, refused without closing anything, lost half way.
 
 use super::*;
-use crate::topology::{Group, Phase, Topology};
+use crate::topology::{Forks, Group, Phase, Topology};
 use proptest::prelude::*;
 
 const MIB: usize = 1024 * 1024;
@@ -24,6 +24,8 @@ fn serving(port: u16, epoch: u64) -> Topology {
         groups: vec![Group {
             epoch,
             phase: Phase::Serving { primary },
+            forks: Forks::Untold,
+            replicas: Vec::new(),
         }],
     }
 }
@@ -33,6 +35,8 @@ fn nobody(epoch: u64) -> Topology {
         groups: vec![Group {
             epoch,
             phase: Phase::None,
+            forks: Forks::Untold,
+            replicas: Vec::new(),
         }],
     }
 }
@@ -286,6 +290,52 @@ fn a_breach_within_it_ends_both_connections() {
     );
     assert!(world.closed.contains(&client));
     world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_breach_while_it_waits_for_a_primary_ends_the_waiting() {
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &nobody(1), world.now);
+    let client = world.client();
+    let mut bytes = set("a", 100_000);
+    let end = bytes.len();
+    bytes[end - 2] = b'x';
+    world.give(client, &bytes);
+    let said = world.take(client);
+    assert!(
+        said.starts_with("-TANDEM-NOTSENT ") && said.contains("-ERR Protocol error"),
+        "{said}"
+    );
+    assert!(world.closed.contains(&client));
+    world.core.snapshot(0, &serving(1000, 2), world.now);
+    world.later(Duration::from_millis(50));
+    assert!(
+        world.connections.is_empty(),
+        "for a request that never comes"
+    );
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_watches_elsewhere_sends_a_large_request_all_the_same() {
+    let mut world = World::new(pool(2));
+    let server_of = |world: &mut World, key: &str| world.core.server_for(0, key.as_bytes());
+    let watched = server_of(&mut world, "a");
+    let other = (0..).map(|number: u32| format!("k{number}"));
+    let other = other
+        .into_iter()
+        .find(|key| server_of(&mut world, key) != watched)
+        .unwrap();
+    let client = world.client();
+    world.give(client, &request("WATCH a"));
+    world.server_says(watched.unwrap() as usize, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    let bytes = set(&other, 100_000);
+    give_all(&mut world, client, &bytes);
+    let there = 1 - watched.unwrap() as usize;
+    assert_eq!(world.at_server(there).into_bytes(), bytes);
+    world.server_says(there, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
 }
 
 proptest! {

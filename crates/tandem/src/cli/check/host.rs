@@ -134,6 +134,18 @@ pub(super) fn gate() -> Finding {
     }
 }
 
+/// Whether a proxy's adverts can be forged.
+pub(super) fn signed(settings: &Settings) -> Finding {
+    if settings.host.secret_file.is_some() {
+        return Finding::fine("adverts", "signed with the secret");
+    }
+    Finding::warning(
+        "adverts",
+        "not signed: whoever can send on this segment can take the address away",
+        "give the hosts of this proxy the same secret_file",
+    )
+}
+
 /// Time comes from the kernel; a clock that it does not trust itself makes deadlines late.
 pub(super) fn clock_source() -> Finding {
     let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
@@ -160,13 +172,11 @@ pub(super) fn hooks(group: &Group) -> Vec<Finding> {
     .into_iter()
     .flatten()
     .collect();
-    let programs = all.iter().filter_map(|hook| hook.command.first()).chain(
-        group
-            .vrrp
-            .track_script
-            .iter()
-            .filter_map(|track| track.script.first()),
-    );
+    let scripts = group.vrrp().into_iter().flat_map(|vrrp| &vrrp.track_script);
+    let programs = all
+        .iter()
+        .filter_map(|hook| hook.command.first())
+        .chain(scripts.filter_map(|track| track.script.first()));
     let mut findings: Vec<Finding> = programs
         .filter_map(|path| runnable("hook", Path::new(path)))
         .collect();

@@ -14,12 +14,14 @@ mod peer;
 mod server;
 mod unit;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 use tandem_config::settings::{Group, Manage, Settings};
 
+use self::net::Holders;
 pub(crate) use self::net::Links;
 use crate::cli::table::table;
 use crate::cli::{DONE, FAILED, REFUSED, USAGE, Where, block_on, groups_at};
@@ -148,7 +150,7 @@ fn exit_code(findings: &[Finding]) -> u8 {
 }
 
 fn show(findings: &[Finding]) -> String {
-    let rows = findings.iter().map(|finding| {
+    let rows = findings.iter().flat_map(|finding| {
         let word = match finding.verdict {
             Verdict::Fine => "ok".to_owned(),
             Verdict::Note => "-".to_owned(),
@@ -156,14 +158,18 @@ fn show(findings: &[Finding]) -> String {
             Verdict::Fails => "FAIL".to_owned(),
             Verdict::Refused => format!("REFUSED ({})", finding.rule.unwrap_or_default()),
         };
-        vec![
-            finding.item.clone(),
-            word,
-            finding.result.clone(),
-            finding.advice.clone(),
-        ]
+        let found = vec![word, finding.item.clone(), finding.result.clone()];
+        // Below it, not beside it: both are sentences, and a terminal is not that wide.
+        let advice = (!finding.advice.is_empty()).then(|| {
+            vec![
+                String::new(),
+                String::new(),
+                format!("-> {}", finding.advice),
+            ]
+        });
+        std::iter::once(found).chain(advice)
     });
-    let mut out = table(&["ITEM", "", "RESULT", "WHAT TO DO"], rows);
+    let mut out = table(&["", "ITEM", "RESULT, AND WHAT TO DO"], rows);
     let count = |verdict| {
         findings
             .iter()
@@ -191,27 +197,36 @@ async fn look(settings: &Settings, groups: &[Group], sample: Duration) -> Vec<Fi
     findings.push(peer::daemon(settings, secret.as_ref()).await);
     findings.push(host::gate());
     findings.push(host::clock_source());
-    for group in groups {
-        let found = of_group(settings, group, sample).await;
-        let several = settings.groups.len() > 1;
+    for seat in groups.iter().flat_map(Group::seats) {
+        let found = of_group(settings, &seat, sample).await;
+        let several = settings.groups.len() > 1 || seat.other().is_some();
+        let name = seat.seat_name();
         findings.extend(
             found
                 .into_iter()
-                .map(|finding| finding.of_group(&group.name, several)),
+                .map(|finding| finding.of_group(&name, several)),
+        );
+    }
+    for proxy in &settings.proxies {
+        let Some(vip) = &proxy.vip else { continue };
+        let mut found = net::router(settings, &vip.vrrp, Some(&vip.front), Holders::AnyHost).await;
+        found.push(host::signed(settings));
+        let name = format!("proxy {}", proxy.name);
+        findings.extend(
+            found
+                .into_iter()
+                .map(|finding| finding.of_group(&name, true)),
         );
     }
     findings
 }
 
 async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<Finding> {
-    let mut findings = net::interfaces(group);
-    let others = Links::read();
-    findings.extend(net::sysctls(group, &others, |name| {
-        std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    }));
-    findings.extend(net::vips(settings, group).await);
+    let vip = group.vip.as_ref();
+    let mut findings = match group.vrrp() {
+        Some(vrrp) => net::router(settings, vrrp, vip, Holders::Peer).await,
+        None => Vec::new(),
+    };
     findings.extend(host::hooks(group));
     let target = match credentials(group) {
         Ok(credentials) => Target {
@@ -243,7 +258,9 @@ async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<F
         )),
     }
     findings.extend(restarts(group, own.as_ref().ok()).await);
-    for other in &settings.peers {
+    // Both servers of one host are looked at in turn.
+    let peers = settings.peers.iter().filter(|_| group.other().is_none());
+    for other in peers {
         let address = SocketAddr::new(other.address, group.server.port());
         let target = Target {
             address,
@@ -258,6 +275,41 @@ async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<F
         }
     }
     findings
+}
+
+/// What `tandem status` waits for a server that is slow to say how it was started.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rule 18 for those who read the promise: what a restart by somebody else would do to this host's servers, by group.
+/// Nothing where it is safe, or where it cannot be told now.
+pub(crate) fn restart_gaps(at: &Where) -> BTreeMap<String, String> {
+    let Some(settings) = super::quietly(&at.config) else {
+        return BTreeMap::new();
+    };
+    block_on(async {
+        let mut gaps = BTreeMap::new();
+        let adopted = |group: &&Group| group.manage == Manage::Adopt;
+        for group in settings.groups.iter().filter(adopted) {
+            let Ok(credentials) = credentials(group) else {
+                continue;
+            };
+            let target = Target {
+                address: group.server,
+                source: None,
+                credentials,
+            };
+            let looked = tokio::time::timeout(ASKED_WITHIN, async {
+                let facts = server::gather(&target, Duration::ZERO).await.ok()?;
+                let found = restarts(group, Some(&facts)).await;
+                found.into_iter().find(|one| one.verdict > Verdict::Note)
+            });
+            if let Ok(Some(gap)) = looked.await {
+                gaps.insert(group.name.clone(), gap.result);
+            }
+        }
+        gaps
+    })
+    .unwrap_or_default()
 }
 
 /// Rule 18: how the server comes up again when something restarts it.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use tandem_config::settings::{Group, Settings};
+use tandem_config::settings::{Settings, Vip, Vrrp};
 use tandem_config::value::IpPrefix;
 use tandem_core::rules::duplicate::{Answers, mac_text, strangers};
 use tandem_vrrp::arp::Mac;
@@ -76,12 +76,38 @@ fn contains(network: IpPrefix, address: IpAddr) -> bool {
     }
 }
 
+/// Who else may have a VIP by right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holders {
+    /// The peer of a pair.
+    Peer,
+    /// Any host that runs the same proxy: the file does not name them.
+    AnyHost,
+}
+
+/// Everything about a virtual router and its VIP.
+pub(super) async fn router(
+    settings: &Settings,
+    vrrp: &Vrrp,
+    vip: Option<&Vip>,
+    holders: Holders,
+) -> Vec<Finding> {
+    let mut findings = interfaces(vrrp, vip);
+    findings.extend(sysctls(vrrp, vip, &Links::read(), |name| {
+        std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")))
+            .ok()
+            .map(|text| text.trim().to_owned())
+    }));
+    findings.extend(vips(settings, vip, holders).await);
+    findings
+}
+
 /// The interfaces of adverts and VIP.
-pub(super) fn interfaces(group: &Group) -> Vec<Finding> {
+fn interfaces(vrrp: &Vrrp, vip: Option<&Vip>) -> Vec<Finding> {
     let links = Links::read();
-    let mut names = vec![group.vrrp.interface.as_str()];
-    names.extend(group.vip.iter().map(|vip| vip.interface.as_str()));
-    names.extend(group.vrrp.track_interface.iter().map(String::as_str));
+    let mut names = vec![vrrp.interface.as_str()];
+    names.extend(vip.map(|vip| vip.interface.as_str()));
+    names.extend(vrrp.track_interface.iter().map(String::as_str));
     names.dedup();
     let judge = |name: &str| match links.links.iter().find(|link| link.name == name) {
         None => {
@@ -109,8 +135,9 @@ pub(super) fn interfaces(group: &Group) -> Vec<Finding> {
 
 /// Kernel settings that make VIPs misbehave. Checked and never changed. Our addresses go on as /32 and
 /// /128, so `promote_secondaries` is nobody's concern here.
-pub(super) fn sysctls(
-    group: &Group,
+fn sysctls(
+    vrrp: &Vrrp,
+    vip: Option<&Vip>,
     links: &Links,
     read: impl Fn(&str) -> Option<String>,
 ) -> Vec<Finding> {
@@ -128,14 +155,14 @@ pub(super) fn sysctls(
             format!("sysctl -w {name}={wanted}"),
         ));
     };
-    let adverts = &group.vrrp.interface;
+    let adverts = &vrrp.interface;
     let of = |interface: &str, name: &str| {
         (
             format!("net.ipv4.conf.{interface}.{name}"),
             format!("net.ipv4.conf.all.{name}"),
         )
     };
-    if group.vrrp.unicast {
+    if vrrp.unicast {
         // The stricter of the two counts; 2 is the loose mode.
         let (own, all) = of(adverts, "rp_filter");
         if number(&own).max(number(&all)) == 1 {
@@ -154,7 +181,7 @@ pub(super) fn sysctls(
             1,
         );
     }
-    if let Some(vip) = &group.vip {
+    if let Some(vip) = vip {
         let (own, all) = of(&vip.interface, "proxy_arp");
         for name in [own, all, of(&vip.interface, "proxy_arp_pvlan").0] {
             if number(&name) != 0 {
@@ -193,11 +220,11 @@ pub(super) fn sysctls(
 
 /// Whether somebody else has the VIP. For IPv4 a datagram to it makes the kernel ask by ARP, which needs no privilege; for
 /// IPv6, where a route to it may be missing, the question is sent as it is.
-pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
+async fn vips(settings: &Settings, vip: Option<&Vip>, holders: Holders) -> Vec<Finding> {
     let links = Links::read();
     let peers: Vec<IpAddr> = settings.peers.iter().map(|peer| peer.address).collect();
     let mut findings = Vec::new();
-    for (interface, address) in group.vip.iter().flat_map(|vip| {
+    for (interface, address) in vip.into_iter().flat_map(|vip| {
         let interface = vip.interface.as_str();
         vip.addresses
             .iter()
@@ -221,7 +248,7 @@ pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
             ),
             (None, IpAddr::V6(vip)) => {
                 match duplicate::look(interface, &[vip.into()], &peers).await {
-                    Ok(answers) => judge_vip(address.addr, &answers),
+                    Ok(answers) => judge_vip(address.addr, &answers, holders),
                     Err(error) => Finding::note(
                         "VIP",
                         format!("{vip}: not probed: {error}"),
@@ -230,7 +257,8 @@ pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
                 }
             }
             (None, IpAddr::V4(vip)) => {
-                judge_vip(vip.into(), &by_arp_table(vip.into(), &peers).await)
+                let answers = by_arp_table(vip.into(), &peers).await;
+                judge_vip(vip.into(), &answers, holders)
             }
         };
         findings.push(finding);
@@ -238,7 +266,7 @@ pub(super) async fn vips(settings: &Settings, group: &Group) -> Vec<Finding> {
     findings
 }
 
-fn judge_vip(vip: IpAddr, answers: &Answers) -> Finding {
+fn judge_vip(vip: IpAddr, answers: &Answers, holders: Holders) -> Finding {
     let Some(macs) = answers.vips.get(&vip).filter(|macs| !macs.is_empty()) else {
         return Finding::fine("VIP", format!("{vip} is nobody's now"));
     };
@@ -246,6 +274,13 @@ fn judge_vip(vip: IpAddr, answers: &Answers) -> Finding {
         let texts: Vec<String> = macs.into_iter().map(mac_text).collect();
         texts.join(" and ")
     };
+    if holders == Holders::AnyHost {
+        return Finding::note(
+            "VIP",
+            format!("{vip} answers from {}", list(macs.iter().collect())),
+            "as it should, if that is another host of this proxy; stop keepalived there otherwise",
+        );
+    }
     let others = strangers(answers, &BTreeSet::new(), false);
     if others.is_empty() {
         return Finding::note(
@@ -319,7 +354,7 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    fn group(unicast: bool) -> Group {
+    fn group(unicast: bool) -> tandem_config::settings::Group {
         let text = format!(
             "[host]\nid = \"a\"\naddress = \"10.0.0.1\"\nsecret_file = \"/s\"\n[[peer]]\nid = \"b\"\n\
              address = \"10.0.0.2\"\n[[group]]\nname = \"g\"\nservers = [\"10.0.0.1:6379\"]\n\
@@ -341,7 +376,9 @@ mod tests {
                     .find(|(known, _)| *known == name)
                     .map(|(_, value)| (*value).to_owned())
             };
-            sysctls(&group(unicast), &Links::default(), read)
+            let group = group(unicast);
+            let vrrp = group.vrrp().unwrap();
+            sysctls(vrrp, group.vip.as_ref(), &Links::default(), read)
                 .into_iter()
                 .filter(|finding| finding.verdict == Verdict::Warning)
                 .map(|finding| finding.advice)
@@ -379,9 +416,10 @@ mod tests {
                 peer: peer.iter().copied().map(mac).collect(),
                 vips: [(vip, at_vip.iter().copied().map(mac).collect())].into(),
             };
-            judge_vip(vip, &answers)
+            judge_vip(vip, &answers, Holders::Peer)
         };
-        assert_eq!(judge_vip(vip, &Answers::default()).verdict, Verdict::Fine);
+        let nobody = judge_vip(vip, &Answers::default(), Holders::Peer);
+        assert_eq!(nobody.verdict, Verdict::Fine);
         for (peer, at_vip, verdict) in [
             (&[2][..], &[][..], Verdict::Fine),
             (&[2], &[2], Verdict::Note),

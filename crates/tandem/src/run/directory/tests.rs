@@ -1,7 +1,7 @@
 //! The port as clients see it, over loopback.
 
 use tandem_config::settings::read;
-use tandem_core::topology::Member;
+use tandem_core::topology::{Forks, Member};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
@@ -41,6 +41,7 @@ fn topology(primary: &str) -> Topology {
         primary: Some(at.clone()),
         servers: vec![Member::unknown(at)],
         daemons: Vec::new(),
+        forks: Forks::Untold,
     }
 }
 

@@ -119,6 +119,7 @@ impl Followed {
                 group: &follow.name,
                 server: follow.server,
                 vip: Some(vip),
+                gated: true,
             };
             let friends = vec![settings.host.address, follow.server.ip()];
             Front::open(&place, friends, &Announcements::default())

@@ -1,4 +1,4 @@
-//! The front of a group on this host: its addresses, their announcements, and the gate before the server.
+//! The front of a group on this host, or of a proxy: its addresses, their announcements, and the gate before the server.
 //!
 //! The addresses have a finite lifetime in the kernel and are renewed every third of it, so a daemon that was
 //! killed leaves none behind for longer. They go on as /32 and /128: a VIP is no network, and no source
@@ -52,6 +52,8 @@ pub(crate) struct Place<'a> {
     pub(crate) server: SocketAddr,
     /// Its addresses.
     pub(crate) vip: Option<&'a VipSettings>,
+    /// With a kernel gate. A proxy needs none: it refuses clients itself, and no data is behind it.
+    pub(crate) gated: bool,
 }
 
 #[derive(Debug)]
@@ -91,26 +93,7 @@ impl Front {
                 announcer,
             });
         }
-        let mut exempt = Vec::new();
-        for source in friends
-            .iter()
-            .filter(|s| s.is_ipv4() == place.server.is_ipv4())
-        {
-            exempt.push(Exemption {
-                source: *source,
-                server: place.server,
-            });
-        }
-        let gate = match Gate::install(place.group, &[], &exempt) {
-            Ok(gate) => Some(gate),
-            Err(error) => {
-                tracing::warn!(
-                    "no kernel gate ({error}): a frozen server's front cannot be closed, it would be \
-                     killed instead; nftables and CAP_NET_ADMIN are needed"
-                );
-                None
-            }
-        };
+        let gate = place.gated.then(|| install_gate(place, &friends)).flatten();
         Ok(Self {
             addresses,
             diag: SocketDiag::open().context("socket diagnosis")?,
@@ -406,6 +389,28 @@ impl Front {
             && let Err(error) = gate.remove()
         {
             tracing::warn!("removing the gate: {error}");
+        }
+    }
+}
+
+/// The gate, or none and a warning where the kernel gives none.
+fn install_gate(place: &Place<'_>, friends: &[IpAddr]) -> Option<Gate> {
+    let exempt: Vec<Exemption> = friends
+        .iter()
+        .filter(|source| source.is_ipv4() == place.server.is_ipv4())
+        .map(|source| Exemption {
+            source: *source,
+            server: place.server,
+        })
+        .collect();
+    match Gate::install(place.group, &[], &exempt) {
+        Ok(gate) => Some(gate),
+        Err(error) => {
+            tracing::warn!(
+                "no kernel gate ({error}): a frozen server's front cannot be closed, it would be \
+                 killed instead; nftables and CAP_NET_ADMIN are needed"
+            );
+            None
         }
     }
 }

@@ -30,14 +30,22 @@ impl Group {
     fn carry_keeper(&mut self, output: Output, now: Instant) {
         match output {
             Output::Do { id, step, deadline } => self.step(id, step, deadline, now),
-            Output::Publish(statement) => self.peers.say(&statement),
+            Output::Publish(statement) => match &self.sibling {
+                Some(sibling) => sibling.say(&statement),
+                None => self.peers.say(&statement),
+            },
             Output::Mark(record) => self.journal.mark(&record),
             Output::Event(event) => {
                 self.events.tell(&event);
                 if let Some(hook) = event.hook {
                     let epoch = event.epoch.to_string();
-                    self.hooks
-                        .fire(hook, &self.name, &epoch, &event.text, event.severity);
+                    self.hooks.fire(
+                        hook,
+                        &self.settings.name,
+                        &epoch,
+                        &event.text,
+                        event.severity,
+                    );
                 }
             }
             Output::AskVip => self.ask_vip(),

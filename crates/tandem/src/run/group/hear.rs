@@ -10,15 +10,21 @@ use tandem_vrrp::machine::FaultSource;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Event, Group};
-use crate::linux::addr::{Addresses, Change, Monitor};
+use crate::linux::addr::{Change, Monitor};
 use crate::run::control::{Answer, Request};
+use crate::run::vrrp_io::interface_faults;
 
+/// How long a keeper beside another one may take to finish what it has begun.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Operators waiting for the outcome of a switchover.
 const REPLIES_MAX: usize = 32;
 
 impl Group {
     pub(super) fn event(&mut self, event: Event, now: Instant) {
         match event {
+            Event::Input(Input::Stop) if self.sibling.is_some() => {
+                self.stop_by.get_or_insert(now + STOP_WITHIN);
+            }
             Event::Input(input) => {
                 if let Input::Peer(PeerEvent::Heard(statement)) = &input {
                     self.peer_quiet_since = now;
@@ -30,7 +36,7 @@ impl Group {
             }
             Event::Packet(packet) => {
                 let judged = self.vrrp.as_mut().and_then(|vrrp| vrrp.judge(&packet));
-                if let Some(input) = judged {
+                if let Some(input) = judged.map(PairInput::from) {
                     if let PairInput::Advert(advert) = &input {
                         self.advert_source = Some(advert.source);
                     }
@@ -84,21 +90,13 @@ impl Group {
     /// Interfaces that are down are faults; so are tracked ones.
     pub(super) fn look_at_links(&mut self) {
         let now = Instant::now();
-        let links = match Addresses::open().and_then(|mut addresses| addresses.links()) {
-            Ok(links) => links,
-            Err(error) => {
-                tracing::warn!("listing interfaces: {error}");
-                return;
-            }
+        let Some(vrrp) = self.settings.vrrp() else {
+            return;
         };
-        let mut names: Vec<String> = vec![self.vrrp_interface.clone()];
+        let mut names = vec![vrrp.interface.clone()];
         names.extend(self.vip_interface.clone());
-        names.extend(self.settings.vrrp.track_interface.iter().cloned());
-        names.sort();
-        names.dedup();
-        for name in names {
-            let usable = links.iter().any(|link| link.name == name && link.usable());
-            let source = FaultSource::Interface(name);
+        names.extend(vrrp.track_interface.iter().cloned());
+        for (source, usable) in interface_faults(names) {
             let input = if usable {
                 PairInput::FaultCleared(source)
             } else {
@@ -110,7 +108,12 @@ impl Group {
 
     fn control(&mut self, request: Request, answer: oneshot::Sender<Answer>, now: Instant) {
         let reply = match request {
-            Request::Status => Answer::Status(Box::new(self.pair.keeper().status(now))),
+            Request::Status => {
+                let mut status = self.pair.keeper().status(now);
+                let vip = self.settings.vip.iter().flat_map(|vip| &vip.addresses);
+                status.addresses = vip.map(ToString::to_string).collect();
+                Answer::Status(Box::new(status))
+            }
             Request::Explain => Answer::Explain(self.pair.keeper().explain(now)),
             // Whatever happens to this server is the keeper's to decide.
             Request::Witness(_) => Answer::Witness(daemon::Answer::Word(Word::Owned)),

@@ -9,24 +9,26 @@ mod carry;
 mod hear;
 mod reload;
 mod settings;
+mod sibling;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings as config;
-use tandem_core::ids::HostId;
 use tandem_core::journal::Journal;
 use tandem_core::keeper::settings as core;
-use tandem_core::keeper::{Input, Keeper, StepId};
+use tandem_core::keeper::{Input, Keeper, Phase, StepId};
 use tandem_core::pair::{Pair, PairInput};
 use tandem_core::session::Secret;
 use tandem_vrrp::machine::Machine;
+use tandem_vrrp::settings::Settings as VrrpSettings;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::hear::monitor;
-use self::settings::{core_settings, minute_of_day};
+use self::settings::{core_settings, gate_name, minute_of_day, peer_server, seat_host};
 pub(crate) use self::settings::{credentials, password};
+pub(crate) use self::sibling::Sibling;
 use super::archive::Archive;
 use super::control::{Answer, Request};
 use super::directory::Told;
@@ -77,6 +79,8 @@ pub(crate) enum Event {
 pub(crate) struct Outside {
     /// To the other daemon.
     pub(crate) peers: Peers,
+    /// To the other keeper of this daemon, where both servers are here: in place of the other daemon.
+    pub(crate) sibling: Option<Sibling>,
     /// To clients that ask for the primary.
     pub(crate) told: Told,
 }
@@ -91,6 +95,7 @@ pub(crate) struct Group {
     front: Front,
     vrrp: Option<VrrpIo>,
     peers: Peers,
+    sibling: Option<Sibling>,
     told: Told,
     journal: JournalFile,
     workshop: Workshop,
@@ -103,9 +108,10 @@ pub(crate) struct Group {
     peer_addresses: Vec<IpAddr>,
     advert_source: Option<IpAddr>,
     leaving: Option<bool>,
+    /// Of two keepers in one daemon: when it goes at the latest, once it was told to stop.
+    stop_by: Option<Instant>,
     closing: Vec<(StepId, bool, bool)>,
     vip_interface: Option<String>,
-    vrrp_interface: String,
     core: core::Settings,
     window_at: Instant,
 }
@@ -121,39 +127,44 @@ impl Group {
         events_in: mpsc::Receiver<Event>,
     ) -> Result<Self> {
         let dir = super::group_dir(settings, &group.name);
-        let host = HostId::new(&settings.host.id);
-        let (journal, record) = JournalFile::open(&dir, &host, &group.name)?;
-        let machine_settings = vrrp_io::machine_settings(group, &settings.peers, secret)?;
-        let mut addresses = Addresses::open().context("netlink")?;
-        let interface = group.vrrp.interface.clone();
-        let own = vrrp_io::own_address(
-            &mut addresses,
-            &interface,
-            settings.host.address,
-            machine_settings.family,
-        )?;
-        let announcements = machine_settings.announcements;
-        let machine = Machine::new(machine_settings.clone(), own).context("group.vrrp")?;
-        let core = core_settings(settings, group, &machine)?;
-        let pair = Pair::new(keeper(core.clone(), record), Some(machine));
+        let host = seat_host(settings, group);
+        let journal_dir = super::journal_dir(settings, group);
+        let (journal, record) = JournalFile::open(&journal_dir, &host, &group.name)?;
+        let router = match group.vrrp() {
+            Some(vrrp) => Some(Router::open(settings, group, vrrp, secret)?),
+            None => None,
+        };
+        let machine = router.as_ref().map(|router| router.machine.clone());
+        let core = core_settings(settings, group, machine.as_ref())?;
+        let pair = Pair::new(keeper(core.clone(), record), machine);
         let mut friends: Vec<IpAddr> = settings.peers.iter().map(|p| p.address).collect();
         friends.push(settings.host.address);
-        friends.push(group.server.ip());
+        friends.extend(group.servers().map(|server| server.ip()));
         friends.push(IpAddr::from([127, 0, 0, 1]));
         friends.sort();
         friends.dedup();
+        let gate = gate_name(group);
         let place = Place {
-            group: &group.name,
+            group: &gate,
             server: group.server,
             vip: group.vip.as_ref(),
+            gated: true,
         };
+        let announcements = router
+            .as_ref()
+            .map(|router| router.settings.announcements)
+            .unwrap_or_default();
         let front = Front::open(&place, friends, &announcements)?;
-        let vrrp = VrrpIo::open(
-            machine_settings,
-            &interface,
-            vrrp_io::require_own(own, &interface)?,
-            events_out.clone(),
-        )?;
+        let vrrp = router
+            .map(|router| {
+                VrrpIo::open(
+                    router.settings,
+                    &router.interface,
+                    router.own,
+                    events_out.clone(),
+                )
+            })
+            .transpose()?;
         let credentials = credentials(group)?;
         let target = Target {
             address: group.server,
@@ -167,32 +178,30 @@ impl Group {
             events_out.clone(),
         ));
         tokio::spawn(monitor(events_out.clone()));
-        for check in &group.vrrp.track_script {
+        for check in group.vrrp().iter().flat_map(|vrrp| &vrrp.track_script) {
             tokio::spawn(super::checks::run(check.clone(), events_out.clone()));
         }
         let workshop = Workshop {
             server,
             credentials,
-            archive: Archive::new(&dir, &group.name, &settings.host.id, group.archive),
+            archive: Archive::new(&dir, &group.name, &host.0, group.archive),
             manage: group.manage.clone(),
-            peer_server: settings
-                .peers
-                .first()
-                .map(|peer| SocketAddr::new(peer.address, group.server.port())),
+            peer_server: peer_server(settings, group),
             source: settings.host.address,
         };
         Ok(Self {
-            name: group.name.clone(),
+            name: group.seat_name(),
             pair,
             events_in,
             events_out,
             front,
-            vrrp: Some(vrrp),
+            vrrp,
             peers: outside.peers,
+            sibling: outside.sibling,
             told: outside.told,
             journal,
             workshop,
-            events: Events::new(&group.name, &dir),
+            events: Events::of_seat(group, &dir),
             hooks: Hooks::new(group.hooks.clone()),
             replies: Vec::new(),
             next_reply: 1,
@@ -200,9 +209,9 @@ impl Group {
             peer_addresses: settings.peers.iter().map(|peer| peer.address).collect(),
             advert_source: None,
             leaving: None,
+            stop_by: None,
             closing: Vec::new(),
             vip_interface: group.vip.as_ref().map(|vip| vip.interface.clone()),
-            vrrp_interface: interface,
             settings: group.clone(),
             core,
             window_at: Instant::now(),
@@ -236,13 +245,13 @@ impl Group {
                 }
             }
             self.close_when_said(now).await;
-            let topology = self.pair.keeper().topology(now);
-            let address = self
-                .told
-                .address(self.settings.vip.as_ref(), self.settings.server);
-            self.told.say(&self.name, address, topology);
+            self.tell_topology(now);
+            self.leave_beside_sibling(now);
             if let Some(serving) = self.leaving {
-                self.front.leave(serving);
+                // What a keeper beside another one left closed stays closed until the next daemon has looked.
+                if serving || self.sibling.is_none() {
+                    self.front.leave(serving);
+                }
                 return Ok(());
             }
             let now = Instant::now();
@@ -254,6 +263,41 @@ impl Group {
             deadline = deadline.max(now);
             let busy = self.pair.keeper().phase().is_transition();
             self.workshop.server.set_busy(busy);
+        }
+    }
+
+    fn tell_topology(&self, now: Instant) {
+        let own = self.pair.keeper().topology(now);
+        let topology = match &self.sibling {
+            Some(sibling) => sibling.together(self.settings.server, own),
+            None => own,
+        };
+        let address = self
+            .told
+            .address(self.settings.vip.as_ref(), self.settings.server);
+        self.told.say(&self.settings.name, address, topology);
+    }
+
+    /// Two keepers of one daemon leave together, so none hands its role to the other: both servers go on as they are, and the
+    /// next daemon finds in the journals what this one knew. One that is in the middle of something finishes it first, for a
+    /// while; what it cannot finish ends as by a crash, the gate included.
+    fn leave_beside_sibling(&mut self, now: Instant) {
+        let Some(stop_by) = self.stop_by else {
+            return;
+        };
+        match self.pair.keeper().phase() {
+            Phase::Primary { .. } | Phase::Replica { .. } => self.leaving = Some(true),
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_)
+            | Phase::Rejoining(_) => {
+                if now >= stop_by {
+                    self.leaving = Some(false);
+                }
+            }
         }
     }
 
@@ -281,9 +325,11 @@ impl Group {
             return;
         }
         self.feed(PairInput::Keeper(Input::Late(late)), now);
-        if let Some(vrrp) = self.pair.vrrp()
-            && late >= vrrp.master_down()
-        {
+        let frozen = self
+            .pair
+            .vrrp()
+            .map_or(sibling::ABSENT_AFTER, Machine::master_down);
+        if late >= frozen {
             self.feed(PairInput::Keeper(Input::Frozen(late)), now);
         }
     }
@@ -292,6 +338,40 @@ impl Group {
         for output in self.pair.handle(input, now) {
             self.carry(output, now);
         }
+    }
+}
+
+/// What a group's file makes of VRRP.
+struct Router {
+    settings: VrrpSettings,
+    machine: Machine,
+    interface: String,
+    own: IpAddr,
+}
+
+impl Router {
+    fn open(
+        settings: &config::Settings,
+        group: &config::Group,
+        vrrp: &config::Vrrp,
+        secret: Option<&Secret>,
+    ) -> Result<Self> {
+        let router = vrrp_io::Router::of_group(group, vrrp);
+        let machine_settings = router.machine_settings(&settings.peers, secret)?;
+        let mut addresses = Addresses::open().context("netlink")?;
+        let own = vrrp_io::own_address(
+            &mut addresses,
+            &vrrp.interface,
+            settings.host.address,
+            machine_settings.family,
+        )?;
+        let machine = Machine::new(machine_settings.clone(), own).context("group.vrrp")?;
+        Ok(Self {
+            settings: machine_settings,
+            machine,
+            own: vrrp_io::require_own(own, &vrrp.interface)?,
+            interface: vrrp.interface.clone(),
+        })
     }
 }
 

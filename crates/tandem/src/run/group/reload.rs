@@ -12,7 +12,7 @@ use tandem_core::pair::PairInput;
 use tandem_vrrp::machine::Machine;
 
 use super::Group;
-use super::settings::core_policies;
+use super::settings::{core_policies, priority};
 use crate::run::reload::{addresses, moves};
 
 impl Group {
@@ -38,7 +38,7 @@ impl Group {
             self.feed(PairInput::Announce, now);
         }
         let mut core = core_policies(&self.core, &taken);
-        core.priority = taken.vrrp.priority;
+        core.priority = priority(&taken);
         core.master_down = master_down.unwrap_or(core.master_down);
         self.core = core.clone();
         self.feed(PairInput::Keeper(Input::Reload(Box::new(core))), now);

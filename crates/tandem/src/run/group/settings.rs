@@ -11,6 +11,7 @@ use tandem_core::ids::HostId;
 use tandem_core::keeper::settings as core;
 use tandem_vrrp::machine::Machine;
 
+use super::sibling::{ABSENT_AFTER, PACE};
 use crate::redis::raw::Credentials;
 
 /// A server that refuses writes for its disk is sick after this.
@@ -77,20 +78,65 @@ pub(super) fn minute_of_day() -> MinuteOfDay {
     MinuteOfDay(u16::try_from(minute).unwrap_or(0))
 }
 
+/// What the keeper is called among its group's: its host, or its server where both are on one host.
+pub(super) fn seat_host(settings: &config::Settings, group: &config::Group) -> HostId {
+    match group.other() {
+        Some(_) => HostId::new(group.server.to_string()),
+        None => HostId::new(&settings.host.id),
+    }
+}
+
+/// The other server: here, or on the peer, where it is taken to have the same port until its own daemon speaks.
+pub(super) fn peer_server(
+    settings: &config::Settings,
+    group: &config::Group,
+) -> Option<SocketAddr> {
+    let on_peer = || {
+        let peer = settings.peers.first()?;
+        Some(SocketAddr::new(peer.address, group.server.port()))
+    };
+    group.other().or_else(on_peer)
+}
+
+/// Of two servers on one host the one that is named first is preferred.
+pub(super) fn priority(group: &config::Group) -> u8 {
+    match &group.elector {
+        config::Elector::Vrrp(vrrp) => vrrp.priority,
+        config::Elector::Local { preferred, .. } => 100 + u8::from(*preferred),
+    }
+}
+
+/// Each keeper has a gate of its own.
+pub(super) fn gate_name(group: &config::Group) -> String {
+    match &group.elector {
+        config::Elector::Vrrp(_) => group.name.clone(),
+        config::Elector::Local { preferred, .. } => {
+            format!(
+                "{}-{}",
+                group.name,
+                if *preferred { "first" } else { "second" }
+            )
+        }
+    }
+}
+
 pub(super) fn core_settings(
     settings: &config::Settings,
     group: &config::Group,
-    machine: &Machine,
+    machine: Option<&Machine>,
 ) -> Result<core::Settings> {
-    let peer = settings.peers.first();
+    let peer = match group.other() {
+        Some(other) => Some(HostId::new(other.to_string())),
+        None => settings.peers.first().map(|peer| HostId::new(&peer.id)),
+    };
     let base = core::Settings {
-        host: HostId::new(&settings.host.id),
-        peer: peer.map(|p| HostId::new(&p.id)),
+        host: seat_host(settings, group),
+        peer,
+        one_host: group.other().is_some(),
         group: group.name.clone(),
         server_address: group.server.to_string(),
         // Until its own statement says otherwise: the same port on the other host.
-        peer_server_address: peer
-            .map(|p| SocketAddr::new(p.address, group.server.port()).to_string()),
+        peer_server_address: peer_server(settings, group).map(|server| server.to_string()),
         manage: match group.manage {
             config::Manage::Adopt => core::Manage::Adopt,
             config::Manage::Spawn { .. } | config::Manage::Systemd { .. } => core::Manage::Spawn,
@@ -99,14 +145,14 @@ pub(super) fn core_settings(
         resync: core::Resync::Automatic,
         down_after: group.down_after,
         sick_grace: SICK_GRACE,
-        master_down: machine.master_down(),
-        advert_interval: group.vrrp.advert_interval,
+        master_down: machine.map_or(ABSENT_AFTER, Machine::master_down),
+        advert_interval: group.vrrp().map_or(PACE, |vrrp| vrrp.advert_interval),
         max_lag: group.max_lag_bytes,
         boot_wait: group.boot_wait,
         flap_block: group.flap_block,
         drain_deadline: group.drain_deadline,
         switchover_deadline: group.switchover_deadline,
-        priority: group.vrrp.priority,
+        priority: priority(group),
         vip_lifetime: group.vip.as_ref().map(|vip| vip.lifetime),
         boot_id: boot_id(),
         incarnation: random_u64()?,

@@ -90,6 +90,7 @@ fn pair((certificate, key): (&Path, &Path)) -> Pair {
     Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
+        passphrase: None,
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
-//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group.
+//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
+//! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
+mod vip;
 mod watch;
 
 use std::net::SocketAddr;
@@ -15,17 +17,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
-use tandem_core::topology::Topology as Word;
+use tandem_core::session::Secret;
+use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
-use tandem_proxy::topology::{Group, Phase, Topology};
+use tandem_proxy::topology::{Fork, Forks, Group, Phase, Replica, Topology};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
 use super::control::Proxies;
 use super::directory::Told;
 pub(super) use access::Certificates;
+use vip::Vip;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
@@ -81,10 +85,12 @@ impl Proxy {
                 client_stall: settings.client_stall,
                 slowlog_slower_than: settings.slowlog_slower_than,
             },
+            replicas: settings.replicas,
         };
         let options = Options {
             threads,
             client_limit: settings.access.max_clients.map(|most| most as usize),
+            free_bind: settings.vip.is_some(),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
@@ -104,12 +110,16 @@ impl Proxy {
                 phase: Phase::Serving {
                     primary: tcp(*server),
                 },
+                replicas: Vec::new(),
+                forks: Forks::Untold,
             },
             ShardAt::Socket { socket } => Group {
                 epoch: FOR_EVER,
                 phase: Phase::Serving {
                     primary: unix(socket),
                 },
+                replicas: Vec::new(),
+                forks: Forks::Untold,
             },
             ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
         });
@@ -147,6 +157,7 @@ impl Proxy {
 /// An address cannot be had, or a password cannot be read.
 pub(super) fn start(
     settings: &Settings,
+    secret: Option<&Secret>,
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
@@ -172,6 +183,11 @@ pub(super) fn start(
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
         proxies.push((proxy.name.clone(), started.running.observer()));
+        if let Some(vip) = &proxy.vip {
+            let pulse = started.running.pulse();
+            let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
+            running.spawn_local(vip.run(stop.clone()));
+        }
         running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
         all.push(certificates);
     }
@@ -223,7 +239,33 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
+        replicas: word.map_or_else(Vec::new, replicas),
+        forks: match word.map(|word| &word.forks) {
+            Some(Left::At { parent, offset }) => Forks::At(Fork {
+                parent: parent.0.clone(),
+                offset: offset.0,
+            }),
+            Some(Left::None) => Forks::None,
+            Some(Left::Untold) | None => Forks::Untold,
+        },
     }
+}
+
+/// The servers of a group without its primary, in the order of their addresses: words of two daemons then say the same.
+fn replicas(word: &Word) -> Vec<Replica> {
+    let is_primary = |member: &&Member| Some(&member.at) == word.primary.as_ref();
+    let mut members: Vec<&Member> = word.servers.iter().filter(|it| !is_primary(it)).collect();
+    members.sort_by(|left, right| left.at.cmp(&right.at));
+    let replica = |member: &Member| Replica {
+        address: Address::Tcp {
+            host: member.at.host.clone(),
+            port: member.at.port,
+        },
+        promotable: member.promotable,
+        // Whom it follows is not compared: the primary may be told by the group's VIP. Its history is, by samples.
+        link_up: member.link_up,
+    };
+    members.into_iter().map(replica).collect()
 }
 
 #[cfg(test)]
@@ -239,11 +281,36 @@ mod tests {
         let held = Group {
             epoch: 7,
             phase: Phase::None,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
         };
         assert_eq!(group(Some(&word)), held);
         assert_eq!(group(None).phase, Phase::None);
         word.primary = Some(Endpoint::new("10.0.0.2", 6379));
         let primary = tcp(([10, 0, 0, 2], 6379).into());
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
+    }
+
+    #[test]
+    fn whoever_is_not_the_primary_is_a_replica_in_the_order_of_addresses() {
+        let at = |last: u8| Endpoint::new(format!("10.0.0.{last}"), 6379);
+        let member = |last: u8, link_up: bool| Member {
+            link_up,
+            ..Member::unknown(at(last))
+        };
+        let word = Word {
+            epoch: 7,
+            primary: Some(at(2)),
+            servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
+            daemons: Vec::new(),
+            ..Word::default()
+        };
+        let seen: Vec<(Address, bool)> = group(Some(&word))
+            .replicas
+            .into_iter()
+            .map(|replica| (replica.address, replica.link_up))
+            .collect();
+        let tcp = |last: u8| tcp(([10, 0, 0, last], 6379).into());
+        assert_eq!(seen, [(tcp(1), false), (tcp(3), true)]);
     }
 }

@@ -374,6 +374,7 @@ fn certificates(folder: &std::path::Path) -> (Pair, Authorities) {
     let pair = Pair {
         certificate: write("server.crt", certificate.pem()),
         key: write("server.key", key.serialize_pem()),
+        passphrase: None,
     };
     let authorities = Authorities {
         file: Some(write("ca.crt", ca_certificate.pem())),
@@ -449,6 +450,7 @@ fn tls_that_cannot_be_is_refused_at_the_start() {
     let swapped = Pair {
         certificate: pair.key.clone(),
         key: pair.certificate.clone(),
+        passphrase: None,
     };
     let text = refusal(Some(files(swapped, authorities))).unwrap();
     assert!(text.contains("server.key: holds no certificate"), "{text}");

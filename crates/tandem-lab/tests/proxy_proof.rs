@@ -1,0 +1,189 @@
+//! A primary is killed under a proxy's clients: what they had sent and not been answered is done once or not at all, and
+//! as a rule they do not notice.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{BOUND, EVERY, Rig, plain};
+use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
+use tandem_lab::process::Process;
+use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::{can_run, poll};
+
+const PORT: u16 = 6390;
+/// First word of the one answer that says that nobody knows.
+const UNKNOWN: &str = "TANDEM-UNKNOWN ";
+/// Each has one request under way nearly all of the time.
+const CLIENTS: usize = 24;
+/// Kills; one may come between a server's writing to its replica and to its clients, and then nothing can be repeated.
+const KILLS: usize = 3;
+/// Before and after each kill.
+const STEADY: Duration = Duration::from_millis(400);
+
+/// A daemon on the third host that holds no server and follows the pair by its daemons.
+fn proxy(rig: &Rig) -> (Process, SocketAddr) {
+    let host = rig.pair().lab().host(THIRD);
+    let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
+    let [a, b] = Side::BOTH.map(daemon);
+    let (address, state) = (host.address(), host.dir().join("proxy-state"));
+    let text = format!(
+        "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
+         groups = [\"orders\"]\nthreads = 2\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
+        state.display()
+    );
+    std::fs::create_dir_all(&state).unwrap();
+    let file = host.dir().join("proxy.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
+    command.arg("run").arg("-c").arg(file);
+    let process = host.spawn("proxy", &mut command).unwrap();
+    (process, SocketAddr::new(address, PORT))
+}
+
+fn connect(rig: &Rig, to: SocketAddr) -> Connection {
+    let host = rig.pair().lab().host(CLIENT);
+    poll::until("the proxy to answer", BOUND, EVERY, || {
+        let open = || {
+            let mut connection = Connection::open(host, to, Duration::from_secs(10))?;
+            connection.call(&["GET", "nothing"])?;
+            Ok::<_, std::io::Error>(connection)
+        };
+        Ok(open().map_err(|error| error.to_string()))
+    })
+    .unwrap()
+}
+
+/// What one client did.
+#[derive(Default)]
+struct Story {
+    /// Values that it pushed and was told so.
+    pushed: Vec<String>,
+    /// Increments that were acknowledged.
+    counted: u64,
+    /// Of each kind, those that nobody knows of.
+    push_unknown: u64,
+    count_unknown: u64,
+    slowest: Duration,
+}
+
+/// Pushes values of its own and counts, by turns, until `stop`. A few share one list, on which their writes meet.
+fn work(number: usize, mut client: Connection, stop: &AtomicBool) -> Story {
+    let list = if number < 4 {
+        "list:shared".to_owned()
+    } else {
+        format!("list:{number}")
+    };
+    let counter = format!("count:{number}");
+    let mut story = Story::default();
+    for turn in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let began = Instant::now();
+        let value = format!("{number}.{turn}");
+        let push = turn % 2 == 0;
+        let reply = if push {
+            client.call(&["RPUSH", &list, &value])
+        } else {
+            client.call(&["INCR", &counter])
+        };
+        story.slowest = story.slowest.max(began.elapsed());
+        match reply.unwrap() {
+            Reply::Error(text) => {
+                assert!(text.starts_with(UNKNOWN), "client {number}: {text}");
+                *(if push {
+                    &mut story.push_unknown
+                } else {
+                    &mut story.count_unknown
+                }) += 1;
+            }
+            _ if push => story.pushed.push(value),
+            _ => story.counted += 1,
+        }
+    }
+    story
+}
+
+#[test]
+fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
+    if !can_run("a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen") {
+        return;
+    }
+    let mut rig = Rig::start_of(plain().host_line("directory = \"servers\""));
+    let (_proxy, at) = proxy(&rig);
+    let stop = AtomicBool::new(false);
+    let clients: Vec<Connection> = (0..CLIENTS).map(|_| connect(&rig, at)).collect();
+    let mut stories = Vec::new();
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let works: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(number, client)| scope.spawn(move || work(number, client, stop)))
+            .collect();
+        for kill in 0..KILLS {
+            std::thread::sleep(STEADY);
+            rig.inject(Fault::KillServer).unwrap();
+            std::thread::sleep(STEADY);
+            if kill + 1 < KILLS {
+                rig.settle(BOUND).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        stories.extend(works.into_iter().map(|work| work.join().unwrap()));
+    });
+    let side = rig.primary().unwrap().unwrap();
+    let mut server = rig.pair().server(side).connect().unwrap();
+    let mut there: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 3..CLIENTS {
+        let list = if number < 4 {
+            "list:shared".to_owned()
+        } else {
+            format!("list:{number}")
+        };
+        let Reply::Array(values) = server.demand(&["LRANGE", &list, "0", "-1"]).unwrap() else {
+            panic!("{list} is no list");
+        };
+        for value in values {
+            *there.entry(value.text().unwrap()).or_default() += 1;
+        }
+    }
+    let twice: Vec<_> = there.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "applied more than once: {twice:?}");
+    let (mut unknown, mut acknowledged) = (0, 0);
+    for (number, story) in stories.iter().enumerate() {
+        for value in &story.pushed {
+            assert!(
+                there.contains_key(value),
+                "{value} was acknowledged and is lost"
+            );
+        }
+        let count = server.demand(&["GET", &format!("count:{number}")]).unwrap();
+        let count: u64 = count.text().unwrap().parse().unwrap();
+        let most = story.counted + story.count_unknown;
+        assert!(
+            (story.counted..=most).contains(&count),
+            "client {number}: {count} is not between {} and {most}",
+            story.counted
+        );
+        unknown += story.push_unknown + story.count_unknown;
+        acknowledged += story.counted + story.pushed.len() as u64;
+    }
+    let slowest = stories.iter().map(|story| story.slowest).max().unwrap();
+    println!(
+        "{acknowledged} writes, {KILLS} kills with {CLIENTS} under way at each: {unknown} unknown, longest answer {:.1} ms",
+        slowest.as_secs_f64() * 1000.0
+    );
+    let under_way = (KILLS * CLIENTS) as u64;
+    assert!(
+        unknown * 2 < under_way,
+        "{unknown} of {under_way} are unknown"
+    );
+}
