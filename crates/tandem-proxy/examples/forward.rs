@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 fn main() -> ExitCode {
     let numbers: Vec<u16> = std::env::args()
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         ejection: None,
         compat: Compat::Strict,
         access: Access::default(),
+        bounds: Bounds::default(),
         replicas: Replicas::default(),
     };
     let options = Options {

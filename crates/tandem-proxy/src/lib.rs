@@ -14,6 +14,7 @@
 //! | [`tail`] | which keys the end of a history touches | reading it |
 //! | [`server`] | when to read and write | everything else |
 //! | [`statistics`] | what is counted, by twemproxy's names | how it is shown |
+//! | [`latency`], [`slowlog`] | how long answers took | how it is shown |
 //!
 //! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
 
@@ -21,9 +22,11 @@ pub mod command;
 pub mod core;
 pub mod ejection;
 pub mod frame;
+pub mod latency;
 pub mod placement;
 pub mod server;
 pub mod settings;
+pub mod slowlog;
 pub mod statistics;
 pub mod subscribers;
 pub mod tail;

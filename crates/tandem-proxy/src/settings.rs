@@ -279,8 +279,31 @@ pub struct Pool {
     pub compat: Compat,
     /// Who may connect, and as whom.
     pub access: Access,
+    /// What one client may cost.
+    pub bounds: Bounds,
     /// See there.
     pub replicas: Replicas,
+}
+
+/// What one client may cost the others, and what is noted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest key, in bytes.
+    pub key: usize,
+    /// How long a client may take nothing of a reply that others wait behind; then it is cut off.
+    pub client_stall: Duration,
+    /// Requests that take so long are noted in the slow log; none: there is no such log.
+    pub slowlog_slower_than: Option<Duration>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            key: 64 * 1024,
+            client_stall: Duration::from_secs(2),
+            slowlog_slower_than: Some(Duration::from_millis(10)),
+        }
+    }
 }
 
 impl Pool {

@@ -3,7 +3,12 @@
 //! Each thread has counters of its own and is the only one who writes them, so that an addition is a load and a
 //! store without a lock or a shared cache line; readers add the threads up and may see a moment between two stores.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::latency::{Commands, Histogram};
+use crate::settings::{Pool, Server};
+use crate::slowlog::SlowLog;
 
 /// A number with one writer.
 #[derive(Debug, Default)]
@@ -38,6 +43,14 @@ impl Counter {
 /// One thread's counters of one server.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
+    /// The server's name.
+    pub(crate) name: String,
+    /// How long its answers took.
+    pub(crate) latency: Histogram,
+    /// How long answers of the pool took, by command.
+    pub(crate) commands: Arc<Commands>,
+    /// Where slow requests are noted.
+    pub(crate) slow: Option<Arc<SlowLog>>,
     pub(crate) eof: Counter,
     pub(crate) err: Counter,
     pub(crate) timedout: Counter,
@@ -61,7 +74,11 @@ pub struct PoolCounters {
     pub(crate) forward_error: Counter,
     pub(crate) fragments: Counter,
     pub(crate) accepted: Counter,
-    pub(crate) servers: Vec<std::sync::Arc<ServerCounters>>,
+    /// Requests whose outcome nobody knows.
+    pub(crate) unknown: Counter,
+    pub(crate) commands: Arc<Commands>,
+    pub(crate) slow: Option<Arc<SlowLog>>,
+    pub(crate) servers: Vec<Arc<ServerCounters>>,
 }
 
 impl PoolCounters {
@@ -69,7 +86,27 @@ impl PoolCounters {
     #[must_use]
     pub fn new(servers: usize) -> Self {
         Self {
-            servers: (0..servers).map(|_| std::sync::Arc::default()).collect(),
+            servers: (0..servers).map(|_| Arc::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// All zero, for this pool; slow requests are noted there.
+    #[must_use]
+    pub fn of(pool: &Pool, slow: Option<Arc<SlowLog>>) -> Self {
+        let commands = Arc::new(Commands::default());
+        let server = |server: &Server| {
+            Arc::new(ServerCounters {
+                name: server.name.clone(),
+                commands: commands.clone(),
+                slow: slow.clone(),
+                ..ServerCounters::default()
+            })
+        };
+        Self {
+            servers: pool.servers.iter().map(server).collect(),
+            commands: commands.clone(),
+            slow: slow.clone(),
             ..Self::default()
         }
     }

@@ -4,7 +4,9 @@ use md5::{Digest, Md5};
 use proptest::prelude::*;
 use tandem_proxy::placement::hash::number_of;
 use tandem_proxy::placement::{Placement, sort_servers, worth_a_warning};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 const HASHES: [Hash; 13] = [
     Hash::OneAtATime,
@@ -54,6 +56,7 @@ fn pool(hash: Hash, distribution: Distribution, weights: &[u32]) -> Pool {
         ejection: None,
         compat: Compat::Twemproxy,
         access: Access::by_password(),
+        bounds: Bounds::default(),
         replicas: Replicas::default(),
     }
 }

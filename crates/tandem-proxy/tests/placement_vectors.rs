@@ -3,7 +3,9 @@
 
 use tandem_proxy::placement::hash::{function, number_of};
 use tandem_proxy::placement::{Placement, sort_servers, tagged};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 const TWEMPROXY: &str = include_str!("data/twemproxy-vectors.tsv");
 const RENDEZVOUS: &str = include_str!("data/rendezvous-vectors.tsv");
@@ -75,6 +77,7 @@ fn pool(name: &str, hash: Hash, distribution: Distribution) -> Pool {
         ejection: None,
         compat: Compat::Twemproxy,
         access: Access::by_password(),
+        bounds: Bounds::default(),
         replicas: Replicas::default(),
     }
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running, StartError};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+use tandem_proxy::settings::{
+    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,6 +113,7 @@ fn pool(listen: Address, servers: &[Address]) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: Access::default(),
+        bounds: Bounds::default(),
         replicas: Replicas::default(),
     }
 }

@@ -155,6 +155,7 @@ fn pool(listen: u16, server: u16, access: Access) -> Pool {
         server_connections: 1,
         ejection: None,
         compat: Compat::Strict,
+        bounds: tandem_proxy::settings::Bounds::default(),
         replicas: Replicas::default(),
         access,
     }

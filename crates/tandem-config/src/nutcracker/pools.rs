@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem_proxy::placement::{compare_names, worth_a_warning};
-use tandem_proxy::settings::{Access, Address, Compat, Ejection, Pool, Replicas, Server};
+use tandem_proxy::settings::{Access, Address, Bounds, Compat, Ejection, Pool, Replicas, Server};
 
 use super::address::UNIX_PATH_MAX;
 use super::directive::{Draft, Given};
@@ -129,6 +129,11 @@ fn finish_one(
         }),
         compat: Compat::Twemproxy,
         access: Access::by_password(),
+        // nutcracker has no slow log, and knows no SLOWLOG.
+        bounds: Bounds {
+            slowlog_slower_than: None,
+            ..Bounds::default()
+        },
         replicas: Replicas::default(),
     });
     let pool = pool.filter(|pool| !pool.servers.is_empty());

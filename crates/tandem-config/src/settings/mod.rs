@@ -407,6 +407,12 @@ pub struct Proxy {
     pub server_connections: u32,
     /// How long a server may take to answer; none: as long as it wants.
     pub timeout: Option<Duration>,
+    /// How long a client may take nothing of a large reply, while others wait behind it.
+    pub client_stall: Duration,
+    /// Bytes of the longest key.
+    pub max_key: u64,
+    /// Requests whose answer takes so long are noted; none: none is.
+    pub slowlog_slower_than: Option<Duration>,
     /// File with the password that clients must give and that the servers are given; with users of the proxy's own, only
     /// the latter.
     pub password_file: Option<PathBuf>,

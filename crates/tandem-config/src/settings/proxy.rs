@@ -10,7 +10,7 @@ use std::time::Duration;
 use tandem_proxy::settings::{Distribution, Hash};
 
 use super::access::{self, AccessPlaces, read_access};
-use super::kinds::{Name, Tag};
+use super::kinds::{Name, Size, Tag};
 use super::proxy_vip::{self, read_proxy_vip};
 use super::read::number;
 use super::replicas;
@@ -60,6 +60,9 @@ pub(super) fn read_proxy(
     );
     let server_connections = number(section, report, "server_connections", 1..=256, "");
     let timeout = section.get::<Duration>(report, "timeout");
+    let client_stall = section.get::<Duration>(report, "client_stall");
+    let max_key = section.get::<Size>(report, "max_key");
+    let slower_than = section.get::<Duration>(report, "slowlog_slower_than");
     let password_file = section.get::<PathBuf>(report, "password_file");
     let (access, access_at) = read_access(section, report);
     let vip = read_proxy_vip(section, report);
@@ -97,6 +100,9 @@ pub(super) fn read_proxy(
         threads: u16::try_from(threads?).ok()?,
         server_connections: u32::try_from(server_connections?).ok()?,
         timeout,
+        client_stall: client_stall?,
+        max_key: max_key?.0,
+        slowlog_slower_than: slower_than.filter(|slow| !slow.is_zero()),
         password_file,
         access: access?,
         vip,

@@ -60,6 +60,16 @@ pub fn all() -> &'static [Command] {
     &table::COMMANDS
 }
 
+/// The name of the command or sub-command of this number, by a search.
+#[must_use]
+pub fn name_of(id: u16) -> Option<&'static str> {
+    all()
+        .iter()
+        .flat_map(|command| std::iter::once(command).chain(command.subs))
+        .find(|command| command.id == id)
+        .map(|command| command.name)
+}
+
 /// The command of a request, sub-commands resolved. None: nobody knows it, or not this sub-command of it.
 #[must_use]
 pub fn resolve<A: Args + ?Sized>(args: &A) -> Option<&'static Command> {

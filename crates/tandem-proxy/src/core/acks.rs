@@ -23,10 +23,12 @@ use super::desk::Desk;
 use super::follow::{HOLD, RETRY_MS};
 use super::lane::State;
 use super::slots::NONE;
+use super::slow;
 use super::split::push_decimal;
 use super::withheld::Queue;
 use super::{Core, How, text};
 use crate::settings::Address;
+use crate::statistics::PoolCounters;
 
 /// How long replicas may take to acknowledge.
 const PATIENCE_MS: u64 = 1000;
@@ -101,11 +103,14 @@ impl Acks {
     }
 
     /// The oldest `count` leave the queue: with their reply, or with the news that nobody knows.
-    fn settle(&mut self, count: usize, good: bool, desk: &mut Desk) {
+    fn settle(&mut self, count: usize, good: bool, to: (&PoolCounters, u32), desk: &mut Desk) {
+        let (counters, server) = to;
         for _ in 0..count {
             let Some((slot, reply)) = self.queue.pop() else {
                 break;
             };
+            slow::measure_acknowledged(&counters.servers[server as usize], desk, slot);
+            counters.unknown.add(u64::from(!good));
             let reply = if good {
                 &self.queue.bytes[reply]
             } else {
@@ -276,7 +281,9 @@ impl Core {
         let Some(standing) = standing.filter(|standing| standing.primary) else {
             return;
         };
-        let acks = &mut self.pools[pool as usize].acks[server as usize];
+        let state = &mut self.pools[pool as usize];
+        let counters = (&*state.setup.counters, server);
+        let acks = &mut state.acks[server as usize];
         if acks.lineage != standing.lineage {
             // Everything that waits is of another history.
             let (count, offset) = acks.known;
@@ -284,8 +291,8 @@ impl Core {
                 && acks.lineage != Lineage::UNKNOWN
                 && standing.before_offset >= offset;
             let all = acks.queue.entries.len();
-            acks.settle(count, has, &mut self.desk);
-            acks.settle(all - count, false, &mut self.desk);
+            acks.settle(count, has, counters, &mut self.desk);
+            acks.settle(all - count, false, counters, &mut self.desk);
             acks.lineage = standing.lineage;
             acks.left_behind = true;
             self.cut_others(pool, server, standing.lineage);
@@ -320,6 +327,7 @@ impl Core {
         let Some(ack) = state.setup.settings.replicas.ack else {
             return;
         };
+        let counters = (&*state.setup.counters, server);
         let acks = &mut state.acks[server as usize];
         let Some(Batch {
             covered,
@@ -349,13 +357,13 @@ impl Core {
                     u64::from((now_ms as u32).wrapping_sub(self.desk.slots[slot].since))
                 });
                 if promotable >= ack.replicas as usize {
-                    acks.settle(covered, true, &mut self.desk);
+                    acks.settle(covered, true, counters, &mut self.desk);
                     acks.note_alone(false, &mut state.alone);
                 } else if waited >= i64::from(ack.replicas) && waiting_ms < PATIENCE_MS {
                     // Others were faster than those that count.
                     acks.next_ms = now_ms + AGAIN_MS;
                 } else {
-                    acks.settle(covered, false, &mut self.desk);
+                    acks.settle(covered, false, counters, &mut self.desk);
                     acks.note_alone(true, &mut state.alone);
                     acks.next_ms = now_ms + PROBE_MS;
                 }
@@ -411,6 +419,7 @@ impl Core {
         let now_ms = self.now_ms;
         let hold_ms = HOLD.as_millis() as u64;
         let state = &mut self.pools[pool as usize];
+        let counters = (&*state.setup.counters, server);
         let acks = &mut state.acks[server as usize];
         while let Some(&(slot, _)) = acks.queue.entries.front() {
             let since = self.desk.slots[slot].since;
@@ -419,7 +428,7 @@ impl Core {
                 self.due_ms = self.due_ms.min(now_ms + hold_ms - waited);
                 break;
             }
-            acks.settle(1, false, &mut self.desk);
+            acks.settle(1, false, counters, &mut self.desk);
             acks.note_alone(true, &mut state.alone);
         }
         if acks.left_behind {

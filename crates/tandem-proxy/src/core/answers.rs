@@ -2,13 +2,13 @@
 
 use super::aside::Standing;
 use super::desk::Desk;
-use super::lane::{Lane, State};
+use super::lane::{Lane, RING_BOUND, State};
 use super::particular::{self, Look};
 use super::peer::How;
-use super::pubsub::{self, Came};
-use super::recall;
+use super::pubsub::Came;
 use super::slots::{NONE, Owner, Wait};
 use super::{Core, Order};
+use super::{pubsub, recall, slow};
 use crate::frame::Fed;
 
 /// A reply that has brought so many bytes and is not whole is passed on in pieces if its client may have them.
@@ -125,7 +125,7 @@ impl Core {
                     if let Some(client) = self.lanes[index as usize].stalled_on {
                         self.desk.clients[client.index()].progress_ms = self.now_ms as u32;
                     }
-                    self.arm(self.now_ms + super::STALL.as_millis() as u64 + 1);
+                    self.arm(self.now_ms + super::PATIENCE_MS + 1);
                     return next;
                 }
             }
@@ -144,7 +144,7 @@ impl Core {
         if pool.ejects {
             pool.setup.ejector.answered(lane.server as usize);
         }
-        if !lane.waiters.is_empty() && lane.has_room(super::lane::RING_BOUND / 2) {
+        if !lane.waiters.is_empty() && lane.has_room(RING_BOUND / 2) {
             self.desk.wake.append(&mut lane.waiters);
         }
         if lane.held.is_some() {
@@ -178,6 +178,8 @@ impl Core {
             any = true;
             lane.stalled_on = None;
             self.desk.stalling -= 1;
+            lane.bound = RING_BOUND;
+            self.desk.wake.append(&mut lane.waiters);
             if lane.first != NONE {
                 // The wait was the client's doing: the server's time begins now.
                 self.desk.slots[lane.first].since = self.now_ms as u32;
@@ -276,6 +278,7 @@ fn walk(
                 Look::Unfit => break Some(End::Refused(reply.to_vec())),
             }
         }
+        slow::measure(lane, &desk.slots, desk.now_us, desk.now);
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
             lane.streaming = false;

@@ -48,8 +48,8 @@ pub(super) struct Client {
     pub(super) account: u16,
     /// That user may not do everything.
     pub(super) restricted: bool,
-    /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching or subscribed, or its pool
-    /// is particular.
+    /// Not every request goes its ordinary way: a stranger, restricted, inside MULTI, watching, subscribed, in a large
+    /// request, or its pool is particular.
     pub(super) special: bool,
     /// Its pool wants something of replicas.
     pub(super) particular: bool,
@@ -106,6 +106,8 @@ pub(super) struct Cold {
     pub(super) claim: Option<Claim>,
     /// Of what, while it does.
     pub(super) subscriptions: Option<Box<Subscriptions>>,
+    /// A large request that is under way.
+    pub(super) upload: Option<Box<super::upload::Upload>>,
 }
 
 /// Whether WATCH is in force.
@@ -175,7 +177,10 @@ impl Client {
     pub(super) fn is_special(&self) -> bool {
         self.stranger
             || self.cold.as_ref().is_some_and(|cold| {
-                cold.multi.is_some() || cold.subscribed || cold.watch != Watch::No
+                cold.multi.is_some()
+                    || cold.subscribed
+                    || cold.upload.is_some()
+                    || cold.watch != Watch::No
             })
     }
 

@@ -3,8 +3,11 @@
 //! Replies leave in the order of a client's requests. The reply to its oldest request goes straight into its output;
 //! one that comes early, because another shard was faster, is parked in the request's slot until it is its turn.
 
+use std::time::Instant;
+
 use super::answers::HEAVY;
 use super::client::{Client, Cold, Hold, Life};
+use super::intake::gathered;
 use super::peer::{Peer, Side};
 use super::slots::{NONE, Owner, Slot, Slots, Wait};
 use super::spare::Spare;
@@ -34,6 +37,11 @@ pub(super) struct Desk {
     pub(super) stalling: u32,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
+    /// The time, in microseconds of the core, which begin again after 71 minutes.
+    pub(super) now_us: u32,
+    pub(super) now: Instant,
+    /// Bytes of unfinished requests that own a buffer.
+    pub(super) gathered: usize,
     /// The last round of samples that was begun, see [`reading`](super::reading).
     pub(super) round: u32,
     /// What a server said when the core asked it; empty as a rule.
@@ -54,7 +62,7 @@ pub(super) struct Gone {
 }
 
 impl Desk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             clients: Vec::new(),
             free: Vec::new(),
@@ -67,6 +75,9 @@ impl Desk {
             gone: Vec::new(),
             stalling: 0,
             heavy: NONE,
+            now_us: 0,
+            now,
+            gathered: 0,
             round: 0,
             witnessed: Vec::new(),
         }
@@ -318,6 +329,7 @@ impl Desk {
         let client = &mut self.clients[index as usize];
         client.life = Life::Leaving;
         let input = std::mem::take(&mut client.input);
+        self.gathered -= gathered(input.len());
         let settled = client.is_settled();
         self.spare.give(input);
         if settled {
@@ -353,6 +365,7 @@ impl Desk {
             claims: client.claims(),
         });
         let input = std::mem::take(&mut client.input);
+        self.gathered -= gathered(input.len());
         let output = std::mem::take(&mut client.output);
         // `dirty` stays as it is: the place may still be in that list, and is passed over there.
         let (generation, dirty, next_dirty) = (client.generation, client.dirty, client.next_dirty);
@@ -366,6 +379,17 @@ impl Desk {
         self.spare.give(output);
         self.free.push(index);
         self.open -= 1;
+    }
+
+    /// Bytes of all transactions that were not sent yet.
+    pub(super) fn multi_bytes(&self) -> usize {
+        let cold = self
+            .clients
+            .iter()
+            .filter_map(|client| client.cold.as_ref());
+        cold.filter_map(|cold| cold.multi.as_ref())
+            .map(|multi| multi.bytes.capacity())
+            .sum()
     }
 
     /// A reply that has to wait, in a buffer of its own.

@@ -213,7 +213,7 @@ impl Core {
             }
         }
         for &at in &unknown {
-            self.tell_unknown(&queue, &queue.units[at]);
+            self.tell_unknown(index, &queue, &queue.units[at]);
         }
         self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);

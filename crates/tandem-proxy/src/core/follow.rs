@@ -114,7 +114,9 @@ impl Core {
             let slot = lane.dequeue(&self.desk.slots);
             let doubtful = lane.doubts.pop_front_if(|doubt| doubt.slot == slot);
             let pool = lane.pool as usize;
-            self.pools[pool].setup.counters.forward_error.add(1);
+            let counters = &self.pools[pool].setup.counters;
+            counters.forward_error.add(1);
+            counters.unknown.add(u64::from(doubtful.is_some()));
             let error = match doubtful {
                 Some(_) => text::UNKNOWN,
                 None => text::NO_PRIMARY,

@@ -7,8 +7,8 @@ use super::client::{Client, Hold, Life};
 use super::desk::{OUTSTANDING, UNTAKEN};
 use super::follow::RETRY_MS;
 use super::lane::State;
-use super::slots::{NONE, Owner, Slot};
-use super::{Core, Order, text};
+use super::slots::{NONE, Owner, Slot, Stamp};
+use super::{Core, Order, SCRATCH, text};
 use crate::command::{self, Command, Route};
 use crate::frame::{Limits, Request, RequestError, Scan};
 
@@ -22,6 +22,11 @@ pub(super) enum Taken {
     Yes,
     /// A lane is full: again when [`Hold::Lane`] ends.
     Wait,
+}
+
+/// How much of an unfinished request counts: what one read brings is nothing special.
+pub(super) fn gathered(bytes: usize) -> usize {
+    if bytes > SCRATCH { bytes } else { 0 }
 }
 
 impl command::Args for Request<'_> {
@@ -44,6 +49,7 @@ impl Core {
         if input.len() > carried {
             // Too much to carry: a large request grows in its own buffer.
             input.extend_from_slice(&scratch[..count]);
+            self.desk.gathered -= gathered(input.len() - count);
             let used = self.intake(index, &input);
             self.keep_input(index, input, used);
         } else {
@@ -66,6 +72,7 @@ impl Core {
             return;
         }
         input.drain(..used);
+        self.desk.gathered += gathered(input.len());
         self.desk.clients[index as usize].input = input;
     }
 
@@ -77,6 +84,7 @@ impl Core {
         }
         client.hold = Hold::No;
         let input = std::mem::take(&mut client.input);
+        self.desk.gathered -= gathered(input.len());
         let used = self.intake(index, &input);
         self.keep_input(index, input, used);
         let client = &self.desk.clients[index as usize];
@@ -92,8 +100,16 @@ impl Core {
         }
         let client = &mut self.desk.clients[index as usize];
         let generation = client.generation;
+        let special = client.special;
         let mut scan = std::mem::take(&mut client.scan);
         let mut at = 0;
+        if special {
+            let (used, goes_on) = self.upload(index, bytes);
+            if !goes_on {
+                return used;
+            }
+            at = used;
+        }
         while at < bytes.len() {
             let client = &mut self.desk.clients[index as usize];
             if client.generation != generation || client.life != Life::Open {
@@ -126,7 +142,15 @@ impl Core {
                     }
                     at += len;
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    let used = self.unfinished(index, &scan, rest);
+                    if used > 0 {
+                        scan = Scan::default();
+                        let (more, _) = self.upload(index, &rest[used..]);
+                        at += used + more;
+                    }
+                    break;
+                }
                 Err(error) => {
                     self.protocol_error(index, error);
                     return bytes.len();
@@ -151,6 +175,7 @@ impl Core {
         let Some(command) = command::find(name) else {
             return self.unknown(index, request);
         };
+        self.asking = command.id;
         let client = &self.desk.clients[index as usize];
         if let Route::OneKey { at } = command.route
             && !client.special
@@ -306,6 +331,12 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         lane.enqueue(slot, &mut self.desk.slots);
         lane.used = true;
+        let stamp = Stamp {
+            at_us: self.desk.now_us,
+            command: self.asking,
+        };
+        self.desk.slots.set_stamp(slot, stamp);
+        self.entered = self.entered.wrapping_add(1);
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
         if lane.held.is_some() {
@@ -352,7 +383,7 @@ impl Core {
     }
 
     #[cold]
-    fn protocol_error(&mut self, index: u32, error: RequestError) {
+    pub(super) fn protocol_error(&mut self, index: u32, error: RequestError) {
         self.refuse_client(index, format!("-ERR {error}\r\n").as_bytes());
     }
 
@@ -407,6 +438,7 @@ impl Core {
             let error = text::about("unknown subcommand ", name, "");
             return self.wrong(index, &error);
         };
+        self.asking = command.id;
         if self.desk.clients[index as usize].stranger && !command.needs_no_authentication() {
             self.noauth(index);
             return Taken::Yes;

@@ -19,6 +19,7 @@ use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
 use super::slots::{NONE, Slots};
+use super::upload::Bulk;
 use super::withheld::Withheld;
 use super::witness::Mark;
 use crate::frame::Scanner;
@@ -57,6 +58,8 @@ pub(super) struct Lane {
     pub(super) generation: u32,
     pub(super) state: State,
     pub(super) ring: Ring,
+    /// Bytes that it may hold: [`RING_BOUND`], or nothing while a client keeps it from going on.
+    pub(super) bound: usize,
     /// Oldest request that was not answered.
     pub(super) first: u32,
     /// Youngest.
@@ -74,6 +77,8 @@ pub(super) struct Lane {
     pub(super) pinned: bool,
     /// Who has it for itself; none: it is shared, or pinned and free.
     pub(super) owner: Option<Peer>,
+    /// Carries a large request for its owner.
+    pub(super) bulk: Bulk,
     /// Brings messages to its owner, beside or instead of replies.
     pub(super) messages: bool,
     /// Counted as a subscriber's.
@@ -158,6 +163,7 @@ impl Lane {
             generation: 0,
             state: State::Closed,
             ring: Ring::default(),
+            bound: RING_BOUND,
             first: NONE,
             last: NONE,
             queued: 0,
@@ -167,6 +173,7 @@ impl Lane {
             stalled_on: None,
             pinned: false,
             owner: None,
+            bulk: Bulk::No,
             messages: false,
             listens: false,
             away: None,
@@ -244,7 +251,7 @@ impl Lane {
     /// Whether so many bytes more may enter.
     #[inline(always)]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.ring.len() + bytes <= RING_BOUND || self.ring.len() == 0
+        self.ring.len() + bytes <= self.bound || (self.ring.len() == 0 && self.bound > 0)
     }
 
     /// Puts a slot at the end of the queue; its bytes are in the ring.
@@ -281,7 +288,7 @@ impl Lane {
         if let Some(most) = &mut self.held {
             *most -= bytes;
         }
-        if self.messages {
+        if self.messages || self.bulk != Bulk::No {
             // What is sent here has no reply of its own that would free it.
             self.ring.free(bytes);
         }

@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::aside::{ASK_STANDING, Lineage};
 use super::client::Life;
 use super::identity::Identity;
-use super::lane::{Lane, State};
+use super::lane::{Lane, RING_BOUND, State};
 use super::peer::{How, Peer, Side};
 use super::slots::{NONE, Owner};
-use super::{CONNECT, Core, Order, STALL, text};
+use super::upload::Bulk;
+use super::{CONNECT, Core, Order, PATIENCE_MS, text};
 use crate::frame::Scanner;
 
 /// The first pause between two attempts to connect, once several have failed in a row.
@@ -108,6 +109,9 @@ impl Core {
         self.due_ms = u64::MAX;
         self.sweep();
         self.end_idle();
+        if !self.uploads.is_empty() {
+            self.retry_uploads();
+        }
         for index in 0..self.lanes.len() as u32 {
             self.lane_due(index);
         }
@@ -125,14 +129,19 @@ impl Core {
             }
             let since = self.desk.clients[client.index()].progress_ms;
             let waited = u64::from((self.now_ms as u32).wrapping_sub(since));
-            let stall_ms = STALL.as_millis() as u64;
-            if waited > stall_ms {
+            let bounds = &self.pools[lane.pool as usize].setup.settings.bounds;
+            let stall_ms = bounds.client_stall.as_millis() as u64;
+            if waited <= PATIENCE_MS {
+                self.lanes[index as usize].bound = RING_BOUND;
+                self.arm(self.now_ms + PATIENCE_MS - waited + 1);
+            } else if waited > stall_ms {
                 if let Some(client) = self.desk.find(client) {
                     let pool = self.desk.clients[client as usize].pool;
                     self.pools[pool as usize].setup.counters.client_err.add(1);
                     self.desk.leave(client);
                 }
             } else {
+                self.lanes[index as usize].bound = 0;
                 self.arm(self.now_ms + stall_ms - waited + 1);
             }
             return;
@@ -161,6 +170,12 @@ impl Core {
             return;
         }
         let timeout_ms = timeout_ms.saturating_add(lane.extra_ms);
+        if self.bulk_is_cut(index) && self.lanes[index as usize].ring.unsent() == 0 {
+            // The rest is its client's to send.
+            self.arm(self.now_ms + timeout_ms + 1);
+            return;
+        }
+        let lane = &self.lanes[index as usize];
         let waited =
             u64::from((self.now_ms as u32).wrapping_sub(self.desk.slots[lane.first].since));
         if waited > timeout_ms {
@@ -213,6 +228,10 @@ impl Core {
         }
         let theirs = self.lane_kept_out(index, error);
         self.close_lane(index, How::Protocol);
+        if self.lanes[index as usize].bulk != Bulk::No {
+            self.fail_bulk(index, error);
+            return;
+        }
         if theirs {
             // A client's mistake; the next word of it deserves the server's own answer, too.
             self.lanes[index as usize].failures = 0;
@@ -238,6 +257,10 @@ impl Core {
         }
         // One that nobody has for itself any more is closed.
         let waits = !lane.pinned || lane.owner.is_some();
+        if lane.bulk != Bulk::No {
+            self.end_bulk(index, how, error);
+            return;
+        }
         if lane.messages {
             if waits && self.messages_stopped(index, how) {
                 return;
@@ -256,6 +279,9 @@ impl Core {
         let lane = &mut self.lanes[index as usize];
         let counters = &self.pools[lane.pool as usize].setup.counters;
         counters.forward_error.add(u64::from(lane.queued));
+        if error == text::UNKNOWN {
+            counters.unknown.add(u64::from(lane.queued));
+        }
         while lane.first != NONE {
             let slot = lane.dequeue(&self.desk.slots);
             self.desk.answer(slot, error);
@@ -318,6 +344,7 @@ impl Core {
         lane.loaded.clear();
         if lane.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
+            lane.bound = RING_BOUND;
         }
         let input = std::mem::take(&mut lane.input);
         self.desk.spare.give(input);

@@ -51,6 +51,9 @@ impl Core {
                 Taken::Yes
             }
             Route::Scan => self.scan(index, request),
+            Route::AllNodes(_) if command.name.starts_with("slowlog|") => {
+                self.slowlog(index, command, request)
+            }
             Route::AllShards(merge) | Route::AllNodes(merge) => {
                 self.note_scripts(command, request);
                 self.everywhere(index, merge, request)

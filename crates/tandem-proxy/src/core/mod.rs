@@ -18,7 +18,7 @@
 //!
 //! Bounds: [`desk::OUTSTANDING`] requests and [`desk::UNTAKEN`] bytes of replies per client, then it is not read from;
 //! [`lane::RING_BOUND`] bytes per lane, then clients wait; a client that does not take a large reply stops its lane
-//! for at most [`STALL`], then it is cut off.
+//! for at most `client_stall`, then it is cut off; requests over 64 KiB are not kept ([`upload`]).
 
 mod accounts;
 mod acks;
@@ -51,11 +51,13 @@ mod scan;
 mod scatter;
 mod scripts;
 mod slots;
+mod slow;
 mod spare;
 mod split;
 mod takeback;
 mod text;
 mod transaction;
+mod upload;
 mod withheld;
 mod witness;
 
@@ -84,8 +86,9 @@ pub const SCRATCH: usize = 64 * 1024;
 const CARRIED: usize = 16 * 1024;
 /// How long a connection to a server may take to come up.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a client may take nothing of a reply that others wait behind.
-const STALL: Duration = Duration::from_secs(2);
+/// A client that takes nothing of a reply for this long stops its lane for new requests of others too, which would only
+/// wait behind it.
+const PATIENCE_MS: u64 = 200;
 
 /// What the shell has to do besides reading and writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +180,10 @@ pub struct Core {
     idle_at_ms: u64,
     /// State of the generator behind `random` placement.
     draws: u32,
+    /// Requests that entered a lane since [`Core::take_entered`].
+    entered: u32,
+    /// The command that is looked at.
+    asking: u16,
     next_id: u64,
     id_step: u64,
     tally: scatter::Tally,
@@ -184,6 +191,8 @@ pub struct Core {
     asks: Wait,
     pins: pinned::Pins,
     watch: lease::Watch,
+    /// Lanes whose large request waits for a primary.
+    uploads: Vec<u32>,
     scripts: scripts::Scripts,
     /// None: clients are welcome.
     draining: bool,
@@ -200,7 +209,7 @@ impl Core {
             pools: Vec::new(),
             lanes: Vec::new(),
             banks: Vec::new(),
-            desk: Desk::new(),
+            desk: Desk::new(now),
             scratch: vec![0; SCRATCH],
             carried: 0,
             dirty_lanes: NONE,
@@ -209,12 +218,15 @@ impl Core {
             sweep_at_ms: u64::MAX,
             idle_at_ms: u64::MAX,
             draws: seed | 1,
+            entered: 0,
+            asking: 0,
             next_id: u64::from(thread) + 1,
             id_step: u64::from(threads.max(1)),
             tally: scatter::Tally::default(),
             asks: Wait::Lane,
             pins: pinned::Pins::default(),
             watch: lease::Watch::default(),
+            uploads: Vec::new(),
             scripts: scripts::Scripts::default(),
             draining: false,
         };
@@ -399,6 +411,8 @@ impl Core {
                     lane.gauge(&self.desk.slots);
                     if lane.particular {
                         self.particular_sent(index);
+                    } else if lane.bulk != upload::Bulk::No {
+                        self.bulk_sent(index);
                     }
                 }
             }
@@ -409,6 +423,12 @@ impl Core {
     /// The next thing to do besides reading and writing.
     pub fn next_order(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    /// How many requests entered lanes since this was asked last.
+    #[inline]
+    pub fn take_entered(&mut self) -> u32 {
+        std::mem::take(&mut self.entered)
     }
 
     /// The number of the pool of this name that clients belong to now.
@@ -433,6 +453,11 @@ impl Core {
             Side::Lane => self.lanes[self.find_lane(peer)? as usize].pool,
         };
         Some(self.settings(pool as usize))
+    }
+
+    fn bounds_of(&self, client: u32) -> settings::Bounds {
+        let pool = self.desk.clients[client as usize].pool;
+        self.pools[pool as usize].setup.settings.bounds
     }
 
     /// When to call [`Core::tick`] if nothing else happens.
@@ -463,7 +488,10 @@ impl Core {
     fn clock(&mut self, now: Instant) {
         if now != self.now {
             self.now = now;
-            self.now_ms = now.saturating_duration_since(self.base).as_millis() as u64;
+            let since = now.saturating_duration_since(self.base);
+            self.now_ms = since.as_millis() as u64;
+            self.desk.now_us = since.as_micros() as u32;
+            self.desk.now = now;
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::client::Watch;
 use super::lane::State;
 use super::slots::NONE;
+use super::upload::Bulk;
 use super::witness::Witness;
 use super::{Core, How, Order, Peer, text};
 use crate::settings::Address;
@@ -156,9 +157,13 @@ impl Core {
                 self.mute(index, doubted);
                 continue;
             }
-            if lane.pinned && lane.owner.is_none() {
+            let owned = !lane.pinned || lane.owner.is_some();
+            if !owned || lane.bulk != Bulk::No {
+                // What is streamed is not kept, so it can be neither held nor sent again.
                 if moved && lane.state != State::Closed {
                     self.end_lane(index, How::Reset, text::UNKNOWN);
+                } else if owned {
+                    self.mute(index, doubted);
                 }
                 continue;
             }
@@ -191,7 +196,8 @@ impl Core {
             let lane = &self.lanes[index as usize];
             let theirs = lane.pool == pool && lane.server == server && !lane.retired;
             let owned = !lane.pinned || lane.owner.is_some();
-            if !theirs || lane.messages || !lane.is_to_primary() || !owned {
+            let kept = !lane.messages && lane.bulk == Bulk::No;
+            if !theirs || !kept || !lane.is_to_primary() || !owned {
                 continue;
             }
             if open {
@@ -315,7 +321,8 @@ impl Core {
                 && lane.is_to_primary()
                 && if lane.pinned {
                     let blocks = lane.extra_ms > 0 || lane.messages;
-                    lane.owner.is_some() && !blocks && lane.ring.handed() > 0
+                    let streams = lane.bulk != Bulk::No;
+                    lane.owner.is_some() && !blocks && (streams || lane.ring.handed() > 0)
                 } else {
                     lane.ring.handed() > 0 || lane.held != Some(0)
                 }

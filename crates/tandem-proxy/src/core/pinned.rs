@@ -8,6 +8,7 @@ use super::client::Watch;
 use super::intake::Taken;
 use super::lane::{Lane, State};
 use super::slots::{NONE, Owner, Slot, Wait};
+use super::upload::Bulk;
 use super::{Core, text};
 use crate::command::{self, Blocks, Command, Route};
 use crate::frame::Request;
@@ -45,11 +46,10 @@ impl Core {
                 && lane.bank == bank
                 && lane.state == State::Ready
         };
-        let warm = self
-            .pins
-            .warm
-            .iter()
-            .position(|&lane| fits(&self.lanes[lane as usize]));
+        // While there is no primary nothing may go to who was it.
+        let wanted = self.address(pool, server).is_some();
+        let mut warm = self.pins.warm.iter();
+        let warm = warm.position(|&lane| wanted && fits(&self.lanes[lane as usize]));
         let lane = match warm {
             Some(place) => self.pins.warm.swap_remove(place),
             None => self.fresh_lane(pool, server, bank),
@@ -113,6 +113,9 @@ impl Core {
     /// Everything asked on a pinned connection is answered: whether its client needs it longer.
     #[cold]
     pub(super) fn pinned_idle(&mut self, lane: u32) {
+        if self.lanes[lane as usize].bulk != Bulk::No {
+            self.bulk_answered(lane);
+        }
         let owner = self.lanes[lane as usize].owner;
         let Some(client) = owner.and_then(|owner| self.desk.find(owner)) else {
             return;

@@ -59,10 +59,21 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() <= 32);
 
+/// What a request is measured by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stamp {
+    /// When it entered the queue, in microseconds of the core, which begin again after 71 minutes.
+    pub(super) at_us: u32,
+    /// Which command.
+    pub(super) command: u16,
+}
+
 /// All slots of a thread.
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
+    /// Of the slot in the same place.
+    stamps: Vec<Stamp>,
     free: u32,
     used: usize,
 }
@@ -71,6 +82,7 @@ impl Slots {
     pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
+            stamps: Vec::new(),
             free: NONE,
             used: 0,
         }
@@ -87,6 +99,7 @@ impl Slots {
         self.used += 1;
         if self.free == NONE {
             self.slots.push(slot);
+            self.stamps.push(Stamp::default());
             return (self.slots.len() - 1) as u32;
         }
         let index = self.free;
@@ -94,6 +107,17 @@ impl Slots {
         self.free = place.next_in_lane;
         *place = slot;
         index
+    }
+
+    /// Says when a request entered, and what it is.
+    #[inline(always)]
+    pub(super) fn set_stamp(&mut self, index: u32, stamp: Stamp) {
+        self.stamps[index as usize] = stamp;
+    }
+
+    #[inline(always)]
+    pub(super) fn stamp(&self, index: u32) -> Stamp {
+        self.stamps[index as usize]
     }
 
     #[inline(always)]
@@ -104,6 +128,7 @@ impl Slots {
         if self.used == 0 && self.slots.len() > Self::KEEP {
             // After a peak: with none in use, all of it may go.
             self.slots = Vec::new();
+            self.stamps = Vec::new();
             self.free = NONE;
         }
     }

@@ -1,5 +1,8 @@
 //! Buffers that connections borrow while they have something unfinished, so that idle ones own none.
 
+use super::text;
+use super::upload::BUDGET;
+
 /// Buffers not in use, and replies that wait for their turn.
 #[derive(Debug, Default)]
 pub(super) struct Spare {
@@ -38,7 +41,10 @@ impl Spare {
     }
 
     /// Keeps a reply until it is its client's turn.
-    pub(super) fn park(&mut self, reply: Vec<u8>) -> u32 {
+    pub(super) fn park(&mut self, mut reply: Vec<u8>) -> u32 {
+        if reply.len() > Self::LARGEST && self.parked_bytes + reply.len() > BUDGET {
+            reply = text::REPLY_OVER_BUDGET.to_vec();
+        }
         self.parked_bytes += reply.len();
         if let Some(index) = self.parked_free.pop() {
             self.parked[index as usize] = reply;

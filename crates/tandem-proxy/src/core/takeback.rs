@@ -173,7 +173,7 @@ impl Core {
             }
         }
         for unit in unknown {
-            self.tell_unknown(&queue, unit);
+            self.tell_unknown(index, &queue, unit);
         }
         for unit in aborted {
             for &(slot, _) in &queue.slots[unit.slots.clone()] {
@@ -187,7 +187,9 @@ impl Core {
     }
 
     /// Tells the client of a request that nobody knows what became of it.
-    pub(super) fn tell_unknown(&mut self, queue: &Queue, unit: &Unit) {
+    pub(super) fn tell_unknown(&mut self, index: u32, queue: &Queue, unit: &Unit) {
+        let pool = self.lanes[index as usize].pool;
+        self.pools[pool as usize].setup.counters.unknown.add(1);
         for &(slot, _) in &queue.slots[unit.slots.clone()] {
             self.desk.answer(slot, text::UNKNOWN);
         }

@@ -68,6 +68,27 @@ pub(super) const EXECABORT: &[u8] =
 pub(super) const MULTI_TOO_LARGE: &[u8] =
     b"-ERR this transaction is too large for the proxy: 16 MiB and 65536 commands \
 are the most\r\n";
+/// A key over its bound.
+pub(super) const KEY_TOO_LONG: &[u8] =
+    b"-ERR this key is longer than the proxy lets through (max_key); it was not executed\r\n";
+/// A request that cannot be passed on while it arrives, and is too large to be kept until it is whole.
+pub(super) const TOO_LARGE: &[u8] =
+    b"-ERR this request is too large for the proxy: 16 MiB are the most for a command with several keys, without a key, \
+or inside MULTI; it was not executed\r\n";
+/// One with one key that has to be whole first all the same.
+pub(super) const TOO_LARGE_WHOLE: &[u8] =
+    b"-ERR this request is too large for the proxy: 256 MiB are the most where it has to be whole before it is sent; \
+it was not executed\r\n";
+/// Too much of that at once.
+pub(super) const OVER_BUDGET: &[u8] =
+    b"-ERR the proxy has too many unfinished large requests; this was not executed, try again later\r\n";
+/// A large reply that came before its turn when too many did.
+pub(super) const REPLY_OVER_BUDGET: &[u8] =
+    b"-ERR the proxy has too many large replies that wait for others; this reply was dropped\r\n";
+/// A large request whose connection was lost half way.
+pub(super) const NOT_SENT: &[u8] =
+    b"-TANDEM-NOTSENT the connection to the server was lost before this large request was sent as a whole; it was not \
+executed\r\n";
 /// What is allowed with subscriptions, after the name of a command.
 pub(super) const ONLY_SUBSCRIBED: &str =
     ": only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";

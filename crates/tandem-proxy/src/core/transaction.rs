@@ -8,7 +8,8 @@ use super::client::{Multi, Watch};
 use super::intake::Taken;
 use super::scatter::{ANYWHERE, Shared};
 use super::slots::{NONE, Owner, Slot};
-use super::{Core, How, text};
+use super::upload::BUDGET;
+use super::{Core, How, SCRATCH, text};
 use crate::command::{Command, Connection, Local, PubSub, Route, Transaction};
 use crate::frame::Request;
 
@@ -173,6 +174,16 @@ impl Core {
         if multi.bytes.len() + request.bytes().len() > LARGEST || multi.lengths.len() >= LONGEST {
             return self.wrong(index, text::MULTI_TOO_LARGE);
         }
+        let grows = multi.bytes.len() + request.bytes().len() > multi.bytes.capacity();
+        if grows
+            && multi.bytes.len() > SCRATCH
+            && self.desk.gathered + self.desk.multi_bytes() > BUDGET
+        {
+            return self.wrong(index, text::OVER_BUDGET);
+        }
+        let Some(multi) = &mut self.desk.cold(index).multi else {
+            return Taken::Yes;
+        };
         multi.server = multi.server.or(server);
         multi.bytes.extend_from_slice(request.bytes());
         multi.lengths.push(request.bytes().len() as u32);

@@ -3,6 +3,7 @@
 //! | module | finds | keeps |
 //! |---|---|---|
 //! | [`request`] | one whole request at the start of a slice, and where its arguments lie | a resumable place, no bytes |
+//! | [`tail`] | the end of a request that is too large to be kept | a few counters, no bytes |
 //! | [`reply`] | the end of one reply, RESP2 or RESP3, nested, of any size | a few counters, no bytes |
 //!
 //! Values are never decoded. A request is wanted whole, because its key decides where it goes; a reply may be
@@ -11,9 +12,11 @@
 
 pub mod reply;
 pub mod request;
+pub mod tail;
 
 pub use reply::{Fed, ReplyError, Scanner};
 pub use request::{Limits, Request, RequestError, Scan, Span};
+pub use tail::Tail;
 
 /// A decimal length with its line end, as found after a type byte.
 enum Length {

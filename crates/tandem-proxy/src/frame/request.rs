@@ -7,7 +7,7 @@
 //!
 //! Texts of errors are Redis' own (`networking.c`, `processMultibulkBuffer`): clients' authors know them.
 
-use super::{Length, length};
+use super::{Length, Tail, length};
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +159,39 @@ impl Scan {
         }
         self.at = at as u32;
         Ok((self.seen == self.count).then_some(at))
+    }
+
+    /// How long the request will be at least, as far as `bytes`, which [`Scan::advance`] has seen, tell.
+    #[must_use]
+    pub fn announced(&self, bytes: &[u8]) -> u64 {
+        match self.at_hand(bytes) {
+            Some((len, start)) => start as u64 + len + 2,
+            None => bytes.len() as u64,
+        }
+    }
+
+    /// How long the argument is that is not whole, if that is known, and where it begins.
+    #[must_use]
+    pub fn at_hand(&self, bytes: &[u8]) -> Option<(u64, usize)> {
+        let at = self.at as usize;
+        bytes.get(at).filter(|_| at > 0)?;
+        match length(bytes, at + 1) {
+            Length::Whole(len, start) => Some((len, start)),
+            Length::Cut | Length::Bad => None,
+        }
+    }
+
+    /// Arguments that are understood; the next one is at hand.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen as usize
+    }
+
+    /// What is to come after the arguments that are understood, and where it begins. None: the first line is not whole.
+    #[must_use]
+    pub fn tail(&self) -> Option<(Tail, usize)> {
+        let at = self.at as usize;
+        (at > 0).then(|| (Tail::new(self.count - self.seen, at), at))
     }
 
     /// The request that [`Scan::advance`] found whole, with its bytes.

@@ -128,7 +128,9 @@ pub fn worth_a_warning(pool: &Pool) -> Option<&'static str> {
 
 #[cfg(test)]
 mod testing {
-    use crate::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+    use crate::settings::{
+        Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
+    };
 
     /// A pool of these names and weights, in the order of placement, each at an address of its own.
     pub(super) fn pool(hash: Hash, distribution: Distribution, servers: &[(&str, u32)]) -> Pool {
@@ -164,6 +166,7 @@ mod testing {
             ejection: None,
             compat: Compat::Twemproxy,
             access: Access::by_password(),
+            bounds: Bounds::default(),
             replicas: Replicas::default(),
         }
     }

@@ -7,6 +7,7 @@
 //! | `socket` | TCP and Unix sockets, listening and connecting |
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
+//! | `status` | how everything is, for who asks |
 //! | `history` | what a dead primary's writes touched, read from the next one, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
 //! | `notice` | what a worker has to say |
@@ -24,6 +25,7 @@ mod pulse;
 mod resolve;
 mod secure;
 mod socket;
+mod status;
 mod worker;
 
 use std::io;
@@ -35,11 +37,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::core::{Core, PoolSetup};
 use crate::ejection::Ejector;
 use crate::settings::{Address, Pool};
+use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::subscribers::Subscribers;
 use crate::topology::Topology;
 
 pub use pulse::Pulse;
+pub use status::{Observer, PoolStatus, ShardStatus};
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
@@ -112,6 +116,8 @@ struct Shared {
     ejector: Arc<Ejector>,
     subscribers: Arc<Subscribers>,
     counters: Vec<Arc<PoolCounters>>,
+    /// The newest word on its groups; none: its servers are where the settings say.
+    topology: Option<Arc<Topology>>,
 }
 
 /// A running proxy. Dropping it leaves its threads running; [`Running::drain`] ends them.
@@ -119,7 +125,7 @@ struct Shared {
 pub struct Running {
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     mailboxes: Vec<Arc<Mailbox>>,
-    pools: Mutex<Vec<Shared>>,
+    pools: Arc<Mutex<Vec<Shared>>>,
     free_bind: bool,
     /// One moment by both clocks, so that instants can be told as times.
     base: (Instant, SystemTime),
@@ -178,7 +184,7 @@ impl Running {
         let running = Self {
             threads: Mutex::default(),
             mailboxes,
-            pools: Mutex::new(shared),
+            pools: Arc::new(Mutex::new(shared)),
             free_bind: options.free_bind,
             base,
         };
@@ -254,6 +260,11 @@ impl Running {
     /// The newest word on the groups of the pool of this name: its servers are groups from now on, and requests are held
     /// while one of them has no primary.
     pub fn follow(&self, pool: &str, topology: Arc<Topology>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pools.iter_mut().find(|one| one.settings.name == pool) {
+            known.topology = Some(topology.clone());
+        }
+        drop(pools);
         let pool: Arc<str> = pool.into();
         for mailbox in &self.mailboxes {
             mailbox.put(Letter::Topology {
@@ -354,13 +365,15 @@ fn share(pool: Pool, threads: usize, (base, wall): (Instant, SystemTime)) -> Sha
     let wall_us = wall
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64);
-    let servers = settings.servers.len();
+    let slow = settings.bounds.slowlog_slower_than;
+    let slow = slow.map(|slow| Arc::new(SlowLog::new(Some(slow), (base, wall))));
     Shared {
         ejector: Arc::new(Ejector::new(settings.clone(), base, wall_us)),
-        subscribers: Arc::new(Subscribers::new(servers)),
+        subscribers: Arc::new(Subscribers::new(settings.servers.len())),
         counters: (0..threads)
-            .map(|_| Arc::new(PoolCounters::new(servers)))
+            .map(|_| Arc::new(PoolCounters::of(&settings, slow.clone())))
             .collect(),
+        topology: None,
         settings,
     }
 }
@@ -383,6 +396,7 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
     let mut new = share(pool, threads, base);
     if same_servers {
         new.counters = old.counters.clone();
+        new.topology = old.topology.clone();
     }
     new
 }

@@ -28,6 +28,8 @@ use crate::settings::{Address, Compat};
 const EVENTS: usize = 1024;
 /// Clients accepted from one listener in one turn; the rest have to wait for the next.
 const ACCEPTS: usize = 64;
+/// Requests per event from which on a turn counts as pipelined.
+const PIPELINED: usize = 2;
 /// After an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to agree on TLS.
@@ -135,12 +137,13 @@ impl Worker {
     /// Runs until it has drained.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut crowded = false;
+        let mut pipelined = false;
         self.write_all();
         loop {
-            if crowded {
+            if pipelined {
                 // Whoever was woken by this turn gets the processor first, and its requests share the next turn.
-                // On an idle machine nobody else is runnable and the call returns at once.
+                // On an idle machine nobody else is runnable and the call returns at once. Where each client has one
+                // request at a time it gains nothing, and is one more call.
                 std::thread::yield_now();
             }
             match self.poll.poll(&mut events, self.patience()) {
@@ -177,7 +180,7 @@ impl Worker {
             }
             self.core.tick(self.now);
             self.write_all();
-            crowded = count > 1;
+            pipelined = self.core.take_entered() as usize > PIPELINED * count && count > 1;
             if self.is_over() {
                 return Ok(());
             }

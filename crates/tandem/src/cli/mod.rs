@@ -15,7 +15,7 @@ mod log;
 mod reference;
 mod sentinel;
 mod status;
-mod table;
+pub(crate) mod table;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,21 @@ pub(crate) struct Where {
     group: Option<String>,
 }
 
+impl Where {
+    /// All groups of this configuration.
+    pub(crate) fn of(config: PathBuf) -> Self {
+        Self {
+            config,
+            group: None,
+        }
+    }
+}
+
+/// The daemon's answers by name; the error is an exit code, and was told.
+pub(crate) fn ask_daemon(at: &Where, verb: crate::run::control::Verb) -> Result<ask::Answers, u8> {
+    ask::ask(at, verb).map_err(ask::NoAnswer::report)
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// The daemon of this host.
@@ -71,7 +86,7 @@ enum Verb {
     /// In place of redis-sentinel: the same file, port, commands and messages.
     Sentinel(crate::sentinel::SentinelArgs),
     /// In place of nutcracker (twemproxy): the same file, key placement, options and statistics.
-    Proxy(crate::proxy::ProxyArgs),
+    Proxy(crate::proxy::ProxyCommand),
     /// How the group stands, what it promises, and what would happen if a member died now.
     Status {
         #[command(flatten)]
@@ -195,7 +210,7 @@ pub(crate) fn main() -> ExitCode {
             Some(verb) => sentinel::sentinel(verb),
             None => return crate::sentinel::run(&args),
         },
-        Verb::Proxy(args) => return crate::proxy::main(args),
+        Verb::Proxy(args) => return crate::proxy::command(args),
         Verb::Run { config } => run(config),
         Verb::Status { at, json, watch } => status::status(&at, json, watch),
         Verb::Explain { at, json } => status::explain(&at, json),
@@ -210,10 +225,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Resync { at } => ask::command(&at, crate::run::control::Verb::Resync),
         Verb::Reload { config, accept } => {
             // The file is one for all groups.
-            let at = Where {
-                config,
-                group: None,
-            };
+            let at = Where::of(config);
             ask::command(&at, crate::run::control::Verb::Reload { accept })
         }
         Verb::Check { at, json, sample } => check::check(&at, json, Duration::from_secs(sample)),

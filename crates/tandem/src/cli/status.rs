@@ -36,8 +36,9 @@ pub(crate) fn status(at: &Where, as_json: bool, watch: bool) -> u8 {
                 print!("{}", table(status, gaps.get(name).map(String::as_str)));
             }
             if answers.is_empty() {
-                // Only proxies run here, and this version has no table of them.
-                println!("the daemon runs; there is no group on this host");
+                println!(
+                    "the daemon runs; there is no group on this host; tandem proxy status shows its proxies"
+                );
             }
         }
         if !watch {

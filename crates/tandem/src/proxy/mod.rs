@@ -15,17 +15,21 @@
 //! | [`change`] | whose keys another file would move |
 //! | [`shell`] | signals and ports while requests are carried |
 //! | [`catalogue`] | every number that is told; `-D` |
+//! | [`ask`], [`control`], [`status`] | questions to one that runs: how it is, and to read its file again |
 //! | [`stats`], [`serve`] | the numbers as text, and the ports that tell them |
 //! | [`log`] | lines in twemproxy's form |
 
+mod ask;
 mod catalogue;
 mod change;
+pub(crate) mod control;
 mod load;
 mod log;
 mod options;
 mod serve;
 mod shell;
 mod stats;
+pub(crate) mod status;
 
 use std::ffi::OsStr;
 use std::io;
@@ -38,7 +42,7 @@ use tandem_proxy::server::{Options, Running};
 use tandem_proxy::settings::Pool;
 use tokio::task::LocalSet;
 
-pub(crate) use options::ProxyArgs;
+pub(crate) use options::{ProxyArgs, ProxyCommand};
 
 use crate::daemonize;
 use crate::service;
@@ -83,8 +87,16 @@ fn first_line(text: &str) -> String {
     format!("{}\n", line.strip_prefix("error: ").unwrap_or(line))
 }
 
+/// Runs `tandem proxy`, or asks one that runs.
+pub(crate) fn command(command: ProxyCommand) -> ExitCode {
+    match command.verb {
+        Some(verb) => ExitCode::from(ask::run(verb)),
+        None => main(command.args),
+    }
+}
+
 /// Runs the command to its end.
-pub(crate) fn main(args: ProxyArgs) -> ExitCode {
+fn main(args: ProxyArgs) -> ExitCode {
     ExitCode::from(match args.job() {
         Ok(Job::Say { usage, statistics }) => {
             say(usage, statistics);
@@ -213,7 +225,18 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
         if let Err(error) = service::ready() {
             log.warning(&format!("telling the service manager: {error}"));
         }
-        let shell = shell::Shell::new(options.clone(), log.clone(), pools, stats, metrics);
+        let asked = control::listen(*port);
+        if let Err(error) = &asked {
+            log.warning(&format!("tandem proxy status will find nobody: {error}"));
+        }
+        let shell = shell::Shell::new(
+            options.clone(),
+            log.clone(),
+            pools,
+            stats,
+            metrics,
+            asked.ok(),
+        );
         let code = shell.live(running, signals, threads).await;
         drop(pid_file);
         Ok(code)

@@ -130,6 +130,16 @@ pub(crate) struct ProxyArgs {
     words: Vec<OsString>,
 }
 
+/// `tandem proxy`, where twemproxy has no words of its own.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub(crate) struct ProxyCommand {
+    #[command(flatten)]
+    pub(super) args: ProxyArgs,
+    #[command(subcommand)]
+    pub(super) verb: Option<super::ask::ProxyVerb>,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Job {

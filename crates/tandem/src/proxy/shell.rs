@@ -7,17 +7,19 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tandem_proxy::server::{Notice, Notices, Running};
 use tandem_proxy::settings::Pool;
 use tandem_proxy::statistics::PoolStatistics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::control::{Ask, Question};
 use super::log::Log;
 use super::options::RunOptions;
 use super::serve::Port;
 use super::stats::{self, Moment};
-use super::{DONE, FAILED, change, load};
+use super::{DONE, FAILED, change, load, status};
 
 /// How long TERM lets requests finish.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
@@ -114,6 +116,7 @@ pub(super) struct Shell {
     pools: Vec<Pool>,
     stats: Port,
     metrics: Option<Port>,
+    asked: Option<mpsc::Receiver<Ask>>,
     source: String,
     started: Instant,
 }
@@ -125,6 +128,7 @@ impl Shell {
         pools: Vec<Pool>,
         stats: Port,
         metrics: Option<Port>,
+        asked: Option<mpsc::Receiver<Ask>>,
     ) -> Self {
         Self {
             options,
@@ -132,6 +136,7 @@ impl Shell {
             pools,
             stats,
             metrics,
+            asked,
             source: host_name(),
             started: Instant::now(),
         }
@@ -144,6 +149,7 @@ impl Shell {
         mut signals: Signals,
         mut threads: mpsc::Receiver<(usize, Notice)>,
     ) -> u8 {
+        let observer = running.observer();
         let mut engine = Engine::Serving(running);
         loop {
             tokio::select! {
@@ -183,16 +189,34 @@ impl Shell {
                     self.log.error(&format!("signal 22 (SIGTTOU) received, down log level to {level}"));
                 }
                 _ = signals.user1.recv() => match &engine {
-                    Engine::Serving(running) => self.read_again(running),
+                    Engine::Serving(running) => {
+                        let accept = self.options.accept_move;
+                        self.read_again(running, "signal 10 (SIGUSR1) received", accept);
+                    }
                     Engine::Draining { .. } => self.log.notice("signal 10 (SIGUSR1) received, and the end is near"),
                 },
                 _ = signals.user2.recv() => self.log.notice("signal 12 (SIGUSR2) received"),
+                Some(Ask { question, answer }) = asked(&mut self.asked) => {
+                    let value = match (question, &engine) {
+                        (Question::Status, _) => status::value(&observer.status()),
+                        (Question::Reload { accept_move }, Engine::Serving(running)) => {
+                            let accept = accept_move || self.options.accept_move;
+                            self.read_again(running, "reload asked for", accept)
+                        }
+                        (Question::Reload { .. }, Engine::Draining { .. }) => {
+                            outcome(false, "the process is about to end".to_owned())
+                        }
+                    };
+                    // Whoever asked may have gone.
+                    let _ = answer.send(value);
+                }
                 talk = self.stats.next() => {
                     let text = stats::object(&self.moment(), &engine.statistics());
                     tokio::task::spawn_local(talk.tell(text));
                 }
                 talk = next(self.metrics.as_ref()) => {
-                    let text = stats::metrics(&self.moment(), &engine.statistics());
+                    let mut text = stats::metrics(&self.moment(), &engine.statistics());
+                    text.push_str(&status::metrics(&observer.status()));
                     tokio::task::spawn_local(talk.answer(text));
                 }
             }
@@ -207,47 +231,66 @@ impl Shell {
         }
     }
 
-    /// SIGUSR1. Whatever is wrong, what is served stays as it is.
-    fn read_again(&mut self, running: &Running) {
+    /// SIGUSR1, or the same over the control socket. Whatever is wrong, what is served stays as it is.
+    fn read_again(&mut self, running: &Running, asked: &str, accept: bool) -> Value {
         let conf = self.options.conf.display();
-        self.log.notice(&format!(
-            "signal 10 (SIGUSR1) received, reading {conf} again"
-        ));
+        self.log.notice(&format!("{asked}, reading {conf} again"));
         let (pools, warnings) = match load::load(&self.options.conf) {
             Ok(loaded) => loaded,
             Err(refused) => {
                 for line in refused.lines() {
                     self.log.error(&line);
                 }
-                self.log
-                    .error(&format!("{conf} is refused; nothing was changed"));
-                return;
+                let text = format!("{conf} is refused; nothing was changed");
+                self.log.error(&text);
+                let lines = refused.lines().join("\n");
+                return outcome(false, format!("{lines}\n{text}"));
             }
         };
         for warning in warnings {
             self.log.warning(&warning);
         }
         if pools == self.pools {
-            self.log.notice("nothing in it has changed");
-            return;
+            let text = "nothing in it has changed".to_owned();
+            self.log.notice(&text);
+            return outcome(true, text);
         }
         let moves = change::moves(&self.pools, &pools);
         for moved in &moves {
             self.log.warning(&moved.to_string());
         }
-        if !moves.is_empty() && !self.options.accept_move {
-            self.log.error(&format!("{conf} is refused because it moves keys; nothing was changed. Without --accept-move a restart is what applies it"));
-            return;
+        if !moves.is_empty() && !accept {
+            let text = format!(
+                "{conf} is refused because it moves keys; nothing was changed. Without --accept-move a restart is what applies it"
+            );
+            self.log.error(&text);
+            let moves: Vec<String> = moves.iter().map(ToString::to_string).collect();
+            return outcome(false, format!("{}\n{text}", moves.join("\n")));
         }
         match running.reload(pools.clone()) {
             Ok(()) => {
+                let text = format!("{conf} is applied");
+                self.log.notice(&text);
                 self.pools = pools;
-                self.log.notice(&format!("{conf} is applied"));
+                outcome(true, text)
             }
-            Err(error) => self.log.error(&format!(
-                "{conf} is not applied: {error}; nothing was changed"
-            )),
+            Err(error) => {
+                let text = format!("{conf} is not applied: {error}; nothing was changed");
+                self.log.error(&text);
+                outcome(false, text)
+            }
         }
+    }
+}
+
+fn outcome(done: bool, text: String) -> Value {
+    json!({ "outcome": if done { "done" } else { "failed" }, "text": text })
+}
+
+async fn asked(asks: &mut Option<mpsc::Receiver<Ask>>) -> Option<Ask> {
+    match asks {
+        Some(asks) => asks.recv().await,
+        None => pending().await,
     }
 }
 

@@ -119,7 +119,7 @@ pub(super) fn metrics(moment: &Moment, pools: &[PoolStatistics]) -> String {
     text
 }
 
-fn head(text: &mut String, metric: &str, kind: Kind, meaning: &str) {
+pub(super) fn head(text: &mut String, metric: &str, kind: Kind, meaning: &str) {
     let kind = match kind {
         Kind::Counter => "counter",
         Kind::Gauge | Kind::Microseconds => "gauge",
@@ -136,7 +136,7 @@ fn sample<T>(field: &Field<T>, of: &T) -> String {
 }
 
 /// A label's value may hold anything once these three are escaped.
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")

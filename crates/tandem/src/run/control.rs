@@ -60,6 +60,8 @@ pub(crate) enum Verb {
     Resume,
     /// Begin the resync that waits.
     Resync,
+    /// How this host's proxies are.
+    Proxies,
     /// Read the configuration again.
     Reload {
         /// Also what moves something.
@@ -152,11 +154,15 @@ impl Answer {
     }
 }
 
+/// This host's proxies by name.
+pub(crate) type Proxies = Vec<(String, tandem_proxy::server::Observer)>;
+
 /// Serves until the returned guard is dropped with the daemon.
 pub(crate) fn serve(
     path: &Path,
     seats: Vec<Seat>,
     reloader: Reloader,
+    proxies: Proxies,
 ) -> io::Result<tokio::task::AbortHandle> {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -174,8 +180,9 @@ pub(crate) fn serve(
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (seats, reloader) = (seats.clone(), reloader.clone());
+                    let proxies = proxies.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = answer(stream, &seats, &reloader).await {
+                        if let Err(error) = answer(stream, &seats, &reloader, &proxies).await {
                             tracing::debug!("control: {error}");
                         }
                         drop(permit);
@@ -191,7 +198,12 @@ pub(crate) fn serve(
     Ok(task.abort_handle())
 }
 
-async fn answer(stream: UnixStream, seats: &[Seat], reloader: &Reloader) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    seats: &[Seat],
+    reloader: &Reloader,
+    proxies: &Proxies,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(LINE_MAX));
@@ -202,6 +214,11 @@ async fn answer(stream: UnixStream, seats: &[Seat], reloader: &Reloader) -> io::
         // The file is one for all groups.
         for (name, line) in reloader.reload(*accept).await {
             answers.insert(name, Answer::Reply(line).json());
+        }
+    }
+    if let Verb::Proxies = &request.verb {
+        for (name, proxy) in proxies {
+            answers.insert(name.clone(), crate::proxy::status::value(&proxy.status()));
         }
     }
     for seat in seats {
@@ -252,7 +269,7 @@ fn request_of(verb: &Verb) -> Option<Request> {
     let command = match verb {
         Verb::Status => return Some(Request::Status),
         Verb::Explain => return Some(Request::Explain),
-        Verb::Reload { .. } => return None,
+        Verb::Reload { .. } | Verb::Proxies => return None,
         Verb::Switchover { to } => Command::Switchover {
             to: to.as_ref().map(HostId::new),
         },

@@ -84,7 +84,8 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut running = tokio::task::JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
     let (stop_proxies, stopping) = watch::channel(false);
-    let certificates = proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
+    let (certificates, proxies) =
+        proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
     for group in &settings.groups {
         let places = group.seats();
         let mut channels: Vec<_> = places
@@ -136,7 +137,7 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
-    let _control = control::serve(&control_path, seats.clone(), reloader.clone())
+    let _control = control::serve(&control_path, seats.clone(), reloader.clone(), proxies)
         .with_context(|| format!("control socket {}", control_path.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

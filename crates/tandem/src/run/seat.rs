@@ -85,6 +85,7 @@ impl Seat {
             | Verb::Pause
             | Verb::Resume
             | Verb::Resync
+            | Verb::Proxies
             | Verb::Reload { .. } => Asked::Yes,
         }
     }

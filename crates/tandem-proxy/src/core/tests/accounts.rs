@@ -162,3 +162,19 @@ fn a_client_that_idles_is_let_go_unless_it_waits_for_something() {
     assert_eq!(world.closed, [idle, asking, waiting]);
     assert_eq!(world.core.deadline(), None, "nobody is left to look at");
 }
+
+#[test]
+fn a_large_request_is_judged_by_all_of_it() {
+    let mut user = account("app", None, &["+@all"], "");
+    user.user.name = "default".to_owned();
+    user.user.keys[0].write = false;
+    let mut world = world(vec![user]);
+    let client = world.client();
+    let words = "GET u8 0 ".repeat(10_000);
+    world.give(client, &request(&format!("BITFIELD k {words}SET u8 0 1")));
+    let said = world.take(client);
+    assert!(said.starts_with("-NOPERM "), "{said}");
+    assert!(world.connections.is_empty(), "nothing of it has left");
+    world.give(client, &request("PING"));
+    assert_eq!(world.take(client), "+PONG\r\n");
+}

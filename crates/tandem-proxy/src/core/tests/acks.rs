@@ -372,3 +372,20 @@ fn parts_on_several_shards_wait_each_for_its_own() {
     assert_eq!(world.take(client), "+OK\r\n");
     world.assert_nothing_is_left();
 }
+
+#[test]
+fn a_large_write_waits_for_replicas_as_others_do() {
+    let (mut acked, client) = Acked::with_a_write(ONE);
+    acked.batch_says(&standing('a', 20, NO_HISTORY, -1), 1, &role(7, 20));
+    assert_eq!(acked.world.take(client), "+OK\r\n");
+    let large = request(&format!("SET a {}", "v".repeat(1_000_000)));
+    assert!(acked.world.give(client, &large[..500_000]));
+    assert_eq!(acked.world.take(acked.data), "", "it is whole first");
+    assert!(acked.world.give(client, &large[500_000..]));
+    assert_eq!(acked.world.take(acked.data).into_bytes(), large);
+    acked.world.give(acked.data, b"+OK\r\n");
+    assert_eq!(acked.world.take(client), "", "no replica has it");
+    assert!(acked.batch_is_sent());
+    acked.batch_says(&standing('a', 30, NO_HISTORY, -1), 1, &role(7, 30));
+    assert_eq!(acked.world.take(client), "+OK\r\n");
+}

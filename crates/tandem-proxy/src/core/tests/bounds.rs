@@ -5,6 +5,8 @@ use crate::core::answers::HEAVY;
 use crate::core::desk::{OUTSTANDING, UNTAKEN};
 use crate::core::lane::RING_BOUND;
 
+const STALL: Duration = Duration::from_secs(2);
+
 #[test]
 fn a_client_with_too_many_requests_outstanding_is_not_read_from() {
     let mut world = World::new(pool(1));
@@ -47,7 +49,7 @@ fn clients_wait_while_a_server_takes_nothing() {
     world.give(one, &request("GET first"));
     let lane = world.up[&0];
     world.stuck.push(lane);
-    let ask = request(&format!("SET a {}", "x".repeat(100_000)));
+    let ask = request(&format!("SET a {}", "x".repeat(60_000)));
     let mut asked = 0;
     while world.give(one, &ask) {
         asked += 1;
@@ -109,13 +111,20 @@ fn a_large_reply_that_nobody_takes_stops_its_lane_and_then_costs_the_client() {
         world.turn();
     }
     assert!(given <= HEAVY + 2 * SCRATCH, "{given} bytes in memory");
+    world.take(lane);
+    world.give(other, &request("GET early"));
+    assert_eq!(world.take(lane).into_bytes(), request("GET early"));
     world.later(STALL / 2);
     assert!(world.core.recv_space(lane).is_empty(), "it still has time");
+    world.give(other, &request("GET late").repeat(2));
+    assert_eq!(world.take(lane), "", "what would only wait is not sent");
     world.later(STALL / 2 + Duration::from_millis(2));
     assert_eq!(world.closed, [slow]);
-    assert_eq!(world.resumed, [lane]);
+    assert_eq!(world.resumed, [lane, other]);
+    assert_eq!(world.take(lane).into_bytes(), request("GET late").repeat(2));
     assert!(world.give(lane, &all[given..]));
     assert_eq!(world.take(other), "+small\r\n");
+    world.server_says(0, &b"+x\r\n".repeat(3));
     world.assert_nothing_is_left();
 }
 

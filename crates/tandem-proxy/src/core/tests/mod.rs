@@ -12,15 +12,18 @@ mod pinned;
 mod proof;
 mod reading;
 mod scripts;
+mod slow;
 mod stories;
 mod streams;
+mod uploads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::settings::{Address, Distribution, Ejection, Hash, Pool, Replicas, Server};
+use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Replicas, Server};
+use crate::slowlog::SlowLog;
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
@@ -53,6 +56,7 @@ pub(super) fn pool(servers: usize) -> Pool {
         ejection: None,
         compat: Compat::Strict,
         access: settings::Access::default(),
+        bounds: Bounds::default(),
         replicas: Replicas::default(),
     }
 }
@@ -96,7 +100,10 @@ impl World {
         let now = Instant::now();
         let settings = Arc::new(pool);
         let ejector = Arc::new(Ejector::new(settings.clone(), now, 0));
-        let counters = Arc::new(PoolCounters::new(settings.servers.len()));
+        let slow = settings.bounds.slowlog_slower_than;
+        let slow =
+            slow.map(|slow| Arc::new(SlowLog::new(Some(slow), (now, SystemTime::UNIX_EPOCH))));
+        let counters = Arc::new(PoolCounters::of(&settings, slow));
         let connections = settings.server_connections;
         let setup = PoolSetup {
             subscribers: Arc::new(Subscribers::new(settings.servers.len())),

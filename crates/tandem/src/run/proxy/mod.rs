@@ -22,12 +22,13 @@ use tandem_core::session::Secret;
 use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
 use tandem_proxy::server::{Notice, Options, Pulse, Running};
-use tandem_proxy::settings::{Address, Compat, Pool, Server};
+use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
 use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
 use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 
+use super::control::Proxies;
 use super::directory::{Told, Words};
 use crate::redis::raw::Credentials;
 pub(super) use access::Certificates;
@@ -98,6 +99,11 @@ impl Proxy {
             ejection: None,
             compat: Compat::Strict,
             access: access::access(settings, certificates)?,
+            bounds: Bounds {
+                key: usize::try_from(settings.max_key).unwrap_or(usize::MAX),
+                client_stall: settings.client_stall,
+                slowlog_slower_than: settings.slowlog_slower_than,
+            },
             replicas: settings.replicas,
         };
         let (teller, notices) = notices::channel();
@@ -277,8 +283,8 @@ pub(super) fn start(
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
-) -> Result<Vec<Certificates>> {
-    let mut all = Vec::new();
+) -> Result<(Vec<Certificates>, Proxies)> {
+    let (mut all, mut proxies) = (Vec::new(), Proxies::new());
     let remote = Told::elsewhere(settings);
     let around = Around {
         here: told.clone(),
@@ -303,6 +309,7 @@ pub(super) fn start(
             running.spawn_local(watch.run(stop.clone()));
         }
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        proxies.push((proxy.name.clone(), started.running.observer()));
         if let Some(vip) = &proxy.vip {
             let pulse = started.pulse.subscribe();
             let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
@@ -311,7 +318,7 @@ pub(super) fn start(
         running.spawn_local(started.run(around.clone(), stop.clone()));
         all.push(certificates);
     }
-    Ok(all)
+    Ok((all, proxies))
 }
 
 fn tcp(at: SocketAddr) -> Address {
