@@ -73,14 +73,25 @@ struct Story {
     slowest: Duration,
 }
 
-/// Pushes values of its own and counts, by turns, until `stop`. A few share one list, on which their writes meet.
-fn work(number: usize, mut client: Connection, stop: &AtomicBool) -> Story {
-    let list = if number < 4 {
+/// Each client goes over so many keys: the one that it writes to was not written to since the last look at the server's
+/// history, 20 ms before, or nothing could be proven of it.
+const KEYS: usize = 256;
+
+/// The list that a client pushes to at this turn. A few share one, on which their writes meet.
+fn list(number: usize, turn: usize) -> String {
+    if number < 4 {
         "list:shared".to_owned()
     } else {
-        format!("list:{number}")
-    };
-    let counter = format!("count:{number}");
+        format!("list:{number}:{}", turn % KEYS)
+    }
+}
+
+fn counter(number: usize, turn: usize) -> String {
+    format!("count:{number}:{}", turn % KEYS)
+}
+
+/// Pushes values of its own and counts, by turns, until `stop`.
+fn work(number: usize, mut client: Connection, stop: &AtomicBool) -> Story {
     let mut story = Story::default();
     for turn in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -90,9 +101,9 @@ fn work(number: usize, mut client: Connection, stop: &AtomicBool) -> Story {
         let value = format!("{number}.{turn}");
         let push = turn % 2 == 0;
         let reply = if push {
-            client.call(&["RPUSH", &list, &value])
+            client.call(&["RPUSH", &list(number, turn), &value])
         } else {
-            client.call(&["INCR", &counter])
+            client.call(&["INCR", &counter(number, turn)])
         };
         story.slowest = story.slowest.max(began.elapsed());
         match reply.unwrap() {
@@ -142,12 +153,8 @@ fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
     let side = rig.primary().unwrap().unwrap();
     let mut server = rig.pair().server(side).connect().unwrap();
     let mut there: BTreeMap<String, usize> = BTreeMap::new();
-    for number in 3..CLIENTS {
-        let list = if number < 4 {
-            "list:shared".to_owned()
-        } else {
-            format!("list:{number}")
-        };
+    let lists = (4..CLIENTS).flat_map(|number| (0..KEYS).map(move |turn| list(number, turn)));
+    for list in lists.chain([list(0, 0)]) {
         let Reply::Array(values) = server.demand(&["LRANGE", &list, "0", "-1"]).unwrap() else {
             panic!("{list} is no list");
         };
@@ -165,8 +172,15 @@ fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
                 "{value} was acknowledged and is lost"
             );
         }
-        let count = server.demand(&["GET", &format!("count:{number}")]).unwrap();
-        let count: u64 = count.text().unwrap().parse().unwrap();
+        let count: u64 = (0..KEYS)
+            .filter_map(|turn| {
+                server
+                    .demand(&["GET", &counter(number, turn)])
+                    .unwrap()
+                    .text()
+            })
+            .map(|count| count.parse::<u64>().unwrap())
+            .sum();
         let most = story.counted + story.count_unknown;
         assert!(
             (story.counted..=most).contains(&count),
