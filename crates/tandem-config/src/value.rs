@@ -34,7 +34,7 @@ impl IpPrefix {
         let longest = longest_prefix(addr);
         if prefix > longest {
             return Err(ValueError::new(format!(
-                "a prefix of this family is at most {longest} bits"
+                "an address whose prefix has at most {longest} bits"
             )));
         }
         Ok(Self { addr, prefix })
