@@ -33,3 +33,4 @@ pub mod statement;
 #[cfg(test)]
 mod testing;
 pub mod topology;
+pub mod word;

@@ -146,6 +146,9 @@ pub struct Statement {
     /// A primary: its stream is known to reach the other host's server.
     #[serde(default)]
     pub streaming: bool,
+    /// Of a host that is or was the primary of `epoch`: counts its phases, see [`crate::topology::Rank`].
+    #[serde(default)]
+    pub turn: u64,
     /// Where its newest promotion forked.
     pub fork: Option<Fork>,
     /// Its evidence for the verdict of a split.

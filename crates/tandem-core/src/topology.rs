@@ -11,8 +11,12 @@ use crate::sentinel::Endpoint;
 pub struct Topology {
     /// Grows with every change of primary: the counter of the pair's epoch, or a fleet's configuration epoch.
     pub epoch: u64,
+    /// Orders the snapshots of one epoch, see [`Rank`]; 0 where nobody counts them.
+    pub turn: u64,
     /// Where the primary is; `None` while none is known.
     pub primary: Option<Endpoint>,
+    /// The primary is about to give its role away: ask it nothing more, and wait for what was asked.
+    pub closing: bool,
     /// Every server known, the primary among them, each once.
     pub servers: Vec<Member>,
     /// Host ids of the other daemons that are heard.
@@ -70,6 +74,30 @@ impl Forks {
     }
 }
 
+/// Which of two snapshots is the newer one: the later epoch, and within an epoch the later turn.
+///
+/// The host whose server is the epoch's primary counts the turns, one for each change of its phase, and its peer passes
+/// them on; so a switchover that was given up goes back to serving in the same epoch, and the word that it was closing,
+/// however late it arrives, does not win over that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Of the promotion.
+    pub epoch: u64,
+    /// Within it.
+    pub turn: u64,
+}
+
+impl Topology {
+    /// Its place among the snapshots of its group.
+    #[must_use]
+    pub fn rank(&self) -> Rank {
+        Rank {
+            epoch: self.epoch,
+            turn: self.turn,
+        }
+    }
+}
+
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -115,13 +143,13 @@ pub fn endpoint(text: &str) -> Option<Endpoint> {
 /// One word on a group from keepers that run side by side, one for each of its servers.
 ///
 /// Each speaks of its own server at first hand and of the other's by hearsay, which may be a moment old: a server is the
-/// primary while its own keeper says so, and of two that say so the newer epoch counts. `None` before anybody spoke.
+/// primary while its own keeper says so, and of two that say so the newer rank counts. `None` before anybody spoke.
 #[must_use]
 pub fn at_first_hand(words: &[(Endpoint, Topology)]) -> Option<Topology> {
     let own = |(at, word): &&(Endpoint, Topology)| word.primary.as_ref() == Some(at);
     let newest = |words: &mut dyn Iterator<Item = &(Endpoint, Topology)>| {
         words
-            .max_by_key(|(_, word)| word.epoch)
+            .max_by_key(|(_, word)| word.rank())
             .map(|(_, word)| word.clone())
     };
     if let Some(word) = newest(&mut words.iter().filter(own)) {

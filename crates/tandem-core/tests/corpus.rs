@@ -144,6 +144,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         healthy: true,
         eligible: false,
         streaming: false,
+        turn: 0,
         fork: None,
         evidence: Some(Evidence {
             host,

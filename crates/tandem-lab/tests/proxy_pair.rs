@@ -11,7 +11,8 @@ use std::time::Duration;
 use common::{BOUND, EVERY, Rig};
 use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
 use tandem_lab::process::Process;
-use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::proxy::tagged::{Settings as Load, Workload};
+use tandem_lab::resp::{Connection, Reply, encode};
 use tandem_lab::{can_run, poll};
 
 const PORT: u16 = 6390;
@@ -97,5 +98,64 @@ fn a_killed_primary_costs_clients_of_the_proxy_no_connection_and_no_read() {
     for number in kept {
         let value = promoted.demand(&["GET", &format!("key:{number}")]);
         assert_eq!(value.unwrap().text(), Some(number.to_string()));
+    }
+}
+
+#[test]
+fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
+    if !can_run("a_switchover_is_noticed_by_no_client_of_the_proxy") {
+        return;
+    }
+    let mut rig = Rig::started();
+    let (_proxy, at) = proxy(&rig);
+    let mut client = connect(&rig, at);
+    // Several threads, each with a listener and one who blocks.
+    let mut listeners: Vec<Connection> = (0..6).map(|_| connect(&rig, at)).collect();
+    for listener in &mut listeners {
+        let said = listener.call(&["SUBSCRIBE", "news"]).unwrap();
+        assert!(matches!(said, Reply::Array(_)), "{said:?}");
+    }
+    let mut blocked: Vec<Connection> = (0..4).map(|_| connect(&rig, at)).collect();
+    for (number, one) in blocked.iter_mut().enumerate() {
+        let queue = format!("queue:{number}");
+        one.send(&encode(&["BLPOP", &queue, "0"])).unwrap();
+    }
+    let load = Load {
+        clients: 16,
+        depth: 1,
+        name: "switchover-".to_owned(),
+        ..Load::default()
+    };
+    let workload = Workload::start(rig.pair().lab().host(CLIENT), at, &load).unwrap();
+    workload.wait_for_each(50, BOUND).unwrap();
+    let published = |client: &mut Connection, number: u32| {
+        let heard = client.demand(&["PUBLISH", "news", &number.to_string()]);
+        assert_eq!(heard.unwrap(), Reply::Integer(6), "all who listen hear it");
+    };
+    published(&mut client, 0);
+
+    rig.inject(Fault::Switchover).unwrap();
+    workload.wait_for_each(50, BOUND).unwrap();
+    published(&mut client, 1);
+    let report = workload.stop().unwrap();
+    assert_eq!(report.failure_count(), 0, "{:?}", report.failures);
+
+    for (number, one) in blocked.iter_mut().enumerate() {
+        let queue = format!("queue:{number}");
+        client.demand(&["RPUSH", &queue, "x"]).unwrap();
+        let popped = one.read().unwrap();
+        assert!(matches!(popped, Reply::Array(_)), "{popped:?}");
+    }
+    for listener in &mut listeners {
+        for number in ["0", "1"] {
+            let Reply::Array(message) = listener.read().unwrap() else {
+                panic!("a message");
+            };
+            assert_eq!(
+                message[2].text().as_deref(),
+                Some(number),
+                "each once, in order"
+            );
+        }
     }
 }

@@ -28,6 +28,7 @@ pub mod server;
 pub mod settings;
 pub mod slowlog;
 pub mod statistics;
+pub mod subscribers;
 pub mod tail;
 pub mod tls;
 pub mod topology;

@@ -33,12 +33,6 @@ impl Counter {
         );
     }
 
-    /// Puts another number; only the owning thread may.
-    #[inline]
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
     /// What it says now.
     #[must_use]
     pub fn value(&self) -> u64 {
@@ -69,8 +63,6 @@ pub struct ServerCounters {
     pub(crate) in_queue_bytes: Counter,
     pub(crate) out_queue: Counter,
     pub(crate) out_queue_bytes: Counter,
-    /// The last epoch at whose closing everything sent was answered.
-    pub(crate) quiet_epoch: Counter,
 }
 
 /// One thread's counters of one pool.

@@ -1,6 +1,8 @@
 //! What those who decide tell a proxy: which server of each group is its primary, and whether it may be asked now.
 //!
-//! A proxy obeys the snapshot with the newest epoch and never decides by itself.
+//! A proxy obeys the snapshot with the newest rank and never decides by itself.
+
+use std::time::Duration;
 
 use crate::settings::Address;
 
@@ -14,14 +16,26 @@ pub struct Topology {
 /// One group: a primary with its replicas, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Grows with every change. A snapshot with a smaller one than the last is not obeyed.
-    pub epoch: u64,
+    /// When this was said. A snapshot of a smaller rank than the last is not obeyed.
+    pub rank: Rank,
     /// What may be done now.
     pub phase: Phase,
+    /// For how long it may be believed.
+    pub lease: Lease,
     /// The servers that replicate its primary, in an order that does not change by itself.
     pub replicas: Vec<Replica>,
     /// Where its present primary left the history of the one before.
     pub forks: Forks,
+}
+
+/// Orders the snapshots of a group: by the promotion that they are of, and within it by the changes of its phase, so that
+/// a switchover that is given up goes back to serving and no late word that it is closing wins over that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rank {
+    /// Of the promotion.
+    pub epoch: u64,
+    /// Within it.
+    pub turn: u64,
 }
 
 /// A server that is not the primary.
@@ -69,4 +83,16 @@ pub enum Phase {
     Closing,
     /// There is no primary: requests are held.
     None,
+}
+
+/// For how long a snapshot may be believed. What is read from a server after that is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// For ever: nobody fails this server over.
+    Fixed,
+    /// Whoever decides gives no lease: until something newer is said, but by nobody who may have slept through that. A
+    /// thread that stood still asks again before it goes on, see [`crate::core::Core::confirmed`].
+    Open,
+    /// Until then, since the boot of this host (`CLOCK_BOOTTIME`).
+    Until(Duration),
 }

@@ -1,4 +1,4 @@
-//! The invariants P1 to P5, looked at where they could break.
+//! The invariants P1 to P6, looked at where they could break.
 //!
 //! What a legitimate loss is, exactly: a write acknowledged by a process that died, or a host that lost
 //! power, while it was neither on the other host (data, or bytes that its kernel had received) nor in
@@ -58,6 +58,41 @@ impl World {
                     HOSTS[h], state.cause
                 ),
             );
+        }
+    }
+
+    /// A proxy that obeys the word of the highest rank: of one rank there is one word on each primary, and after healing the
+    /// highest one names the primary, in service. Its epoch may be one that came to nothing on the other host.
+    pub(crate) fn check_told(&mut self, h: usize) {
+        let Some(told) = self.daemon_topology(h) else {
+            return;
+        };
+        let Some(primary) = told.primary.clone() else {
+            return;
+        };
+        let rank = told.rank();
+        let key = (rank, primary.name());
+        let before = *self.told.entry(key).or_insert(told.closing);
+        if before != told.closing {
+            let text = format!("{} is told as closing and as serving at {rank:?}", primary);
+            self.broken("P6", text);
+        }
+    }
+
+    /// See [`Self::check_told`].
+    pub(crate) fn check_obeyed(&mut self, primary: usize) {
+        let right = self
+            .daemon_topology(primary)
+            .and_then(|told| Some((told.rank(), told.primary?.name())));
+        let obeyed = self.told.last_key_value();
+        let obeyed = obeyed.map(|(key, closing)| (key.clone(), *closing));
+        match (obeyed, right) {
+            (Some((key, false)), Some(right))
+                if key == right || (key.0.epoch > right.0.epoch && key.1 == right.1) => {}
+            (obeyed, right) => {
+                let text = format!("proxies obey {obeyed:?}, the primary says {right:?}");
+                self.broken("P6", text);
+            }
         }
     }
 

@@ -246,6 +246,7 @@ impl World {
             );
         }
         self.check_writes(primary);
+        self.check_obeyed(primary);
         self.done = true;
     }
 

@@ -64,6 +64,7 @@ impl World {
             vip_lifetime: (!plan.one_host).then(|| Duration::from_micros(VIP_LIFETIME)),
             boot_id: format!("{}-{}", HOSTS[h], self.hosts[h].boot),
             incarnation: self.chance.name(),
+            turns_from: self.now / MS,
         }
     }
 
@@ -157,6 +158,7 @@ impl World {
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
         self.check_phase(h);
+        self.check_told(h);
         self.follow_keepers();
         let inc = self.inc(h);
         for output in outputs {

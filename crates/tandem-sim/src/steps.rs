@@ -73,6 +73,14 @@ impl World {
         }
     }
 
+    /// Proxies are not simulated, only what the keeper hears of them: they finish at once, late, or not at all.
+    fn quiesce_turn(rank: tandem_core::topology::Rank) -> Turn {
+        match rank.turn % 3 {
+            0 => Turn::Hangs,
+            _ => Turn::Ended(Ok(Outcome::Done)),
+        }
+    }
+
     /// What a step that was given up leaves behind is cleaned as far as that is possible.
     fn given_up(&mut self, run: &Run) {
         if matches!(run.step, Step::RemoteFence { .. }) && run.begun && self.redis_path() {
@@ -125,6 +133,7 @@ impl World {
             Step::Promote => self.command(h, Admin::Promote),
             Step::Fence => self.command(h, Admin::Fence),
             Step::Attach { .. } => self.command(h, Admin::Attach),
+            Step::Quiesce(rank) => Self::quiesce_turn(rank),
             Step::PauseWrites(length) => {
                 let length = Us::try_from(length.as_micros()).unwrap_or(0);
                 self.command(h, Admin::Pause(length))

@@ -278,7 +278,7 @@ pub(crate) struct Weather {
 /// A rule that was broken.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which: `P1` to `P5`, `two-writers`, `promise`, `wire`, or `panic`.
+    /// Which: `P1` to `P6`, `two-writers`, `promise`, `wire`, or `panic`.
     pub rule: &'static str,
     /// When.
     pub at: Us,
@@ -291,6 +291,8 @@ pub struct Violation {
 pub struct World {
     pub(crate) now: Us,
     pub(crate) base: Instant,
+    /// What was told of primaries, by anybody: at which rank, and whether it was closing.
+    pub(crate) told: BTreeMap<(tandem_core::topology::Rank, String), bool>,
     pub(crate) chance: Chance,
     /// Chance of what was added later; see [`Plan::of_seed`].
     pub(crate) later: Chance,
@@ -366,6 +368,7 @@ impl World {
             now: SEC,
             // Only differences of it are ever used.
             base: Instant::now(),
+            told: BTreeMap::new(),
             hosts: [host(0), host(1)],
             chance,
             later,
@@ -484,6 +487,13 @@ impl World {
 
     pub(crate) fn inc(&self, h: usize) -> u64 {
         self.hosts[h].daemon.as_ref().map_or(0, |d| d.inc)
+    }
+
+    /// What a daemon tells of the pair.
+    pub(crate) fn daemon_topology(&self, h: usize) -> Option<tandem_core::topology::Topology> {
+        let daemon = self.hosts[h].daemon.as_ref()?;
+        let keeper = daemon.pair.keeper();
+        Some(keeper.topology(self.instant()))
     }
 
     pub(crate) fn phase(&self, h: usize) -> Option<&Phase> {

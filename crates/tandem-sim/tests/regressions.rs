@@ -135,6 +135,10 @@ const FIXED: &[(u64, &str)] = &[
         143_606,
         "a takeover waited for a slow disk with its server attached, which the old primary wiped on its return",
     ),
+    (
+        1_975,
+        "a primary that had stepped back counted turns of its successor's epoch, and proxies passed the successor's word over",
+    ),
 ];
 
 #[test]

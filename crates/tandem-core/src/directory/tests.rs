@@ -37,7 +37,9 @@ fn topology(primary: Option<u8>, epoch: u64) -> Topology {
     };
     Topology {
         epoch,
+        turn: 0,
         primary: primary.map(server),
+        closing: false,
         servers: vec![member(1), member(2)],
         daemons: vec!["b".to_owned()],
         forks: Forks::Untold,

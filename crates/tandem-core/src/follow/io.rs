@@ -6,7 +6,7 @@ use serde::Serialize;
 use tandem_resp::Value;
 
 use crate::sentinel::{ConnId, ConnKind, Endpoint};
-use crate::topology::Topology;
+use crate::topology::{Rank, Topology};
 
 /// What a follower is told at its start.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Settings {
     pub server: Endpoint,
     /// A local server that has not said its role for this long is not taken for a primary any more.
     pub down_after: Duration,
+    /// The sentinels are tandem daemons, which tell more than a sentinel does ([`crate::word`]), to a proxy.
+    pub daemons: bool,
 }
 
 /// The role that a server says it has.
@@ -65,6 +67,10 @@ pub enum Input {
     },
     /// The local server's own word, each time it was read; `None` when it is proven dead.
     Local(Option<Role>),
+    /// A proxy of this host has nothing unanswered, after the word of this rank that the primary closes.
+    Quiet(Rank),
+    /// Whatever is known may have been overtaken: ask at once. What is said then comes as [`Output::Publish`].
+    Doubt,
     /// The daemon leaves: the address goes.
     Stop,
 }

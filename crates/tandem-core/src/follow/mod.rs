@@ -23,6 +23,7 @@ pub use judge::{Configuration, LEAP_MAX, Verdict};
 use crate::rules::Ruling;
 use crate::sentinel::{ConnId, Endpoint};
 use crate::topology::{Forks, Member, Topology};
+use crate::word::{self, Phase, Word, Words};
 use judge::judge;
 use talk::Talk;
 
@@ -61,6 +62,7 @@ pub struct Follower {
     stopping: bool,
     alarms: BTreeMap<&'static str, String>,
     published: Option<Topology>,
+    words: Words,
     next_conn: u64,
     out: Vec<Output>,
 }
@@ -84,6 +86,7 @@ impl Follower {
             stopping: false,
             alarms: BTreeMap::new(),
             published: None,
+            words: Words::default(),
             next_conn: 0,
             out: Vec::new(),
         }
@@ -115,10 +118,26 @@ impl Follower {
             } => self.heard(conn, &channel, &message, now),
             Input::Role { server, answer } => self.answered(&server, answer, now),
             Input::Local(role) => self.local = role.map(|role| (role, now)),
+            Input::Quiet(rank) => {
+                let report = word::Request::Quiet(self.settings.master.clone(), rank);
+                for talk in &mut self.talks {
+                    talk.report(&report, now, &mut self.out);
+                }
+            }
+            Input::Doubt => {
+                for talk in &mut self.talks {
+                    talk.doubt(&self.settings, now, &mut self.out);
+                }
+            }
             Input::Stop => self.stopping = true,
         }
         for talk in &mut self.talks {
             talk.tick(&self.settings, &mut self.next_conn, now, &mut self.out);
+            if let Some(word) = talk.word.take()
+                && word.group == self.settings.master
+            {
+                self.words.take(word);
+            }
         }
         self.decide(now);
         self.place_address(now);
@@ -142,6 +161,13 @@ impl Follower {
         wake.max(now)
     }
 
+    /// Whether some sentinel has answered since then, and nobody is to be asked for a role.
+    #[must_use]
+    pub fn is_fresh(&self, since: Instant, now: Instant) -> bool {
+        let fresh = |talk: &Talk| talk.belief(now).is_some_and(|(_, at)| at >= since);
+        self.candidate.is_none() && self.talks.iter().any(fresh)
+    }
+
     /// Whom we follow.
     #[must_use]
     pub fn current(&self) -> Option<&Configuration> {
@@ -149,6 +175,12 @@ impl Follower {
     }
 
     fn heard(&mut self, conn: ConnId, channel: &[u8], message: &[u8], now: Instant) {
+        if channel == word::CHANNEL.as_bytes() {
+            if let Some(talk) = self.talks.iter_mut().find(|it| it.has(conn)) {
+                talk.word = Word::read(message);
+            }
+            return;
+        }
         let named = message.split(|byte| *byte == b' ').next();
         if channel != b"+switch-master" || named != Some(self.settings.master.as_bytes()) {
             return;
@@ -370,9 +402,14 @@ impl Follower {
             ..Member::unknown(current.primary.clone())
         }];
         servers.extend(replicas.into_iter().filter(|it| it.at != current.primary));
+        // Where daemons tell more: the primary may be closing, or gone, before there is another one.
+        let word = self.words.on(current.epoch.0);
+        let phase = word.map_or(Phase::Serving, |word| word.phase);
         let topology = Topology {
             epoch: current.epoch.0,
-            primary: Some(current.primary.clone()),
+            turn: word.map_or(0, |word| word.rank.turn),
+            primary: (phase != Phase::Nobody).then(|| current.primary.clone()),
+            closing: phase == Phase::Closing,
             servers,
             daemons: Vec::new(),
             forks: self.forks(current, now),

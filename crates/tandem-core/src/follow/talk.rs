@@ -15,6 +15,7 @@ use super::io::{Output, Settings};
 use super::judge::Configuration;
 use crate::sentinel::{ConfigEpoch, ConnId, ConnKind, Endpoint};
 use crate::topology::{Forks, Member};
+use crate::word::{self, Word};
 
 /// Between two polls while nothing happens.
 pub(super) const POLL: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ enum Expect {
     Address,
     Primary,
     Replicas,
+    Word,
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(super) struct Talk {
     /// What it told of forks along with it.
     pub(super) forks: Forks,
     pub(super) replicas: Vec<Member>,
+    /// What it told beside that, until it is looked at.
+    pub(super) word: Option<Word>,
     /// Why nothing is known of it.
     pub(super) trouble: Option<String>,
 }
@@ -82,6 +87,7 @@ impl Talk {
             said: None,
             forks: Forks::Untold,
             replicas: Vec::new(),
+            word: None,
             trouble: Some("not connected yet".to_owned()),
         }
     }
@@ -164,6 +170,10 @@ impl Talk {
             out.extend(login.map(|argv| Output::Send { conn, argv }));
             let argv = words(&["SUBSCRIBE", "+switch-master"]);
             out.push(Output::Send { conn, argv });
+            if settings.daemons {
+                let argv = words(&["SUBSCRIBE", word::CHANNEL]);
+                out.push(Output::Send { conn, argv });
+            }
             // What was told before the subscription stood was missed.
             self.ask_now(settings, now, out);
         }
@@ -187,9 +197,15 @@ impl Talk {
 
     /// An event says that something changed.
     pub(super) fn ask_now(&mut self, settings: &Settings, now: Instant, out: &mut Vec<Output>) {
-        if self.is_up() && self.expects.len() + 3 <= EXPECTS_MAX {
+        if self.is_up() && self.expects.len() + 4 <= EXPECTS_MAX {
             self.poll(settings, now, out);
         }
+    }
+
+    /// What it said may have been overtaken: it does not count until it is said again.
+    pub(super) fn doubt(&mut self, settings: &Settings, now: Instant, out: &mut Vec<Output>) {
+        self.said = None;
+        self.ask_now(settings, now, out);
     }
 
     fn poll(&mut self, settings: &Settings, now: Instant, out: &mut Vec<Output>) {
@@ -205,8 +221,26 @@ impl Talk {
             let argv = words(&["SENTINEL", word, &settings.master]);
             out.push(Output::Send { conn, argv });
         }
+        if settings.daemons {
+            self.expects.push_back(Expect::Word);
+            let argv = word::Request::Topology(settings.master.clone()).argv();
+            out.push(Output::Send { conn, argv });
+        }
         self.waiting_since.get_or_insert(now);
         self.poll_at = now + POLL;
+    }
+
+    /// Tells something that needs no answer.
+    pub(super) fn report(&mut self, report: &word::Request, now: Instant, out: &mut Vec<Output>) {
+        let Some(conn) = self.command.as_ref().filter(|it| it.up).map(|it| it.id) else {
+            return;
+        };
+        if self.expects.len() < EXPECTS_MAX {
+            self.expects.push_back(Expect::Nothing);
+            self.waiting_since.get_or_insert(now);
+            let argv = report.argv();
+            out.push(Output::Send { conn, argv });
+        }
     }
 
     /// Takes the next reply. Says whether the belief may be another one.
@@ -221,6 +255,8 @@ impl Talk {
             match expect {
                 // A sentinel without a password refuses one, and answers all the same.
                 Expect::Auth => {}
+                // A daemon of an older version has no word for it.
+                Expect::Word | Expect::Nothing => {}
                 Expect::Address | Expect::Primary | Expect::Replicas => {
                     self.trouble = Some(text);
                     self.said = None;
@@ -229,7 +265,11 @@ impl Talk {
             return true;
         }
         match expect {
-            Expect::Auth => false,
+            Expect::Auth | Expect::Nothing => false,
+            Expect::Word => {
+                self.word = value.as_bytes().and_then(Word::read);
+                true
+            }
             Expect::Address => {
                 self.address = address(value);
                 false

@@ -7,6 +7,7 @@ use tandem_resp::Value;
 use super::*;
 use crate::sentinel::ConnKind;
 use crate::testing::origin;
+use crate::topology::Rank;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -38,6 +39,8 @@ struct World {
     /// Addresses taken and given, events by name, in order.
     told: Vec<String>,
     topology: Option<Topology>,
+    /// What daemons say.
+    word: Option<Word>,
 }
 
 impl World {
@@ -52,6 +55,7 @@ impl World {
             password: None,
             server: server(2),
             down_after: Duration::from_secs(1),
+            daemons: false,
         };
         let now = origin();
         Self {
@@ -63,6 +67,7 @@ impl World {
             local: Some(Role::Other),
             told: Vec::new(),
             topology: None,
+            word: None,
         }
     }
 
@@ -124,6 +129,7 @@ impl World {
                 bulk("flags"),
                 bulk("slave"),
             ])]),
+            b"TANDEM" => word::answer(self.word.as_ref()),
             other => panic!("not asked by a follower: {other:?}"),
         })
     }
@@ -415,4 +421,65 @@ fn nonsense_is_no_belief() {
             .handle(Input::Reply(conn, bulk("x")), world.now);
         assert!(out.contains(&Output::Close(conn)), "{out:?}");
     }
+}
+
+fn daemons_say(world: &mut World, epoch: u64, turn: u64, phase: Phase) {
+    let word = Word {
+        group: "mymaster".to_owned(),
+        rank: Rank { epoch, turn },
+        phase,
+    };
+    let hearing = |(conn, (_, kind)): (&ConnId, &(usize, ConnKind))| {
+        (*kind == ConnKind::PubSub).then_some(*conn)
+    };
+    let conn = world
+        .conns
+        .iter()
+        .find_map(hearing)
+        .expect("a hearing connection");
+    world.feed(Input::Heard {
+        conn,
+        channel: word::CHANNEL.as_bytes().to_vec(),
+        message: word.line().into_bytes(),
+    });
+    world.word = Some(word);
+}
+
+#[test]
+fn daemons_tell_a_proxy_when_their_primary_closes_and_when_it_goes_on() {
+    let mut world = World::new([mind(1, 5), mind(1, 5), mind(1, 5)]);
+    world.follower = Follower::new(
+        Settings {
+            daemons: true,
+            ..world.follower.settings.clone()
+        },
+        world.now,
+    );
+    world.run(100 * MS);
+    let told = |world: &World| {
+        let topology = world.topology.clone().expect("something is told");
+        (topology.turn, topology.primary.is_some(), topology.closing)
+    };
+    daemons_say(&mut world, 5, 3, Phase::Closing);
+    assert_eq!(told(&world), (3, true, true));
+    daemons_say(&mut world, 5, 4, Phase::Serving);
+    daemons_say(&mut world, 5, 3, Phase::Closing);
+    assert_eq!(
+        told(&world),
+        (4, true, false),
+        "the late word counts no more"
+    );
+    daemons_say(&mut world, 5, 5, Phase::Nobody);
+    assert_eq!(told(&world), (5, false, false));
+    // Of an epoch whose primary has not said that it is one: kept, and not obeyed yet.
+    daemons_say(&mut world, 6, 9, Phase::Closing);
+    assert_eq!(told(&world), (5, false, false));
+    // Asked for again, also by one that heard nothing of it.
+    world.word = Some(Word {
+        group: "mymaster".to_owned(),
+        rank: Rank { epoch: 5, turn: 6 },
+        phase: Phase::Serving,
+    });
+    world.run(Duration::from_secs(2));
+    assert_eq!(told(&world), (6, true, false));
 }

@@ -1,4 +1,4 @@
-//! Giving the role away while the server lives: pause, equal, close, fence, state.
+//! Giving the role away while the server lives: quiesce, pause, equal, close, fence, state.
 //!
 //! The order of rule 13: the peer is promoted only after this server is fenced, because promoting
 //! first leaves two writers if this daemon dies in between. Up to the fence everything can be
@@ -16,13 +16,13 @@ use crate::statement::ReleaseKind;
 
 /// Bound on one command to a healthy server.
 const COMMAND_WITHIN: Duration = Duration::from_secs(1);
+/// Bound on waiting for proxies: what they have outstanding by then meets the pause.
+const QUIESCE_WITHIN: Duration = Duration::from_millis(5);
 /// After a hand-over failed, none begins by itself for this long.
 const NOT_AGAIN_FOR: Duration = Duration::from_secs(10);
 
 impl Keeper {
     pub(super) fn begin_handover(&mut self, cause: HandCause, now: Instant) -> bool {
-        let whole = self.settings.switchover_deadline;
-        let id = self.start(Step::PauseWrites(whole), COMMAND_WITHIN, now);
         // The intent has to be durable before the fence; the disk works while the peer reads.
         let mut record = self.journal.clone();
         record.role = JournalRole::Handing;
@@ -33,17 +33,26 @@ impl Keeper {
             None,
             format!("hands its role over ({})", cause_words(cause)),
         );
+        // From here on the role is told as closing. A pause freezes a proxy's connection at its first write, with
+        // everything behind it; so proxies finish first, and the pause then meets none of theirs.
+        let rank = self.next_rank();
+        let id = self.start(Step::Quiesce(rank), QUIESCE_WITHIN, now);
         self.set_phase(
             Phase::HandingOver(HandOver {
                 cause,
                 since: now,
                 journal,
                 offset: crate::ids::Offset(0),
-                stage: HandOverStage::Pausing(id),
+                stage: HandOverStage::Quiescing(id, now + QUIESCE_WITHIN),
             }),
             now,
         );
         true
+    }
+
+    fn pause_writes(&mut self, now: Instant) -> HandOverStage {
+        let whole = self.settings.switchover_deadline;
+        HandOverStage::Pausing(self.start(Step::PauseWrites(whole), COMMAND_WITHIN, now))
     }
 
     pub(super) fn advance_handover(&mut self, mut state: HandOver, now: Instant) -> bool {
@@ -54,6 +63,15 @@ impl Keeper {
         let half_over =
             now.saturating_duration_since(state.since) >= self.settings.switchover_deadline / 2;
         match state.stage {
+            HandOverStage::Quiescing(id, until) => {
+                // However it ended: a proxy that does not answer is not waited for.
+                if self.result(id).is_none() && now < until {
+                    return false;
+                }
+                state.stage = self.pause_writes(now);
+                self.phase = Phase::HandingOver(state);
+                false
+            }
             HandOverStage::Pausing(id) => match self.result(id) {
                 None => false,
                 Some(Ok(Outcome::View(view))) => {

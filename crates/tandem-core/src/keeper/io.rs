@@ -14,6 +14,7 @@ use crate::keeper::settings::Settings;
 use crate::rules::duplicate::Answers;
 use crate::server::ServerView;
 use crate::statement::Statement;
+use crate::topology::Rank;
 
 /// Names a step so that its result finds it. A result with an unknown id is ignored: its step was
 /// given up.
@@ -136,6 +137,8 @@ pub enum Step {
         /// `host:port`.
         address: String,
     },
+    /// Wait until the proxies that were told that this server is closing have nothing outstanding there.
+    Quiesce(Rank),
     /// `CLIENT PAUSE .. WRITE` for this long; the view read after it.
     PauseWrites(Duration),
     /// `CLIENT UNPAUSE`.
@@ -211,6 +214,7 @@ impl Step {
             Self::Promote => "promote",
             Self::Fence => "fence",
             Self::Attach { .. } => "attach",
+            Self::Quiesce(_) => "quiesce",
             Self::PauseWrites(_) => "pause-writes",
             Self::Unpause => "unpause",
             Self::WaitPeerOffset { .. } => "wait-peer-offset",

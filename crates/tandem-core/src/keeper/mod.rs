@@ -100,6 +100,8 @@ pub struct Keeper {
     /// It serves on without a daemon or not; since when it wants to leave.
     leaving: Option<(bool, Instant)>,
     stop_failed: bool,
+    /// Counts changes of phase, see [`crate::topology::Rank`].
+    turn: u64,
     /// The version of our statement from which on our position is stated.
     position_since: u64,
     /// The local server is being detached from a primary that is gone.
@@ -140,6 +142,7 @@ impl Keeper {
         });
         let detector = Detector::new(settings.down_after, settings.sick_grace);
         let peer_address = settings.peer_server_address.clone();
+        let first_turn = settings.turns_from;
         Self {
             settings,
             journal,
@@ -174,6 +177,7 @@ impl Keeper {
             stopping: None,
             leaving: None,
             stop_failed: false,
+            turn: first_turn,
             position_since: 0,
             detaching: None,
             exited: false,
@@ -337,6 +341,7 @@ impl Keeper {
         self.news = true;
         if self.phase.name() != phase.name() {
             self.last_change = Some((phase.name().word().to_owned(), now));
+            self.turn += 1;
         }
         self.phase = phase;
     }

@@ -197,6 +197,8 @@ pub struct HandOver {
 /// Stages of a hand-over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandOverStage {
+    /// Proxies finish what they have asked; not waited for after the instant.
+    Quiescing(StepId, Instant),
     /// Writes are being paused.
     Pausing(StepId),
     /// The peer is reading the rest.

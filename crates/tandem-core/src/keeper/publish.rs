@@ -74,6 +74,7 @@ impl Keeper {
             healthy: self.server_usable(now),
             eligible,
             streaming: self.phase.name().holds_primary() && self.stream.flows(),
+            turn: self.own_turn().unwrap_or(0),
             fork: self.journal.forks.last().cloned(),
             evidence: self.evidence.clone(),
             position: if undecided { self.position() } else { None },

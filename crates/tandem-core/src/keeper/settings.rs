@@ -79,4 +79,7 @@ pub struct Settings {
     pub boot_id: String,
     /// Random for each start of the daemon.
     pub incarnation: u64,
+    /// Where turns are counted from ([`crate::topology::Rank`]): more than any that an earlier daemon got to while the
+    /// server ran. The milliseconds since the boot are.
+    pub turns_from: u64,
 }

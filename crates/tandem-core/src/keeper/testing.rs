@@ -32,6 +32,7 @@ pub(super) fn settings() -> Settings {
         vip_lifetime: Some(Duration::from_secs(3)),
         boot_id: String::new(),
         incarnation: 1,
+        turns_from: 0,
     }
 }
 

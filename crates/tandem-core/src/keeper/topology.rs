@@ -4,32 +4,45 @@
 //! of the hosts whose server may accept writes by right, the one of the newest epoch. Between a release and the
 //! promotion that follows it there is none, and none is told: a client that is told a dead address waits for a
 //! time-out there, one that is told nothing asks again.
+//!
+//! A primary that hands its role over is told as closing from the first moment on, so that proxies stop asking it
+//! before its writes are paused; see [`Step::Quiesce`](super::Step::Quiesce).
 
 use std::time::Instant;
 
 use crate::health::Health;
+use crate::ids::{Epoch, HostId};
 use crate::keeper::Keeper;
 use crate::server::{ServerRole, ServerView};
-use crate::statement::{Fork, Statement};
-use crate::topology::{Forks, Member, Topology, endpoint};
+use crate::statement::{Fork, PhaseName, Statement};
+use crate::topology::{Forks, Member, Rank, Topology, endpoint};
 
 impl Keeper {
     /// The pair's servers and its primary as of now.
     #[must_use]
     pub fn topology(&self, now: Instant) -> Topology {
         let peer = self.live_peer(now);
-        let own = self
-            .phase
-            .name()
-            .holds_primary()
-            .then_some((&self.journal.epoch, self.settings.server_address.as_str()));
+        let phase = self.phase.name();
+        let address = self.settings.server_address.as_str();
+        // Whoever hands over and has heard of its successor states that one's epoch: it is not the primary of that.
+        let holds = |phase: PhaseName, epoch: &Epoch, host: &HostId| {
+            phase.holds_primary() && (phase != PhaseName::HandingOver || epoch.host == *host)
+        };
+        let own = holds(phase, &self.journal.epoch, &self.settings.host).then_some((
+            &self.journal.epoch,
+            address,
+            phase,
+        ));
         let other = peer
-            .filter(|peer| peer.phase.holds_primary())
-            .map(|peer| (&peer.epoch, peer.server_address.as_str()));
+            .filter(|peer| holds(peer.phase, &peer.epoch, &peer.host))
+            .map(|peer| (&peer.epoch, peer.server_address.as_str(), peer.phase));
         // Epochs of two promotions differ in any case; see `Epoch`.
-        let primary = own.into_iter().chain(other).max_by_key(|(epoch, _)| *epoch);
+        let primary = own
+            .into_iter()
+            .chain(other)
+            .max_by_key(|(epoch, ..)| *epoch);
         let fork = match (&primary, peer) {
-            (Some((epoch, address)), Some(peer)) if *address == peer.server_address => {
+            (Some((epoch, address, _)), Some(peer)) if *address == peer.server_address => {
                 peer.fork.as_ref().filter(|fork| fork.epoch == **epoch)
             }
             (Some(_), _) => {
@@ -42,11 +55,49 @@ impl Keeper {
         servers.extend(self.peer_member(peer));
         Topology {
             epoch: self.journal.epoch.counter,
-            primary: primary.and_then(|(_, address)| endpoint(address)),
+            turn: match (&primary, peer) {
+                // An epoch that came to nothing: this host began it, and says by it what the other one does.
+                (Some((epoch, ..)), Some(peer))
+                    if epoch.counter < self.journal.epoch.counter
+                        && matches!(phase, PhaseName::Replica | PhaseName::Rejoining) =>
+                {
+                    self.turn + peer.turn
+                }
+                _ => self.turn_of(self.journal.epoch.counter),
+            },
+            primary: primary.and_then(|(_, address, _)| endpoint(address)),
+            closing: primary.is_some_and(|(_, _, phase)| phase == PhaseName::HandingOver),
             servers,
             daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
             forks: forks(fork),
         }
+    }
+
+    /// Counts this host's phases in an epoch that it began. One that has heard of its successor states that one's epoch,
+    /// and has no say in it.
+    pub(super) fn own_turn(&self) -> Option<u64> {
+        let own = self.journal.epoch.host == self.settings.host;
+        own.then_some(self.turn)
+    }
+
+    /// The rank that a change of this host's phase will have.
+    pub(super) fn next_rank(&self) -> Rank {
+        Rank {
+            epoch: self.journal.epoch.counter,
+            turn: self.turn + 1,
+        }
+    }
+
+    /// The newest turn that is known of an epoch.
+    fn turn_of(&self, epoch: u64) -> u64 {
+        let own = self
+            .own_turn()
+            .filter(|_| self.journal.data_epoch.counter == epoch);
+        let heard = self.peer.statement.as_ref();
+        let theirs = heard
+            .filter(|peer| peer.epoch.counter == epoch)
+            .map(|peer| peer.turn);
+        own.into_iter().chain(theirs).max().unwrap_or(0)
     }
 
     fn own_member(&self, now: Instant) -> Option<Member> {
@@ -119,11 +170,10 @@ fn described(known: Member, view: Option<&ServerView>) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, HostId, Offset, ReplId};
+    use crate::ids::{Offset, ReplId};
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, PeerEvent};
     use crate::sentinel::Endpoint;
-    use crate::statement::PhaseName;
 
     const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
 

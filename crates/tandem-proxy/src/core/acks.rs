@@ -343,14 +343,14 @@ impl Core {
         match (offset, replicas) {
             (Some(offset), Some(replicas)) => {
                 let group = state.groups.get(server as usize);
-                let promotable = group.and_then(Option::as_ref).map_or(0, |group| {
+                let promotable = group.and_then(Option::as_ref).map_or(0, |known| {
                     let has = |at: &Address| {
                         let had = replicas.iter().find(|(address, _)| address == at);
                         had.is_some_and(|(_, had)| *had >= offset)
                     };
                     let counts =
                         |one: &&crate::topology::Replica| one.promotable && has(&one.address);
-                    group.replicas.iter().filter(counts).count()
+                    known.group.replicas.iter().filter(counts).count()
                 });
                 let oldest = acks.queue.entries.front();
                 let waiting_ms = oldest.map_or(PATIENCE_MS, |&(slot, _)| {

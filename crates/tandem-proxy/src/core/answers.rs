@@ -5,6 +5,7 @@ use super::desk::Desk;
 use super::lane::{Lane, RING_BOUND, State};
 use super::particular::{self, Look};
 use super::peer::How;
+use super::pubsub::Came;
 use super::slots::{NONE, Owner, Wait};
 use super::{Core, Order};
 use super::{pubsub, recall, slow};
@@ -29,6 +30,8 @@ enum End {
     Broken,
     /// Nobody is subscribed on this connection any more.
     Unsubscribed,
+    /// A subscriber listens again: bytes from this offset on are still to be looked at.
+    Renewed(usize),
     /// A client has to take what it has first; bytes from this offset on are still to be looked at.
     Stalled(usize),
 }
@@ -101,6 +104,11 @@ impl Core {
                 End::Unsubscribed => {
                     self.subscribed_no_more(index);
                     return bytes.len();
+                }
+                End::Renewed(next) => {
+                    self.renewed(index);
+                    start = next;
+                    fed = next;
                 }
                 End::Demoted => {
                     self.lane_down(index, How::Refused);
@@ -239,8 +247,10 @@ fn walk(
                 lane.heard.extend_from_slice(reply);
                 continue;
             }
-            if pubsub::message(desk, lane, reply) {
-                break Some(End::Unsubscribed);
+            match pubsub::message(desk, lane, reply) {
+                Came::Message => {}
+                Came::LastUnsubscribed => break Some(End::Unsubscribed),
+                Came::LastRenewed => break Some(End::Renewed(start)),
             }
             if desk.heavy != NONE && stalls(lane, desk) {
                 break Some(End::Stalled(start));

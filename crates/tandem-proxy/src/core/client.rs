@@ -1,6 +1,7 @@
 //! One client: what it has sent and not been answered, and nothing else that an idle connection would have to own.
 
 use super::identity::Claim;
+use super::moving::Subscriptions;
 use super::peer::{Peer, Side};
 use super::slots::NONE;
 use crate::frame::Scan;
@@ -103,6 +104,8 @@ pub(super) struct Cold {
     pub(super) subscribed: bool,
     /// It is about to be somebody else.
     pub(super) claim: Option<Claim>,
+    /// Of what, while it does.
+    pub(super) subscriptions: Option<Box<Subscriptions>>,
     /// A large request that is under way.
     pub(super) upload: Option<Box<super::upload::Upload>>,
 }

@@ -20,7 +20,6 @@ use super::lane::{Lane, State};
 use super::peer::Peer;
 use super::slots::NONE;
 use super::{Core, text};
-use crate::topology::{Forks, Phase};
 
 /// Banks that a pool may have on a thread.
 const BANKS: usize = 256;
@@ -181,19 +180,19 @@ impl Core {
         let Bank {
             pool, first, lanes, ..
         } = self.banks[bank as usize];
-        let groups = &self.pools[pool as usize].groups;
-        for lane in &mut self.lanes[first as usize..(first + lanes) as usize] {
-            let Some(Some(group)) = groups.get(lane.server as usize) else {
+        for index in first..first + lanes {
+            let server = self.lanes[index as usize].server;
+            if !self.is_group(pool, server) {
                 continue;
-            };
+            }
+            let open = self.is_open(pool, server);
+            let tells_forks = self.tells_forks(pool, server);
+            let lane = &mut self.lanes[index as usize];
             lane.followed = true;
-            if group.forks != Forks::Untold {
+            if tells_forks {
                 lane.ask_at_ms = 0;
             }
-            lane.held = match group.phase {
-                Phase::Serving { .. } => None,
-                Phase::Closing | Phase::None => Some(0),
-            };
+            lane.held = (!open).then_some(0);
         }
     }
 

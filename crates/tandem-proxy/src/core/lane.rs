@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::aside::{Aside, Lineage};
 use super::doubt::Doubt;
 use super::identity::Claimant;
+use super::moving::Away;
 use super::peer::{How, Peer, Side};
 use super::recall::Recalled;
 use super::ring::Ring;
@@ -80,12 +81,24 @@ pub(super) struct Lane {
     pub(super) bulk: Bulk,
     /// Brings messages to its owner, beside or instead of replies.
     pub(super) messages: bool,
+    /// Counted as a subscriber's.
+    pub(super) listens: bool,
+    /// It brought messages, has ended, and is to be made again at the next primary.
+    pub(super) away: Option<Away>,
+    /// Confirmations that are not its owner's but of its subscriptions made again.
+    pub(super) renewing: usize,
+    /// A WATCH was asked on it.
+    pub(super) watched: bool,
+    /// A connection on which a WATCH was asked has ended, and what waits was to be sent on it.
+    pub(super) unwatched: bool,
     /// A request on it may block so much longer, in milliseconds; `u64::MAX`: for ever.
     pub(super) extra_ms: u64,
     /// Its server is a group, whose primary may move.
     pub(super) followed: bool,
     /// Not to be sent on now, but for so many bytes of a request that is half out.
     pub(super) held: Option<usize>,
+    /// Not to be read from: whether its server is still the one to ask is being found out.
+    pub(super) mute: bool,
     /// Requests that the server has sent back unexecuted.
     pub(super) recalled: Vec<Recalled>,
     /// Its pool wants something of replicas: its replies are looked at.
@@ -162,9 +175,15 @@ impl Lane {
             owner: None,
             bulk: Bulk::No,
             messages: false,
+            listens: false,
+            away: None,
+            renewing: 0,
+            watched: false,
+            unwatched: false,
             extra_ms: 0,
             followed: false,
             held: None,
+            mute: false,
             recalled: Vec::new(),
             particular: false,
             acked: false,

@@ -26,7 +26,7 @@ impl Core {
         let Some(index) = self.find_lane(peer) else {
             return;
         };
-        if self.lanes[index as usize].followed {
+        if self.lanes[index as usize].followed && !self.lanes[index as usize].messages {
             // What those who have left had asked is not sent.
             self.take_back(index, None);
         }
@@ -146,7 +146,9 @@ impl Core {
             }
             return;
         }
-        if lane.followed {
+        if lane.messages {
+            self.messages_due(index);
+        } else if lane.followed {
             self.held_due(index);
         }
         if self.lanes[index as usize].at.is_some() {
@@ -209,6 +211,7 @@ impl Core {
         if lane.ask_at_ms != u64::MAX {
             lane.ask_at_ms = self.now_ms;
         }
+        self.renew(index);
         self.lane_let_in(index);
         self.aside_ready(index);
         self.touch_lane(index);
@@ -252,12 +255,18 @@ impl Core {
             self.replica_down(index, how);
             return;
         }
-        if lane.followed {
-            self.suspend(index, how);
-            return;
-        }
+        // One that nobody has for itself any more is closed.
+        let waits = !lane.pinned || lane.owner.is_some();
         if lane.bulk != Bulk::No {
             self.end_bulk(index, how, error);
+            return;
+        }
+        if lane.messages {
+            if waits && self.messages_stopped(index, how) {
+                return;
+            }
+        } else if lane.followed && waits {
+            self.suspend(index, how);
             return;
         }
         self.close_lane(index, how);
@@ -321,8 +330,13 @@ impl Core {
         match lane.state {
             State::Closed => return,
             State::Connecting { .. } => {}
-            State::SettingUp { .. } | State::Ready => lane.counters.connections.sub(1),
+            State::SettingUp { .. } => lane.counters.connections.sub(1),
+            State::Ready => {
+                lane.counters.connections.sub(1);
+                lane.unwatched |= std::mem::take(&mut lane.watched);
+            }
         }
+        lane.mute = false;
         self.orders.push_back(Order::Close(lane.peer(index)));
         lane.generation = lane.generation.wrapping_add(1);
         lane.state = State::Closed;

@@ -34,10 +34,13 @@ mod idle;
 mod info;
 mod intake;
 mod lane;
+mod lease;
 mod life;
 mod local;
+mod moving;
 mod particular;
 mod peer;
+mod phase;
 mod pinned;
 mod pubsub;
 mod reading;
@@ -66,13 +69,15 @@ use crate::ejection::Ejector;
 use crate::placement::Placement;
 use crate::settings::{self, Compat, ReadFrom, Replicas};
 use crate::statistics::PoolCounters;
-use crate::topology::Group;
+use crate::subscribers::Subscribers;
+use crate::topology::Rank;
 
 use client::Hold;
 use desk::Desk;
 pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
+use phase::Known;
 use slots::{NONE, Wait};
 
 /// Bytes that one read may bring.
@@ -95,6 +100,10 @@ pub enum Order {
     Close(Peer),
     /// Read from this peer again: it was held and may go on.
     Resume(Peer),
+    /// Say that nothing sent to this server of this pool is unanswered, after the word of this rank that it closes.
+    Quiesced(usize, usize, Rank),
+    /// Ask whether what is believed of the groups still holds, and then say [`Core::confirmed`].
+    Confirm,
     /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
     ReadHistory(History),
 }
@@ -116,6 +125,8 @@ pub struct PoolSetup {
     pub ejector: Arc<Ejector>,
     /// This thread's counters.
     pub counters: Arc<PoolCounters>,
+    /// Who listens to messages, for the whole process.
+    pub subscribers: Arc<Subscribers>,
     /// Lanes to each server that this thread may open, at least 1.
     pub connections: u32,
 }
@@ -132,7 +143,7 @@ struct PoolState {
     ejects: bool,
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
-    groups: Vec<Option<Group>>,
+    groups: Vec<Option<Known>>,
     /// Of each server, what waits for its replicas; empty where nothing does.
     acks: Vec<acks::Acks>,
     /// How many of them get no acknowledgements now.
@@ -179,6 +190,7 @@ pub struct Core {
     /// What the slots of the request at hand wait for.
     asks: Wait,
     pins: pinned::Pins,
+    watch: lease::Watch,
     /// Lanes whose large request waits for a primary.
     uploads: Vec<u32>,
     scripts: scripts::Scripts,
@@ -213,6 +225,7 @@ impl Core {
             tally: scatter::Tally::default(),
             asks: Wait::Lane,
             pins: pinned::Pins::default(),
+            watch: lease::Watch::default(),
             uploads: Vec::new(),
             scripts: scripts::Scripts::default(),
             draining: false,
@@ -302,7 +315,7 @@ impl Core {
             Side::Lane => match self.find_lane(peer) {
                 Some(index) => {
                     let lane = &self.lanes[index as usize];
-                    if lane.stalled_on.is_some() {
+                    if lane.stalled_on.is_some() || lane.mute {
                         return &mut [];
                     }
                     &lane.input
@@ -329,7 +342,11 @@ impl Core {
             }
             Side::Lane => {
                 if let Some(index) = self.find_lane(peer) {
-                    self.lane_received(index, bytes);
+                    if self.watch.late && self.came_late(index) {
+                        self.carried = 0;
+                    } else {
+                        self.lane_received(index, bytes);
+                    }
                 }
             }
         }

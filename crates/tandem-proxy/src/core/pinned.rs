@@ -55,7 +55,12 @@ impl Core {
             None => self.fresh_lane(pool, server, bank),
         };
         self.pins.taken += 1;
-        self.lanes[lane as usize].owner = Some(peer);
+        let followed = self.is_group(pool, server);
+        let held = followed && !self.is_open(pool, server);
+        let place = &mut self.lanes[lane as usize];
+        place.owner = Some(peer);
+        place.followed = followed;
+        place.held = held.then_some(0);
         self.desk.clients[index as usize].pinned = lane;
         Some(lane)
     }
@@ -130,9 +135,12 @@ impl Core {
         if lane == NONE {
             return;
         }
+        self.listens_no_more(lane);
         let place = &mut self.lanes[lane as usize];
         place.owner = None;
         place.extra_ms = 0;
+        place.watched = false;
+        place.followed = false;
         self.pins.taken -= 1;
         let clean =
             place.state == State::Ready && !place.messages && !place.retired && place.first == NONE;
@@ -145,6 +153,7 @@ impl Core {
 
     /// Closes a connection whose client is gone.
     pub(super) fn drop_pinned(&mut self, lane: u32) {
+        self.listens_no_more(lane);
         self.lanes[lane as usize].owner = None;
         self.pins.taken -= 1;
         self.drop_lane(lane);
@@ -157,6 +166,10 @@ impl Core {
             let slot = place.dequeue(&self.desk.slots);
             self.desk.slots.give(slot);
         }
+        for request in std::mem::take(&mut place.recalled) {
+            self.desk.slots.give(request.slot);
+        }
+        place.doubts.clear();
         let unsent = place.ring.len();
         place.ring.free(unsent);
         if place.stalled_on.take().is_some() {
@@ -174,6 +187,7 @@ impl Core {
             self.pins.free.push(lane);
             return;
         }
+        self.listens_no_more(lane);
         let Some(owner) = self.lanes[lane as usize].owner.take() else {
             return;
         };
@@ -191,9 +205,7 @@ impl Core {
         }
         if cold.subscribed {
             // It would wait for messages that cannot come; one that loses its connection subscribes again.
-            let error = text::unreachable(self.lanes[lane as usize].ended);
-            self.desk.say(index, error);
-            self.desk.dismiss(index);
+            self.subscriber_lost(index, lane);
         }
     }
 

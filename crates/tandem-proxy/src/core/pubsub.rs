@@ -7,6 +7,7 @@
 use super::desk::Desk;
 use super::intake::Taken;
 use super::lane::Lane;
+use super::moving;
 use super::scatter::ANYWHERE;
 use super::slots::NONE;
 use super::{Core, text};
@@ -25,7 +26,7 @@ impl Core {
                 self.anywhere(index, request)
             }
             PubSub::Subscribe(channels) => self.subscribe(index, channels, request),
-            PubSub::Unsubscribe(_) => self.unsubscribe(index, request),
+            PubSub::Unsubscribe(channels) => self.unsubscribe(index, channels, request),
         }
     }
 
@@ -57,25 +58,39 @@ impl Core {
             let Some(lane) = self.pin(index, home) else {
                 return Taken::Yes;
             };
-            self.lanes[lane as usize].messages = true;
-            self.lanes[lane as usize].extra_ms = u64::MAX;
-            self.desk.cold(index).subscribed = true;
-            self.desk.clients[index as usize].set_special();
+            self.begins_to_listen(index, lane);
         }
         let lane = self.desk.clients[index as usize].pinned;
         if self.lanes[lane as usize].server != home || !self.lanes[lane as usize].messages {
             self.desk.say(index, text::PINNED_ELSEWHERE);
             return Taken::Yes;
         }
-        self.tell(index, lane, request)
+        self.tell_wish(index, lane, (channels, true), request)
     }
 
-    fn unsubscribe(&mut self, index: u32, request: &Request<'_>) -> Taken {
+    /// Sends a change of subscriptions.
+    fn tell_wish(
+        &mut self,
+        index: u32,
+        lane: u32,
+        (channels, on): (Channels, bool),
+        request: &Request<'_>,
+    ) -> Taken {
+        let taken = self.tell(index, lane, request);
+        if taken == Taken::Yes
+            && let Some(subscriptions) = &mut self.desk.cold(index).subscriptions
+        {
+            subscriptions.ask(channels, on, request);
+        }
+        taken
+    }
+
+    fn unsubscribe(&mut self, index: u32, channels: Channels, request: &Request<'_>) -> Taken {
         let lane = self.desk.clients[index as usize].pinned;
         if lane == NONE || !self.lanes[lane as usize].messages {
             return self.unsubscribe_nothing(index, request);
         }
-        self.tell(index, lane, request)
+        self.tell_wish(index, lane, (channels, false), request)
     }
 
     /// What a server says to someone without subscriptions.
@@ -118,6 +133,7 @@ impl Core {
             return Taken::Yes;
         }
         self.lanes[lane as usize].ring.push(request.bytes());
+        self.listens_later(lane);
         self.touch_lane(lane);
         Taken::Yes
     }
@@ -170,19 +186,46 @@ impl Core {
         };
         if let Some(cold) = &mut self.desk.clients[index as usize].cold {
             cold.subscribed = false;
+            cold.subscriptions = None;
         }
         self.desk.clients[index as usize].set_special();
         self.unpin(index);
     }
 }
 
-/// Something came on a connection for messages. True: it says that no subscription is left.
-pub(super) fn message(desk: &mut Desk, lane: &Lane, frame: &[u8]) -> bool {
+/// What a frame on a connection for messages was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Something for its owner.
+    Message,
+    /// The last word about a subscription: none is left.
+    LastUnsubscribed,
+    /// The last word about subscriptions that were made again.
+    LastRenewed,
+}
+
+/// Something came on a connection for messages.
+pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
     let Some(index) = lane.owner.and_then(|owner| desk.find(owner)) else {
-        return false;
+        return Came::Message;
     };
+    if let Some(said) = moving::confirmation(frame) {
+        if said.on && lane.renewing > 0 {
+            lane.renewing -= 1;
+            return match lane.renewing {
+                0 => Came::LastRenewed,
+                _ => Came::Message,
+            };
+        }
+        if let Some(subscriptions) = &mut desk.cold(index).subscriptions {
+            subscriptions.confirm(&said);
+        }
+    }
     desk.stream(index, frame);
-    ends_subscriptions(frame)
+    match ends_subscriptions(frame) {
+        true => Came::LastUnsubscribed,
+        false => Came::Message,
+    }
 }
 
 /// Whether this is the confirmation of an UNSUBSCRIBE with a count of 0.

@@ -35,6 +35,10 @@ const NOT_EXECUTED: [&[u8]; 7] = [
     b"-CLUSTERDOWN ",
 ];
 
+/// What a server says that stops being a primary while a command blocks there; others may end one with other words.
+const UNBLOCKED: &[u8] =
+    b"-UNBLOCKED force unblock from blocking operation, instance state changed ";
+
 /// The whole of what servers say that have not even begun a script. One that has begun can say anything, after it wrote.
 const SCRIPT_NOT_BEGUN: [&[u8]; 10] = [
     b"-READONLY You can't write against a read only replica.\r\n",
@@ -65,7 +69,8 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
     let slot = lane.first;
     let place = desk.slots[slot];
     let waited = u64::from((now_ms as u32).wrapping_sub(place.since));
-    let refused = is_not_executed(reply);
+    let unblocked = reply.starts_with(UNBLOCKED);
+    let refused = unblocked || is_not_executed(reply);
     let behind = lane
         .recalled
         .iter()
@@ -74,16 +79,20 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
         return false;
     }
     let bytes = lane.ring.oldest(place.len as usize);
-    let refused = refused && (SCRIPT_NOT_BEGUN.contains(&reply) || !is_script(&bytes));
+    let refused = refused && (unblocked || SCRIPT_NOT_BEGUN.contains(&reply) || !is_script(&bytes));
     if !refused && !behind {
         return false;
     }
-    let expired = waited > HOLD.as_millis() as u64 || lane.recalled.len() >= MOST;
+    let expired = (waited > HOLD.as_millis() as u64 && !unblocked) || lane.recalled.len() >= MOST;
     if expired || (behind && !refused && !may_repeat(&bytes)) {
         pass_on(lane, desk, place.owner);
         return false;
     }
     lane.dequeue(&desk.slots);
+    if unblocked {
+        // It waited at the server as it was meant to: how long it is held counts from now.
+        desk.slots[slot].since = now_ms as u32;
+    }
     lane.recalled.push(Recalled {
         slot,
         bytes,

@@ -69,7 +69,7 @@ impl Core {
         // that only a first cursor is 0.
         let topology = |server: u64| {
             let epoch = match pool.groups.get(server as usize) {
-                Some(Some(group)) => group.epoch,
+                Some(Some(known)) => known.group.rank.epoch,
                 Some(None) | None => 0,
             };
             (u64::from(client.pool) + pool.version + epoch) % ((1 << TOPOLOGY_BITS) - 1) + 1

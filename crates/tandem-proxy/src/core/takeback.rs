@@ -141,6 +141,9 @@ impl Core {
             }
         }
         let mut unknown = Vec::new();
+        // What a transaction is answered that was not sent and whose WATCH is gone: as if a key had changed.
+        let null = self.void_watch(index);
+        let mut aborted = Vec::new();
         for unit in &queue.units {
             let slot = queue.slots[unit.slots.end - 1].0;
             let doubtful = doubts.front().is_some_and(|doubt| doubt.slot == slot);
@@ -154,7 +157,11 @@ impl Core {
                 Some(doubt) => Fate::Doubtful(doubt.since),
                 None => self.fate(index, &queue, unit, first_byte, ended),
             };
+            let unguarded = null.is_some() && unit.slots.len() > 1;
             match fate {
+                Fate::Again if unguarded => aborted.push(unit),
+                // Even if it is proven that it was not executed it could not be sent again.
+                Fate::Doubtful(_) if unguarded => unknown.push(unit),
                 Fate::Again => self.ask_again(index, &queue, unit),
                 Fate::Dropped => self.drop_unit(index, &queue, unit),
                 Fate::Doubtful(since) => {
@@ -167,6 +174,11 @@ impl Core {
         }
         for unit in unknown {
             self.tell_unknown(index, &queue, unit);
+        }
+        for unit in aborted {
+            for &(slot, _) in &queue.slots[unit.slots.clone()] {
+                self.desk.answer(slot, null.unwrap_or_default());
+            }
         }
         let lane = &mut self.lanes[index as usize];
         lane.marks.clear();

@@ -68,6 +68,7 @@ impl Core {
                 return Taken::Yes;
             }
         };
+        self.lanes[lane as usize].watched = true;
         let cold = self.desk.cold(index);
         if cold.watch == Watch::No {
             cold.watch = Watch::Yes;

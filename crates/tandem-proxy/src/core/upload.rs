@@ -138,6 +138,10 @@ impl Core {
             },
             Err(_) => return None,
         };
+        // It has waits of its own: what is not kept cannot be held as other requests are.
+        let place = &mut self.lanes[lane as usize];
+        place.followed = false;
+        place.held = None;
         if let Some(error) = self.shut(lane) {
             self.unpin(index);
             return Some(self.throw_away(index, scan, Some(error)));
@@ -352,7 +356,7 @@ impl Core {
                 // Its client has left meanwhile.
                 continue;
             }
-            if self.address(lane.pool, lane.server).is_some() {
+            if self.is_open(lane.pool, lane.server) {
                 self.connect(index);
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 
@@ -28,6 +28,15 @@ pub(super) enum Letter {
         pool: Arc<str>,
         /// What is said.
         topology: Arc<Topology>,
+    },
+    /// What is believed of a group was asked for anew.
+    Confirmed {
+        /// The pool's name.
+        pool: Arc<str>,
+        /// Which of its servers.
+        server: usize,
+        /// No sooner than at this time since boot.
+        asked: Duration,
     },
     /// The end of a history was read.
     History {

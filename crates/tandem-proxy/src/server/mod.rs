@@ -10,6 +10,7 @@
 //! | `status` | how everything is, for who asks |
 //! | `history` | what a dead primary's writes touched, read from the next one, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
+//! | `notice` | what a worker has to say |
 //! | `pulse` | whether every worker still comes round |
 //!
 //! This is the one part of the crate that touches sockets, clocks and threads. Threads share nothing on the way of a
@@ -19,6 +20,7 @@
 mod crowd;
 mod history;
 mod mailbox;
+mod notice;
 mod pulse;
 mod resolve;
 mod secure;
@@ -28,7 +30,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +39,7 @@ use crate::ejection::Ejector;
 use crate::settings::{Address, Pool};
 use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
+use crate::subscribers::Subscribers;
 use crate::topology::Topology;
 
 pub use pulse::Pulse;
@@ -44,6 +47,8 @@ pub use status::{Observer, PoolStatus, ShardStatus};
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
+pub use notice::{Notice, Notices};
+use notice::{Obituary, Teller};
 use resolve::{Resolver, first_address};
 use socket::{Door, Listener};
 use worker::Worker;
@@ -55,6 +60,8 @@ pub struct Options {
     pub threads: usize,
     /// Clients over all threads; None: as many as descriptors allow, as twemproxy.
     pub client_limit: Option<usize>,
+    /// Who hears what the threads have to say.
+    pub notices: Option<Notices>,
     /// Listen at addresses that are not on this host yet: a VIP that is elsewhere.
     pub free_bind: bool,
 }
@@ -65,6 +72,7 @@ impl Default for Options {
         Self {
             threads: 1,
             client_limit: None,
+            notices: None,
             free_bind: false,
         }
     }
@@ -106,6 +114,7 @@ pub struct ReloadError(#[from] StartError);
 struct Shared {
     settings: Arc<Pool>,
     ejector: Arc<Ejector>,
+    subscribers: Arc<Subscribers>,
     counters: Vec<Arc<PoolCounters>>,
     /// The newest word on its groups; none: its servers are where the settings say.
     topology: Option<Arc<Topology>>,
@@ -114,7 +123,7 @@ struct Shared {
 /// A running proxy. Dropping it leaves its threads running; [`Running::drain`] ends them.
 #[derive(Debug)]
 pub struct Running {
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     mailboxes: Vec<Arc<Mailbox>>,
     pools: Arc<Mutex<Vec<Shared>>>,
     free_bind: bool,
@@ -165,11 +174,15 @@ impl Running {
                 mailbox.clone(),
                 resolver.clone(),
                 crowd.clone(),
+                Teller {
+                    thread,
+                    notices: options.notices.clone(),
+                },
             )?);
             mailboxes.push(mailbox);
         }
-        let mut running = Self {
-            threads: Vec::new(),
+        let running = Self {
+            threads: Mutex::default(),
             mailboxes,
             pools: Arc::new(Mutex::new(shared)),
             free_bind: options.free_bind,
@@ -178,9 +191,14 @@ impl Running {
         for (thread, worker) in workers.into_iter().enumerate() {
             let spawned = std::thread::Builder::new()
                 .name(format!("proxy-{thread}"))
-                .spawn(move || worker.run());
+                .spawn(move || {
+                    let obituary = Obituary::of(worker.teller());
+                    let result = worker.run();
+                    obituary.write(&result);
+                    result
+                });
             match spawned {
-                Ok(handle) => running.threads.push(handle),
+                Ok(handle) => running.handles().push(handle),
                 Err(error) => {
                     running.drain(Duration::ZERO);
                     running.join();
@@ -189,6 +207,10 @@ impl Running {
             }
         }
         Ok(running)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<JoinHandle<io::Result<()>>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happened so far, summed over threads, in the order of the pools.
@@ -252,23 +274,29 @@ impl Running {
         }
     }
 
+    /// What is believed of a group was asked for anew, no sooner than at this time since boot (`CLOCK_BOOTTIME`): threads
+    /// that stood still before that, and were told if there is something newer, go on.
+    pub fn confirm(&self, pool: &str, server: usize, asked: Duration) {
+        let pool: Arc<str> = pool.into();
+        for mailbox in &self.mailboxes {
+            mailbox.put(Letter::Confirmed {
+                pool: pool.clone(),
+                server,
+                asked,
+            });
+        }
+    }
+
     /// What asks every thread for signs of life.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         Pulse::of(&self.mailboxes)
     }
 
-    /// The epoch up to which a group's closing is done: nothing sent to it is unanswered, on any thread. 0 before the
-    /// first. None: there is no such pool or server.
+    /// How many threads there are.
     #[must_use]
-    pub fn quiet_epoch(&self, pool: &str, server: usize) -> Option<u64> {
-        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let pool = pools.iter().find(|one| one.settings.name == pool)?;
-        pool.counters
-            .iter()
-            .map(|counters| Some(counters.servers.get(server)?.quiet_epoch.value()))
-            .min()
-            .flatten()
+    pub fn threads(&self) -> usize {
+        self.mailboxes.len()
     }
 
     /// No new clients; those that are here go when they are owed nothing, and all of them after `within`.
@@ -281,7 +309,13 @@ impl Running {
 
     /// Waits until every thread has ended.
     pub fn join(self) {
-        for thread in self.threads {
+        self.wait();
+    }
+
+    /// Waits until every thread has ended; for one caller.
+    pub fn wait(&self) {
+        let threads = std::mem::take(&mut *self.handles());
+        for thread in threads {
             // A thread that panicked has said so itself; the others still have to be waited for.
             let _ = thread.join();
         }
@@ -296,6 +330,7 @@ impl Shared {
         PoolSetup {
             settings: self.settings.clone(),
             ejector: self.ejector.clone(),
+            subscribers: self.subscribers.clone(),
             counters: self.counters[thread].clone(),
             connections: (all / threads + more).max(1) as u32,
         }
@@ -334,6 +369,7 @@ fn share(pool: Pool, threads: usize, (base, wall): (Instant, SystemTime)) -> Sha
     let slow = slow.map(|slow| Arc::new(SlowLog::new(Some(slow), (base, wall))));
     Shared {
         ejector: Arc::new(Ejector::new(settings.clone(), base, wall_us)),
+        subscribers: Arc::new(Subscribers::new(settings.servers.len())),
         counters: (0..threads)
             .map(|_| Arc::new(PoolCounters::of(&settings, slow.clone())))
             .collect(),

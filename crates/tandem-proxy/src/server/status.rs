@@ -106,7 +106,7 @@ fn shard(pool: &Shared, server: usize) -> ShardStatus {
     ShardStatus {
         primary,
         phase,
-        epoch: group.map(|group| group.epoch),
+        epoch: group.map(|group| group.rank.epoch),
         latency,
     }
 }

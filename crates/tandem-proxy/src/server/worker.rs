@@ -18,6 +18,7 @@ use mio::{Events, Poll, Token};
 use super::crowd::{Crowd, Place};
 use super::history;
 use super::mailbox::{Letter, Mailbox, Replacement};
+use super::notice::{Notice, Teller};
 use super::resolve::Resolver;
 use super::socket::{Door, Stream, how};
 use crate::core::{Core, How, Order, Peer, Side};
@@ -81,9 +82,13 @@ pub(super) struct Worker {
     /// Clients that have begun TLS, in their order, and until when they must have agreed on it.
     handshakes: VecDeque<(Peer, Instant)>,
     mailbox: Arc<Mailbox>,
+    /// Letters are waiting.
+    mail: bool,
     resolver: Resolver,
     /// Clients for whom there is no place are closed at once.
     crowd: Crowd,
+    /// Who is told what the core has to say.
+    teller: Teller,
     /// Draining: the end.
     ends_at: Option<Instant>,
     now: Instant,
@@ -97,6 +102,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         resolver: Resolver,
         crowd: Crowd,
+        teller: Teller,
     ) -> io::Result<Self> {
         let mut worker = Self {
             poll,
@@ -110,8 +116,10 @@ impl Worker {
             doors_at: None,
             handshakes: VecDeque::new(),
             mailbox,
+            mail: false,
             resolver,
             crowd,
+            teller,
             ends_at: None,
             now: Instant::now(),
         };
@@ -119,6 +127,11 @@ impl Worker {
             worker.add_door(pool, listener)?;
         }
         Ok(worker)
+    }
+
+    /// Its way to say something.
+    pub(super) fn teller(&self) -> Teller {
+        self.teller.clone()
     }
 
     /// Runs until it has drained.
@@ -139,6 +152,9 @@ impl Worker {
                 Err(error) => return Err(error),
             }
             self.now = Instant::now();
+            if self.core.has_leases() {
+                self.core.turned(boot_time(), self.now);
+            }
             let mut count = self.ready.len();
             if count > 0 {
                 // Those who are still not done come into the other list.
@@ -151,6 +167,12 @@ impl Worker {
             for event in &events {
                 count += 1;
                 self.event(event);
+            }
+            if std::mem::take(&mut self.mail) {
+                // After all that was read: what a server said before its group moved was said by the primary.
+                for letter in self.mailbox.take() {
+                    self.letter(letter);
+                }
             }
             self.reopen_doors();
             if !self.handshakes.is_empty() {
@@ -184,9 +206,7 @@ impl Worker {
         let token = event.token();
         if token == WAKER {
             self.mailbox.beats.answer();
-            for letter in self.mailbox.take() {
-                self.letter(letter);
-            }
+            self.mail = true;
             return;
         }
         let low = token.0 as u64 & 0xffff_ffff;
@@ -249,6 +269,10 @@ impl Worker {
             Ok(bytes) => {
                 if bytes == room || socket.ended {
                     self.ready.push(peer);
+                }
+                if peer.side() == Side::Lane && self.core.has_leases() {
+                    // Read after the read: what may be passed on hangs on it.
+                    self.core.look(boot_time());
                 }
                 self.core.received(peer, bytes, self.now);
             }
@@ -356,6 +380,12 @@ impl Worker {
                 }
             }
             Order::Resume(peer) => self.ready.push(peer),
+            Order::Quiesced(pool, server, rank) => self.teller.tell(Notice::Quiet {
+                pool: self.core.settings(pool).name.clone(),
+                server,
+                rank,
+            }),
+            Order::Confirm => self.teller.tell(Notice::Stalled),
             Order::ReadHistory(which) => {
                 if let Some(question) = self.core.history_question(which) {
                     history::read(which, question.clone(), self.mailbox.clone());
@@ -409,6 +439,15 @@ impl Worker {
             Letter::Topology { pool, topology } => {
                 if let Some(pool) = self.core.pool_named(&pool) {
                     self.core.snapshot(pool, &topology, self.now);
+                }
+            }
+            Letter::Confirmed {
+                pool,
+                server,
+                asked,
+            } => {
+                if let Some(pool) = self.core.pool_named(&pool) {
+                    self.core.confirmed(pool, server, asked, self.now);
                 }
             }
             Letter::Drain(until) => {
@@ -566,4 +605,12 @@ fn place(table: &mut Vec<Option<Socket>>, socket: Socket) {
         table.resize_with(index + 1, || None);
     }
     table[index] = Some(socket);
+}
+
+/// Time since boot, the time asleep included.
+fn boot_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).expect("time since boot is not negative");
+    let nanoseconds = u32::try_from(time.tv_nsec).expect("below one thousand million");
+    Duration::new(seconds, nanoseconds)
 }

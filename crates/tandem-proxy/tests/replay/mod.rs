@@ -13,6 +13,7 @@ use tandem_proxy::settings::{
     Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
 };
 use tandem_proxy::statistics::PoolCounters;
+use tandem_proxy::subscribers::Subscribers;
 
 /// A request is found alike whole and in pieces, and its tail ends where it ends.
 pub(crate) fn request(data: &[u8]) {
@@ -128,6 +129,7 @@ pub(crate) fn client(data: &[u8]) {
     let setup = PoolSetup {
         ejector: Arc::new(Ejector::new(settings.clone(), now, 0)),
         counters: Arc::new(PoolCounters::of(&settings, None)),
+        subscribers: Arc::new(Subscribers::new(settings.servers.len())),
         connections: 1,
         settings,
     };
@@ -190,7 +192,9 @@ fn turn(core: &mut Core, got: &mut HashMap<Peer, Vec<u8>>, now: Instant) {
         match core.next_order() {
             Some(Order::Connect(peer)) => core.connected(peer, now),
             Some(Order::Close(peer)) => drop(got.remove(&peer)),
-            Some(Order::Resume(_) | Order::ReadHistory(_)) => {}
+            Some(
+                Order::Resume(_) | Order::ReadHistory(_) | Order::Quiesced(..) | Order::Confirm,
+            ) => {}
             None => return,
         }
     }

@@ -208,9 +208,11 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
             .map_err(|error| format!("statistics on {host}:{port}: {error}"))?;
         let metrics = options.metrics.as_deref().map(bind_metrics).transpose()?;
         let signals = shell::Signals::new().map_err(|error| format!("signals: {error}"))?;
+        let (notices, threads) = shell::notices();
         let engine = Options {
             threads: options.threads,
             client_limit: Some(client_limit),
+            notices: Some(notices),
             ..Options::default()
         };
         let running = Running::start(pools.clone(), engine).map_err(|error| error.to_string())?;
@@ -235,7 +237,7 @@ fn serve(options: &RunOptions, pools: Vec<Pool>, log: &log::Log) -> Result<u8, S
             metrics,
             asked.ok(),
         );
-        let code = shell.live(running, signals).await;
+        let code = shell.live(running, signals, threads).await;
         drop(pid_file);
         Ok(code)
     })

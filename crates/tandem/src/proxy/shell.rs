@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_proxy::server::Running;
+use tandem_proxy::server::{Notice, Notices, Running};
 use tandem_proxy::settings::Pool;
 use tandem_proxy::statistics::PoolStatistics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -98,6 +98,16 @@ impl Engine {
     }
 }
 
+/// What threads have to say, and where it comes out. There is no more of it than that they have ended.
+pub(super) fn notices() -> (Notices, mpsc::Receiver<(usize, Notice)>) {
+    let (said, heard) = mpsc::channel(16);
+    let notices = Notices::new(move |thread, notice| {
+        // The loop may have ended.
+        let _ = said.try_send((thread, notice));
+    });
+    (notices, heard)
+}
+
 /// The process while it serves.
 pub(super) struct Shell {
     options: RunOptions,
@@ -133,7 +143,12 @@ impl Shell {
     }
 
     /// Serves until a signal ends it; the exit code. Needs a [`tokio::task::LocalSet`].
-    pub(super) async fn live(mut self, running: Running, mut signals: Signals) -> u8 {
+    pub(super) async fn live(
+        mut self,
+        running: Running,
+        mut signals: Signals,
+        mut threads: mpsc::Receiver<(usize, Notice)>,
+    ) -> u8 {
         let observer = running.observer();
         let mut engine = Engine::Serving(running);
         loop {
@@ -152,6 +167,15 @@ impl Shell {
                     engine = engine.drain();
                 }
                 () = engine.ended() => return DONE,
+                Some((thread, notice)) = threads.recv() => match notice {
+                    Notice::Ended(why) => {
+                        // Its clients are gone; whoever supervises this starts all of it again.
+                        self.log.error(&format!("thread {thread} has ended: {why}"));
+                        return FAILED;
+                    }
+                    // Only of servers that follow a group.
+                    Notice::Quiet { .. } | Notice::Stalled => {}
+                },
                 _ = signals.hang_up.recv() => {
                     self.log.notice("signal 1 (SIGHUP) received, reopening log file");
                     self.log.reopen();

@@ -11,19 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit};
-use tandem_config::settings::{self as config, Settings};
+use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::directory::{Daemon, Directory, Shown, sentinel_id};
 use tandem_core::sentinel::daemon::{self, About};
 use tandem_core::sentinel::io;
 use tandem_core::sentinel::settings::Compat;
 use tandem_core::sentinel::{Endpoint, Question};
 use tandem_core::topology::Topology;
+use tandem_core::word;
 use tandem_resp::{Limits, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::control::{Answer, Request};
 use super::group::Event;
+use super::look::Looks;
 use super::peer::Stranger;
+use super::quiet::Quiet;
 use crate::sentinel::serve::{self, Ask, Server};
 
 /// The version of Redis whose Sentinel is answered like.
@@ -63,14 +66,34 @@ pub(crate) type Words = watch::Receiver<BTreeMap<String, Word>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     words: watch::Sender<BTreeMap<String, Word>>,
+    /// Who has finished with a primary that closes.
+    pub(crate) quiet: Quiet,
+    /// Whether it was looked at what is told.
+    pub(crate) looks: Looks,
     vip: bool,
 }
 
 impl Told {
+    /// Of groups of this host.
+    pub(crate) fn here(settings: &Settings) -> Self {
+        Self::new(settings, |shard| matches!(shard.at, ShardAt::Here))
+    }
+
+    /// Of groups of other hosts, as their daemons tell.
+    pub(crate) fn elsewhere(settings: &Settings) -> Self {
+        Self::new(settings, |shard| {
+            matches!(shard.at, ShardAt::Daemons { .. })
+        })
+    }
+
     /// Nothing is known of any group yet.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, ours: impl Fn(&config::Shard) -> bool) -> Self {
+        let shards = settings.proxies.iter().flat_map(|proxy| &proxy.shards);
+        let groups = shards.filter(|shard| ours(shard));
         Self {
             words: watch::Sender::default(),
+            quiet: Quiet::new(groups.map(|shard| shard.name.as_str())),
+            looks: Looks::default(),
             vip: match settings.host.directory {
                 config::DirectoryAddress::Vip => true,
                 config::DirectoryAddress::Servers => false,
@@ -116,6 +139,9 @@ pub(crate) struct Port {
     asks: mpsc::Receiver<Ask>,
     strangers: mpsc::Receiver<Stranger>,
     words: watch::Receiver<BTreeMap<String, Word>>,
+    quiet: Quiet,
+    /// What proxies of other hosts were told last.
+    said: BTreeMap<String, word::Word>,
     directory: Directory,
 }
 
@@ -175,6 +201,8 @@ impl Port {
             asks,
             strangers,
             words: told.words.subscribe(),
+            quiet: told.quiet.clone(),
+            said: BTreeMap::new(),
             directory,
         })
     }
@@ -192,8 +220,12 @@ impl Port {
                 Some(Ask { question, answer }) = self.asks.recv() => match about_server(&question) {
                     Some((about, server)) => ask_group(&servers, about, &server, answer),
                     None => {
+                        let reply = match from_proxy(&question) {
+                            Some(request) => self.answer_proxy(&request),
+                            None => self.directory.answer(&question, Instant::now()),
+                        };
                         // The client may have left.
-                        let _ = answer.send(self.directory.answer(&question, Instant::now()));
+                        let _ = answer.send(reply);
                     }
                 },
                 Some(Stranger { stream, first }) = self.strangers.recv() => {
@@ -208,12 +240,47 @@ impl Port {
         let now = Instant::now();
         let words = self.words.borrow_and_update().clone();
         for (group, word) in words {
+            // First: a switchover waits for those who hear this.
+            self.tell_proxies(word::Word::of(&group, &word.topology));
             self.directory.show_at(&group, word.address);
             if let Some(event) = self.directory.update(&group, word.topology, now) {
                 tracing::info!("{group}: told {}: {}", event.name, event.payload);
                 self.server.publish(&event);
             }
         }
+    }
+}
+
+impl Port {
+    fn tell_proxies(&mut self, word: word::Word) {
+        if self.said.get(&word.group) == Some(&word) {
+            return;
+        }
+        let proxies = self.server.tell(word::CHANNEL, &word.line());
+        if word.phase == word::Phase::Closing {
+            self.quiet.told(&word.group, word.rank, proxies);
+        }
+        self.said.insert(word.group.clone(), word);
+    }
+
+    fn answer_proxy(&self, request: &word::Request) -> Value {
+        match request {
+            word::Request::Topology(group) => word::answer(self.said.get(group)),
+            word::Request::Quiet(group, rank) => {
+                self.quiet.there(group, *rank);
+                Value::Simple(b"OK".to_vec())
+            }
+        }
+    }
+}
+
+/// What a proxy of another host asks or reports.
+fn from_proxy(question: &Question) -> Option<word::Request> {
+    match question {
+        Question::Sentinel(words) | Question::SentinelWithPrograms { args: words, .. } => {
+            word::Request::read(words)
+        }
+        Question::Publish { .. } | Question::Role | Question::InfoSection => None,
     }
 }
 

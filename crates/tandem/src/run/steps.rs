@@ -69,6 +69,8 @@ async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<O
         Step::Fence => {
             let link = workshop.link()?;
             let info = ops::fence(&link, deadline).await.map_err(op_error)?;
+            // What a pause holds back is told that it was not executed, before its connection is closed.
+            let _ = ops::unpause(&link, deadline).await;
             let _ = ops::kill_clients(&link, deadline).await;
             view(&info)
         }
@@ -181,6 +183,7 @@ async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<O
             Ok(Outcome::Done)
         }
         Step::Journal(_)
+        | Step::Quiesce(_)
         | Step::CloseFront { .. }
         | Step::OpenFront
         | Step::AddVip

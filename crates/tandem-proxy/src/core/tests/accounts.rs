@@ -122,6 +122,7 @@ fn a_reload_asks_again_who_has_another_password() {
         ..pool(1)
     });
     let setup = PoolSetup {
+        subscribers: Arc::new(Subscribers::new(1)),
         ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
         settings,
         counters: Arc::new(PoolCounters::new(1)),

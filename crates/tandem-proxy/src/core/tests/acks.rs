@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::follow::HOLD;
 use crate::settings::Ack;
-use crate::topology::{Group, Phase, Replica, Topology};
+use crate::topology::{Group, Lease, Phase, Replica, Topology};
 
 const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
 const NOREPLICAS: &str = "-NOREPLICAS ";
@@ -22,7 +22,8 @@ fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
     Topology {
         groups: vec![Group {
             forks: crate::topology::Forks::Untold,
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::Serving {
                 primary: at(primary),
             },

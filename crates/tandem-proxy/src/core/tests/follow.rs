@@ -2,53 +2,53 @@
 
 use super::*;
 use crate::core::follow::HOLD;
-use crate::topology::{Forks, Group, Phase, Topology};
+use crate::topology::{Forks, Group, Lease, Phase, Topology};
 
 const READONLY: &[u8] = b"-READONLY You can't write against a read only replica.\r\n";
 const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
 
 /// Two places where a primary of the one group may be; `World::up` knows them as 0 and 7.
-fn serving(epoch: u64, place: u16) -> Topology {
+pub(super) fn serving(epoch: u64, place: u16) -> Topology {
     let primary = Address::Tcp {
         host: "127.0.0.1".to_owned(),
         port: 1000 + place,
     };
+    phase(epoch, Phase::Serving { primary })
+}
+
+pub(super) fn phase(epoch: u64, phase: Phase) -> Topology {
     Topology {
         groups: vec![Group {
-            epoch,
-            phase: Phase::Serving { primary },
+            rank: Rank { epoch, turn: 0 },
+            phase,
+            lease: Lease::Open,
             replicas: Vec::new(),
             forks: Forks::Untold,
         }],
     }
 }
 
-fn phase(epoch: u64, phase: Phase) -> Topology {
-    Topology {
-        groups: vec![Group {
-            epoch,
-            phase,
-            replicas: Vec::new(),
-            forks: Forks::Untold,
-        }],
-    }
+/// The same word at a later turn of its epoch.
+pub(super) fn turned(turn: u64, mut topology: Topology) -> Topology {
+    topology.groups[0].rank.turn = turn;
+    topology
 }
 
 impl World {
-    fn hears(&mut self, topology: &Topology) {
+    pub(super) fn hears(&mut self, topology: &Topology) {
         self.core.snapshot(0, topology, self.now);
         self.turn();
     }
 
     /// The connection to a place ends.
-    fn loses(&mut self, place: usize) {
+    pub(super) fn loses(&mut self, place: usize) {
         let lane = self.up[&place];
         self.core.closed(lane, How::Reset, self.now);
         self.turn();
     }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new(pool(1));
     world.hears(&serving(1, 0));
     world
@@ -64,13 +64,9 @@ fn a_switchover_loses_nothing_and_no_request_is_sent_twice() {
     world.give(two, &request("SET b 2"));
     world.give(one, &request("GET a"));
     assert_eq!(world.at_server(0), "", "nothing more goes there");
-    assert_eq!(
-        world.counters.servers[0].quiet_epoch.value(),
-        0,
-        "something is unanswered"
-    );
+    assert_eq!(world.quiet, [], "something is unanswered");
     world.server_says(0, b"+OK\r\n");
-    assert_eq!(world.counters.servers[0].quiet_epoch.value(), 2);
+    assert_eq!(world.quiet, [(0, Rank { epoch: 2, turn: 0 })]);
     let old = world.up[&0];
     world.later(Duration::from_millis(100));
     world.hears(&serving(3, 7));
@@ -104,7 +100,7 @@ fn a_request_that_is_half_out_when_it_closes_is_finished() {
     world.core.sent(lane, rest.len());
     assert_eq!(world.core.pending(lane).concat(), b"");
     world.server_says(0, b"+first\r\n+OK\r\n");
-    assert_eq!(world.counters.servers[0].quiet_epoch.value(), 2);
+    assert_eq!(world.quiet, [(0, Rank { epoch: 2, turn: 0 })]);
 }
 
 #[test]
@@ -232,7 +228,8 @@ fn the_parts_of_a_split_request_of_one_who_gave_up_are_not_sent() {
             let phases = [phase, known(1)];
             let groups = phases.map(|phase| Group {
                 replicas: Vec::new(),
-                epoch,
+                rank: Rank { epoch, turn: 0 },
+                lease: Lease::Open,
                 phase,
                 forks: Forks::Untold,
             });

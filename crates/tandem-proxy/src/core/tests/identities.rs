@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::follow::HOLD;
 use crate::frame::{Limits, Scan};
-use crate::topology::{Forks, Phase, Topology};
+use crate::topology::{Forks, Group, Lease, Phase, Topology};
 
 const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
@@ -277,8 +277,9 @@ fn nobody_waits_for_ever_to_be_let_in() {
 
     let nobody = Topology {
         groups: vec![Group {
-            epoch: 1,
+            rank: Rank { epoch: 1, turn: 0 },
             phase: Phase::None,
+            lease: Lease::Open,
             replicas: Vec::new(),
             forks: Forks::Untold,
         }],
@@ -300,7 +301,8 @@ fn nobody_waits_for_ever_to_be_let_in() {
     world.core.closed(gone, How::Reset, world.now);
     let serving = Topology {
         groups: vec![Group {
-            epoch: 2,
+            rank: Rank { epoch: 2, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::Serving {
                 primary: Address::Tcp {
                     host: "127.0.0.1".to_owned(),

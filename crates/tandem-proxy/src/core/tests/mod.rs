@@ -6,6 +6,8 @@ mod bounds;
 mod failures;
 mod follow;
 mod identities;
+mod lease;
+mod phase;
 mod pinned;
 mod proof;
 mod reading;
@@ -81,6 +83,10 @@ pub(super) struct World {
     pub(super) connections: Vec<(usize, Peer)>,
     pub(super) closed: Vec<Peer>,
     pub(super) resumed: Vec<Peer>,
+    /// Closings that were reported as done.
+    pub(super) quiet: Vec<(usize, Rank)>,
+    /// How often the core wanted to know what still holds.
+    pub(super) confirms: usize,
     /// Histories that were asked for.
     pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
@@ -100,6 +106,7 @@ impl World {
         let counters = Arc::new(PoolCounters::of(&settings, slow));
         let connections = settings.server_connections;
         let setup = PoolSetup {
+            subscribers: Arc::new(Subscribers::new(settings.servers.len())),
             settings,
             ejector: ejector.clone(),
             counters: counters.clone(),
@@ -115,6 +122,8 @@ impl World {
             connections: Vec::new(),
             closed: Vec::new(),
             resumed: Vec::new(),
+            quiet: Vec::new(),
+            confirms: 0,
             histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
@@ -178,6 +187,8 @@ impl World {
                     self.up.retain(|_, lane| *lane != peer);
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
+                Order::Quiesced(_, server, rank) => self.quiet.push((server, rank)),
+                Order::Confirm => self.confirms += 1,
                 Order::ReadHistory(history) => self.histories.push(history),
             }
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::core::follow::HOLD;
 use crate::core::witness::EVERY_MS;
 use crate::tail::{Reader, Tail};
-use crate::topology::{Fork, Forks, Group, Phase, Topology};
+use crate::topology::{Fork, Forks, Group, Lease, Phase, Topology};
 
 const L: &str = "1111111111111111111111111111111111111111";
 const M: &str = "2222222222222222222222222222222222222222";
@@ -17,7 +17,8 @@ fn word(epoch: u64, phase: Phase, forks: Forks) -> Topology {
     Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase,
             forks,
         }],
@@ -200,6 +201,38 @@ fn it_is_asked_again_after_a_while_and_a_request_goes_by_the_newest_answer_befor
     fails_over(&mut world, 250);
     let history = world.histories[0];
     assert_eq!(world.core.history_question(history).unwrap().from, 200);
+}
+
+#[test]
+fn what_blocks_at_a_kill_begins_again_if_the_history_took_nothing_from_its_key() {
+    for (written, again) in [("SET a 1", true), ("LPOP q", false)] {
+        let mut world = witnessed(100);
+        let lane = world.up[&0];
+        let (blocked, busy) = (world.client(), world.client());
+        world.give(blocked, &request("BLPOP q 0"));
+        let pinned = world.up.insert(0, lane).unwrap();
+        assert_ne!(pinned, lane, "it has a connection of its own");
+        assert_eq!(world.take(pinned).into_bytes(), request("BLPOP q 0"));
+        // For longer than any sample is remembered.
+        for offset in 101..=112 {
+            world.later(Duration::from_millis(EVERY_MS));
+            world.give(busy, &request("GET x"));
+            let answers = [b"+x\r\n".to_vec(), says_where("master", L, offset)].concat();
+            world.server_says(0, &answers);
+        }
+        world.take(busy);
+        world.told(&word(2, Phase::None, Forks::None));
+        world.core.closed(pinned, How::Eof, world.now);
+        world.dies(0);
+        let tail = stream(&[written]);
+        world.told(&word(3, at(7), fork(L, 111 + tail.len() as u64)));
+        world.reads_stream(&tail);
+        if again {
+            assert_eq!(world.at_server(7).into_bytes(), request("BLPOP q 0"));
+        } else {
+            assert!(world.take(blocked).starts_with(UNKNOWN), "{written}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::follow::HOLD;
-use crate::topology::{Group, Phase, Replica, Topology};
+use crate::topology::{Group, Lease, Phase, Replica, Topology};
 
 const INFO: &str = "*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
 
@@ -17,7 +17,8 @@ fn pair(epoch: u64, link_up: bool) -> Topology {
     Topology {
         groups: vec![Group {
             forks: crate::topology::Forks::Untold,
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::Serving { primary: at(0) },
             replicas: vec![Replica {
                 address: at(7),

@@ -1,7 +1,7 @@
 //! EVALSHA where a server may not know the script.
 
 use super::*;
-use crate::topology::{Forks, Group, Phase, Topology};
+use crate::topology::{Forks, Group, Lease, Phase, Topology};
 
 /// Of `return 1`.
 const DIGEST: &str = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
@@ -83,7 +83,8 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
     let serving = |epoch, port| Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::Serving {
                 primary: Address::Tcp {
                     host: "127.0.0.1".to_owned(),
@@ -102,7 +103,8 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
     let none = Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            epoch: 2,
+            rank: Rank { epoch: 2, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::None,
             forks: Forks::Untold,
         }],

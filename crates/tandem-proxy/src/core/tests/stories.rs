@@ -264,6 +264,7 @@ fn pools_are_replaced_under_connected_clients() {
         ..pool(1)
     });
     let setup = PoolSetup {
+        subscribers: Arc::new(Subscribers::new(settings.servers.len())),
         ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
         settings,
         counters: world.counters.clone(),

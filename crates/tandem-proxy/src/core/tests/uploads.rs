@@ -1,7 +1,7 @@
 //! Large requests: passed on while they arrive, refused without closing anything, lost half way.
 
 use super::*;
-use crate::topology::{Forks, Group, Phase, Topology};
+use crate::topology::{Forks, Group, Lease, Phase, Rank, Topology};
 use proptest::prelude::*;
 
 const MIB: usize = 1024 * 1024;
@@ -22,7 +22,8 @@ fn serving(port: u16, epoch: u64) -> Topology {
     };
     Topology {
         groups: vec![Group {
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::Serving { primary },
             forks: Forks::Untold,
             replicas: Vec::new(),
@@ -33,7 +34,8 @@ fn serving(port: u16, epoch: u64) -> Topology {
 fn nobody(epoch: u64) -> Topology {
     Topology {
         groups: vec![Group {
-            epoch,
+            rank: Rank { epoch, turn: 0 },
+            lease: Lease::Open,
             phase: Phase::None,
             forks: Forks::Untold,
             replicas: Vec::new(),

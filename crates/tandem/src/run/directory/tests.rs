@@ -38,7 +38,9 @@ fn topology(primary: &str) -> Topology {
     let at = Endpoint::new(primary, 6379);
     Topology {
         epoch: 1,
+        turn: 1,
         primary: Some(at.clone()),
+        closing: false,
         servers: vec![Member::unknown(at)],
         daemons: Vec::new(),
         forks: Forks::Untold,
@@ -60,7 +62,7 @@ impl Rig {
 
     async fn with_servers(more: &str, servers: Servers) -> Self {
         let settings = settings(more);
-        let told = Told::new(&settings);
+        let told = Told::here(&settings);
         let (met, strangers) = mpsc::channel(8);
         let path = std::path::Path::new("/etc/tandem/tandem.toml");
         let port = Port::new(&settings, path, &told, strangers).expect("a port");

@@ -30,6 +30,7 @@ use super::events::Events;
 use super::front::{Front, Place};
 use super::group::{Event, monitor, password};
 use super::hooks::Hooks;
+use super::look::Looking;
 use super::server::{self, Server};
 use crate::linux::addr::Change;
 use crate::redis::raw::{Credentials, Target};
@@ -75,6 +76,7 @@ pub(crate) struct Followed {
     source: IpAddr,
     credentials: Option<Credentials>,
     second_round: Option<Instant>,
+    looking: Looking,
     told: Told,
     events: Events,
     hooks: Hooks,
@@ -111,6 +113,7 @@ impl Followed {
                 password: fleet_password,
                 server: endpoint(follow.server),
                 down_after: follow.down_after,
+                daemons: false,
             },
             Instant::now(),
         );
@@ -151,6 +154,7 @@ impl Followed {
             source: settings.host.address,
             credentials,
             second_round: None,
+            looking: Looking::default(),
             told,
             events: Events::new(&follow.name, &dir),
             hooks: Hooks::new(config::Hooks {
@@ -173,10 +177,13 @@ impl Followed {
                 .context("addresses of an earlier daemon")?;
         }
         self.feed(Input::Tick);
+        let mut looks = self.told.looks.questions();
         loop {
             let deadline = self.deadline();
             tokio::select! {
                 biased;
+                // The sender is ours.
+                Ok(()) = looks.changed() => self.look(*looks.borrow_and_update()),
                 Some(news) = self.link_news.recv() => self.link_news(news),
                 Some(answer) = self.roles_in.recv() => self.feed(answer),
                 Some(word) = self.kept_in.recv() => self.kept(word),
@@ -187,6 +194,7 @@ impl Followed {
                 },
                 () = tokio::time::sleep_until(deadline.into()) => self.tick(),
             }
+            self.looked();
             self.links.flush();
             if self.leaving {
                 if let Some(front) = self.front.take() {
@@ -194,6 +202,18 @@ impl Followed {
                 }
                 return Ok(());
             }
+        }
+    }
+
+    /// Somebody wants to know whether what is told still holds.
+    fn look(&mut self, at: Duration) {
+        self.looking.begin(at, Instant::now());
+        self.feed(Input::Doubt);
+    }
+
+    fn looked(&mut self) {
+        if let Some(at) = self.looking.end(&self.follower, Instant::now()) {
+            self.told.looks.answer(&self.settings.name, at);
         }
     }
 

@@ -98,6 +98,23 @@ impl Group {
                 self.closing.push((id, direct, listener));
                 return;
             }
+            Step::Quiesce(rank) => {
+                // Told at the end of this turn, by the snapshot.
+                let (quiet, group) = (self.told.quiet.clone(), self.settings.name.clone());
+                let events = self.events_out.clone();
+                tokio::spawn(async move {
+                    let finished = quiet.finished(&group, rank);
+                    let result = match tokio::time::timeout_at(deadline.into(), finished).await {
+                        Ok(()) => Ok(Outcome::Done),
+                        Err(_) => Err(StepError {
+                            kind: StepErrorKind::TimedOut,
+                            text: "a proxy has not finished".to_owned(),
+                        }),
+                    };
+                    report(&events, id, result).await;
+                });
+                return;
+            }
             Step::OpenFront => self.front.reopen().map_err(|e| any_error(&e)),
             Step::AddVip => self.front.add(now).map_err(|e| kernel_error(&e)),
             Step::DropVip => self.front.drop_addresses().map_err(|e| kernel_error(&e)),

@@ -226,12 +226,16 @@ impl Group {
             tracing::info!("{}: addresses of an earlier daemon are on", self.name);
         }
         let mut deadline = Instant::now();
+        let mut looks = self.told.looks.questions();
         loop {
             let event = tokio::select! {
                 biased;
                 event = self.events_in.recv() => Some(event),
+                // The sender is ours.
+                Ok(()) = looks.changed() => None,
                 () = tokio::time::sleep_until(deadline.into()) => None,
             };
+            let look = *looks.borrow_and_update();
             let now = Instant::now();
             self.tell_lateness(&mut suspend, deadline, now);
             match event {
@@ -246,6 +250,7 @@ impl Group {
             }
             self.close_when_said(now).await;
             self.tell_topology(now);
+            self.told.looks.answer(&self.settings.name, look);
             self.leave_beside_sibling(now);
             if let Some(serving) = self.leaving {
                 // What a keeper beside another one left closed stays closed until the next daemon has looked.

@@ -12,6 +12,7 @@ use tandem_core::keeper::settings as core;
 use tandem_vrrp::machine::Machine;
 
 use super::sibling::{ABSENT_AFTER, PACE};
+use crate::linux::clock::boot_time;
 use crate::redis::raw::Credentials;
 
 /// A server that refuses writes for its disk is sick after this.
@@ -156,6 +157,7 @@ pub(super) fn core_settings(
         vip_lifetime: group.vip.as_ref().map(|vip| vip.lifetime),
         boot_id: boot_id(),
         incarnation: random_u64()?,
+        turns_from: u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX),
     };
     Ok(core_policies(&base, group))
 }

@@ -6,10 +6,11 @@
 //! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
+mod notices;
 mod vip;
 mod watch;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,25 @@ use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
 use tandem_core::topology::{Forks as Left, Member, Topology as Word};
 use tandem_proxy::placement::sort_servers;
-use tandem_proxy::server::{Options, Running};
+use tandem_proxy::server::{Notice, Options, Pulse, Running};
 use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
-use tandem_proxy::topology::{Fork, Forks, Group, Phase, Replica, Topology};
-use tokio::sync::watch::Receiver;
+use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
+use tokio::sync::mpsc;
+use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 
 use super::control::Proxies;
-use super::directory::Told;
+use super::directory::{Told, Words};
+use crate::redis::raw::Credentials;
 pub(super) use access::Certificates;
+use notices::Ears;
 use vip::Vip;
 use watch::Watch;
 
 /// How long clients may be owed something once the daemon was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Of a server that nobody fails over: nothing newer is ever said of it.
-const FOR_EVER: u64 = 1;
+/// Before a proxy that has lost a thread is started afresh.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// One proxy at work.
 pub(super) struct Proxy {
@@ -43,6 +47,20 @@ pub(super) struct Proxy {
     /// In the order of placement, which is that of its snapshots.
     shards: Vec<config::Shard>,
     running: Running,
+    /// Its threads' signs of life, for its VIP.
+    pulse: Sender<Pulse>,
+    notices: mpsc::Receiver<(usize, Notice)>,
+    /// Of its servers.
+    password: Option<Vec<u8>>,
+    certificates: Certificates,
+}
+
+/// Where the words on groups come from, and this host's own address.
+#[derive(Clone)]
+struct Around {
+    here: Told,
+    elsewhere: Told,
+    address: IpAddr,
 }
 
 impl Proxy {
@@ -50,6 +68,7 @@ impl Proxy {
     fn start(settings: &config::Proxy, certificates: &Certificates) -> Result<Self> {
         let password = settings.password_file.as_deref().map(access::text);
         let password = password.transpose()?;
+        let secret = password.clone();
         let mut servers: Vec<Server> = settings.shards.iter().map(server).collect();
         sort_servers(&mut servers);
         let shard = |server: &Server| {
@@ -87,68 +106,171 @@ impl Proxy {
             },
             replicas: settings.replicas,
         };
+        let (teller, notices) = notices::channel();
         let options = Options {
             threads,
             client_limit: settings.access.max_clients.map(|most| most as usize),
+            notices: Some(teller),
             free_bind: settings.vip.is_some(),
         };
         let running = Running::start(vec![pool], options)?;
         let proxy = Self {
             settings: settings.clone(),
             shards,
+            pulse: Sender::new(running.pulse()),
             running,
+            notices,
+            password: secret.map(String::into_bytes),
+            certificates: certificates.clone(),
         };
-        proxy.follow(|_| None);
+        proxy.tell(&|_| None);
         Ok(proxy)
     }
 
-    /// Gives the threads the newest word on every shard.
-    fn follow(&self, word: impl Fn(&str) -> Option<Word>) {
-        let groups = self.shards.iter().map(|shard| match &shard.at {
-            ShardAt::Server { server } => Group {
-                epoch: FOR_EVER,
-                phase: Phase::Serving {
-                    primary: tcp(*server),
-                },
-                replicas: Vec::new(),
-                forks: Forks::Untold,
-            },
-            ShardAt::Socket { socket } => Group {
-                epoch: FOR_EVER,
-                phase: Phase::Serving {
-                    primary: unix(socket),
-                },
-                replicas: Vec::new(),
-                forks: Forks::Untold,
-            },
-            ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
-        });
-        let topology = Topology {
-            groups: groups.collect(),
-        };
-        self.running.follow(&self.settings.name, Arc::new(topology));
+    fn tell(&self, word: &dyn Fn(&str) -> Option<Word>) {
+        tell(&self.running, &self.settings.name, &self.shards, word);
     }
 
-    /// Runs until `stop`, then lets clients have what they are owed.
-    async fn run(self, told: Told, remote: Told, mut stop: Receiver<bool>) -> Result<()> {
-        let (mut here, mut there) = (told.subscribe(), remote.subscribe());
+    /// Runs until `stop`, then lets clients have what they are owed. A proxy that lost a thread is started afresh.
+    async fn run(mut self, around: Around, mut stop: Receiver<bool>) -> Result<()> {
         loop {
-            self.follow(|name| {
-                let elsewhere = || Told::topology_of(&there, name);
-                Told::topology_of(&here, name).or_else(elsewhere)
-            });
-            tokio::select! {
-                Ok(()) = here.changed() => {}
-                Ok(()) = there.changed() => {}
-                _ = stop.wait_for(|stop| *stop) => break,
-            }
+            let name = self.settings.name.clone();
+            let Err(why) = self.serve(&around, &mut stop).await else {
+                break;
+            };
+            tracing::error!(
+                "proxy {name}: {why}; starts it afresh, its clients have to connect again"
+            );
+            self.running.drain(Duration::ZERO);
+            let settings = self.settings.clone();
+            let certificates = self.certificates.clone();
+            let pulse = self.pulse.clone();
+            self.end(&around).await?;
+            self = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(RESTART_AFTER) => {}
+                    _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                }
+                match Self::start(&settings, &certificates) {
+                    Ok(proxy) => {
+                        pulse.send_replace(proxy.running.pulse());
+                        break Self { pulse, ..proxy };
+                    }
+                    Err(error) => tracing::error!("proxy {name}: {error:#}"),
+                }
+            };
         }
         self.running.drain(DRAIN);
-        let running = self.running;
-        tokio::task::spawn_blocking(|| running.join())
-            .await
-            .context("the threads of a proxy")
+        self.end(&around).await
     }
+
+    /// Serves until `stop`. An error: a thread has ended by itself, for this reason.
+    async fn serve(&mut self, around: &Around, stop: &mut Receiver<bool>) -> Result<(), String> {
+        let (mut here, mut there) = (around.here.subscribe(), around.elsewhere.subscribe());
+        let mut ears = self.ears(around);
+        loop {
+            self.tell(&newest(&here, &there));
+            tokio::select! {
+                Some((thread, notice)) = self.notices.recv() => ears.hear(thread, notice)?,
+                (server, asked) = ears.confirmed() => {
+                    self.tell(&newest(&here, &there));
+                    self.running.confirm(&self.settings.name, server, asked);
+                }
+                Ok(()) = here.changed() => {}
+                Ok(()) = there.changed() => {}
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the threads, which drain. Words go on counting: what is under way has to be answered by somebody.
+    async fn end(self, around: &Around) -> Result<()> {
+        let (mut here, mut there) = (around.here.subscribe(), around.elsewhere.subscribe());
+        let mut ears = self.ears(around);
+        let Self {
+            settings,
+            shards,
+            running,
+            mut notices,
+            pulse: _,
+            password: _,
+            certificates: _,
+        } = self;
+        let running = Arc::new(running);
+        let ended = running.clone();
+        let mut joined = tokio::task::spawn_blocking(move || ended.wait());
+        loop {
+            tokio::select! {
+                ended = &mut joined => return ended.context("the threads of a proxy"),
+                Some((thread, notice)) = notices.recv() => {
+                    // That one has ended is what is waited for.
+                    let _ = ears.hear(thread, notice);
+                }
+                (server, asked) = ears.confirmed() => {
+                    running.confirm(&settings.name, server, asked);
+                }
+                Ok(()) = here.changed() => {}
+                Ok(()) = there.changed() => {}
+            }
+            tell(&running, &settings.name, &shards, &newest(&here, &there));
+        }
+    }
+
+    fn ears(&self, around: &Around) -> Ears {
+        let words = (&around.here, &around.elsewhere);
+        let credentials = self.password.clone().map(|password| Credentials {
+            user: None,
+            password,
+        });
+        let threads = self.running.threads();
+        Ears::new(
+            &self.shards,
+            threads,
+            words,
+            around.address,
+            credentials.as_ref(),
+            self.certificates.connector().as_ref(),
+        )
+    }
+}
+
+/// The newest word on a group.
+fn newest<'w>(here: &'w Words, there: &'w Words) -> impl Fn(&str) -> Option<Word> + 'w {
+    |name| Told::topology_of(here, name).or_else(|| Told::topology_of(there, name))
+}
+
+/// Gives the threads a word on every shard.
+fn tell(
+    running: &Running,
+    proxy: &str,
+    shards: &[config::Shard],
+    word: &dyn Fn(&str) -> Option<Word>,
+) {
+    let groups = shards.iter().map(|shard| match &shard.at {
+        ShardAt::Server { server } => Group {
+            rank: Rank::default(),
+            phase: Phase::Serving {
+                primary: tcp(*server),
+            },
+            lease: Lease::Fixed,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
+        },
+        ShardAt::Socket { socket } => Group {
+            rank: Rank::default(),
+            phase: Phase::Serving {
+                primary: unix(socket),
+            },
+            lease: Lease::Fixed,
+            replicas: Vec::new(),
+            forks: Forks::Untold,
+        },
+        ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
+    });
+    let topology = Topology {
+        groups: groups.collect(),
+    };
+    running.follow(proxy, Arc::new(topology));
 }
 
 /// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`. Their certificates may be read again.
@@ -163,7 +285,12 @@ pub(super) fn start(
     running: &mut JoinSet<Result<()>>,
 ) -> Result<(Vec<Certificates>, Proxies)> {
     let (mut all, mut proxies) = (Vec::new(), Proxies::new());
-    let remote = Told::new(settings);
+    let remote = Told::elsewhere(settings);
+    let around = Around {
+        here: told.clone(),
+        elsewhere: remote.clone(),
+        address: settings.host.address,
+    };
     let mut watched: Vec<&str> = Vec::new();
     for proxy in &settings.proxies {
         let in_proxy = || format!("proxy {}", proxy.name);
@@ -184,11 +311,11 @@ pub(super) fn start(
         let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
         proxies.push((proxy.name.clone(), started.running.observer()));
         if let Some(vip) = &proxy.vip {
-            let pulse = started.running.pulse();
+            let pulse = started.pulse.subscribe();
             let vip = Vip::open(settings, proxy, vip, secret, pulse).with_context(in_proxy)?;
             running.spawn_local(vip.run(stop.clone()));
         }
-        running.spawn_local(started.run(told.clone(), remote.clone(), stop.clone()));
+        running.spawn_local(started.run(around.clone(), stop.clone()));
         all.push(certificates);
     }
     Ok((all, proxies))
@@ -232,8 +359,13 @@ fn group(word: Option<&Word>) -> Group {
         port: at.port,
     };
     Group {
-        epoch: word.map_or(0, |word| word.epoch),
+        rank: word.map_or_else(Rank::default, |word| Rank {
+            epoch: word.epoch,
+            turn: word.turn,
+        }),
+        lease: Lease::Open,
         phase: match word.and_then(|word| word.primary.as_ref()) {
+            Some(_) if word.is_some_and(|word| word.closing) => Phase::Closing,
             Some(primary) => Phase::Serving {
                 primary: at(primary),
             },
@@ -279,8 +411,9 @@ mod tests {
             ..Word::default()
         };
         let held = Group {
-            epoch: 7,
+            rank: Rank { epoch: 7, turn: 0 },
             phase: Phase::None,
+            lease: Lease::Open,
             replicas: Vec::new(),
             forks: Forks::Untold,
         };
@@ -289,6 +422,8 @@ mod tests {
         word.primary = Some(Endpoint::new("10.0.0.2", 6379));
         let primary = tcp(([10, 0, 0, 2], 6379).into());
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
+        word.closing = true;
+        assert_eq!(group(Some(&word)).phase, Phase::Closing);
     }
 
     #[test]

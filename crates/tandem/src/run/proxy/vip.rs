@@ -31,7 +31,8 @@ pub(super) struct Vip {
     front: Front,
     adverts: VrrpIo,
     interfaces: Vec<String>,
-    pulse: Pulse,
+    /// Of the threads that there are: a proxy that lost one is started afresh.
+    pulse: Receiver<Pulse>,
     /// How often each thread had answered when it was asked last.
     answered: Vec<u64>,
     beat_at: Instant,
@@ -49,7 +50,7 @@ impl Vip {
         proxy: &config::Proxy,
         vip: &config::ProxyVip,
         secret: Option<&Secret>,
-        pulse: Pulse,
+        pulse: Receiver<Pulse>,
     ) -> Result<Self> {
         let router = vrrp_io::Router::of_proxy(vip).machine_settings(&settings.peers, secret)?;
         let interface = &vip.vrrp.interface;
@@ -79,13 +80,14 @@ impl Vip {
         tokio::spawn(monitor(events_out));
         let mut interfaces = vec![interface.clone(), vip.front.interface.clone()];
         interfaces.extend(vip.vrrp.track_interface.iter().cloned());
+        let threads = pulse.borrow().threads();
         Ok(Self {
             proxy: proxy.name.clone(),
-            machine: ProxyVip::new(machine, pulse.threads(), now),
+            machine: ProxyVip::new(machine, threads, now),
             front,
             adverts,
             interfaces,
-            answered: vec![0; pulse.threads()],
+            answered: vec![0; threads],
             pulse,
             beat_at: now,
             wanted: false,
@@ -141,9 +143,12 @@ impl Vip {
     fn tick(&mut self, now: Instant) {
         if now >= self.beat_at {
             self.beat_at = now + BEAT_EVERY;
-            for (thread, answered) in self.pulse.ask().into_iter().enumerate() {
-                if self.answered[thread] != answered {
-                    self.answered[thread] = answered;
+            let asked = self.pulse.borrow().ask();
+            for (thread, answered) in asked.into_iter().enumerate() {
+                let Some(before) = self.answered.get_mut(thread) else {
+                    continue;
+                };
+                if std::mem::replace(before, answered) != answered {
                     self.feed(Input::Beat(thread), now);
                 }
             }

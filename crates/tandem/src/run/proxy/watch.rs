@@ -11,12 +11,14 @@ use anyhow::Result;
 use tandem_config::settings::{self as config, Settings};
 use tandem_core::follow::{Follower, Input, Output, Settings as FollowSettings};
 use tandem_core::sentinel::{self, Endpoint};
+use tandem_core::topology::Rank;
 use tandem_proxy::tls::Connector;
 use tokio::sync::{mpsc, watch::Receiver};
 
 use super::super::directory::Told;
 use super::super::follow::{CONNECT_WITHIN, LINKS_MAX, heard, role};
 use super::super::group::password;
+use super::super::look::Looking;
 use crate::redis::raw::Credentials;
 use crate::sentinel::links::{Links, Options};
 
@@ -30,6 +32,7 @@ pub(super) struct Watch {
     roles_in: mpsc::Receiver<Input>,
     credentials: Option<Credentials>,
     source: IpAddr,
+    looking: Looking,
     told: Told,
     /// Servers are asked for their role over TLS.
     tls: Option<Connector>,
@@ -59,6 +62,7 @@ impl Watch {
                 // None: no address belongs to this host.
                 server: Endpoint::new("", 0),
                 down_after: std::time::Duration::from_secs(1),
+                daemons: true,
             },
             Instant::now(),
         );
@@ -76,6 +80,7 @@ impl Watch {
                 password,
             }),
             source: settings.host.address,
+            looking: Looking::default(),
             told,
             tls: None,
         })
@@ -89,6 +94,9 @@ impl Watch {
     /// Listens until `stop`. Needs a [`tokio::task::LocalSet`].
     pub(super) async fn run(mut self, mut stop: Receiver<bool>) -> Result<()> {
         self.feed(Input::Tick);
+        let quiet = self.told.quiet.clone();
+        let mut reported = Rank::default();
+        let mut looks = self.told.looks.questions();
         loop {
             let now = Instant::now();
             let deadline = self.follower.next_wake(now).max(now);
@@ -104,7 +112,19 @@ impl Watch {
                     }
                 }
                 Some(answer) = self.roles_in.recv() => self.feed(answer),
+                rank = quiet.next_here(&self.group, reported) => {
+                    reported = rank;
+                    self.feed(Input::Quiet(rank));
+                }
+                // The sender is ours.
+                Ok(()) = looks.changed() => {
+                    self.looking.begin(*looks.borrow_and_update(), Instant::now());
+                    self.feed(Input::Doubt);
+                }
                 () = tokio::time::sleep_until(deadline.into()) => self.feed(Input::Tick),
+            }
+            if let Some(at) = self.looking.end(&self.follower, Instant::now()) {
+                self.told.looks.answer(&self.group, at);
             }
             self.links.flush();
         }

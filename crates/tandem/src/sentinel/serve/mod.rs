@@ -168,6 +168,12 @@ impl Server {
         }
     }
 
+    /// Tells subscribers of a channel something, and says how many there are.
+    pub(crate) fn tell(&self, channel: &str, text: &str) -> usize {
+        let mut hub = self.shared.hub.borrow_mut();
+        hub.publish(channel.as_bytes(), text.as_bytes(), Instant::now())
+    }
+
     /// The users as lines for the configuration file, each beginning with `user`; none if an `aclfile` keeps them.
     pub(crate) fn users(&self) -> Vec<String> {
         if self.shared.settings.acl_file.is_some() {

@@ -87,7 +87,8 @@ impl Hub {
     }
 
     /// Sends a message to whoever listens to the channel. A client that has left too much unread is disconnected.
-    pub(crate) fn publish(&mut self, channel: &[u8], message: &[u8], now: Instant) {
+    pub(crate) fn publish(&mut self, channel: &[u8], message: &[u8], now: Instant) -> usize {
+        let mut told = 0;
         for delivery in self.subscriptions.deliveries(channel) {
             let Some(client) = self.clients.get_mut(&delivery.client) else {
                 continue;
@@ -114,8 +115,10 @@ impl Hub {
                 self.stats.overdue += 1;
                 client.close(Closing::Now);
             } else {
+                told += 1;
                 client.wake.notify_one();
             }
         }
+        told
     }
 }

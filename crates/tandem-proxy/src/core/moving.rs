@@ -1,0 +1,370 @@
+//! Subscribers whose primary moves: listening at the next one without a message missed or heard twice.
+//!
+//! The old connection is read to its end first (a demoted server closes it, after everything that was published there),
+//! then the client is subscribed at the new primary to all that it was subscribed to, which it does not notice; and only
+//! then is anything else asked there, PUBLISH included. Whoever cannot be moved in time is told by the end of its connection,
+//! as by a server; so is one that loses its connection while its primary stays, because nothing was held meanwhile, and one
+//! whose last words about its subscriptions are unanswered.
+//!
+//! This holds for messages published through the same proxy, whatever thread they are published on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::follow::{HOLD, RETRY_MS};
+use super::lane::State;
+use super::peer::How;
+use super::slots::NONE;
+use super::{Core, text};
+use crate::command::Channels;
+use crate::frame::Request;
+use crate::topology::Rank;
+
+/// Subscribers listen at a new primary within this, or are let go: the others wait for them.
+const MOVE_WITHIN: Duration = Duration::from_millis(300);
+/// A primary whose subscribers lost their connection is said to be gone within this, or it was not the primary's end.
+const NEWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a client listens to: a kind, see [`KINDS`], and a name.
+type Names = BTreeSet<(usize, Vec<u8>)>;
+
+/// How the three kinds are subscribed to and confirmed.
+const KINDS: [(&[u8], &[u8], &[u8]); 3] = [
+    (
+        b"SUBSCRIBE",
+        b"$9\r\nsubscribe\r\n",
+        b"$11\r\nunsubscribe\r\n",
+    ),
+    (
+        b"PSUBSCRIBE",
+        b"$10\r\npsubscribe\r\n",
+        b"$12\r\npunsubscribe\r\n",
+    ),
+    (
+        b"SSUBSCRIBE",
+        b"$10\r\nssubscribe\r\n",
+        b"$12\r\nsunsubscribe\r\n",
+    ),
+];
+
+fn kind(channels: Channels) -> usize {
+    match channels {
+        Channels::Plain => 0,
+        Channels::Patterns => 1,
+        Channels::Sharded => 2,
+    }
+}
+
+/// A client's subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    /// As it wants them.
+    asked: Names,
+    /// As the server has confirmed them.
+    confirmed: Names,
+}
+
+impl Subscriptions {
+    /// It has said this, and the server will hear it.
+    pub(super) fn ask(&mut self, channels: Channels, on: bool, request: &Request<'_>) {
+        let kind = kind(channels);
+        if !on && request.count() == 1 {
+            self.asked.retain(|(other, _)| *other != kind);
+        }
+        for channel in request.arguments().skip(1) {
+            let name = (kind, channel.value.to_vec());
+            if on {
+                self.asked.insert(name);
+            } else {
+                self.asked.remove(&name);
+            }
+        }
+    }
+
+    /// The server has said this.
+    pub(super) fn confirm(&mut self, said: &Confirmation<'_>) {
+        let Some(name) = said.name else { return };
+        let name = (said.kind, name.to_vec());
+        if said.on {
+            self.confirmed.insert(name);
+        } else {
+            self.confirmed.remove(&name);
+        }
+    }
+
+    /// The commands that bring a new connection to where the last one was, and how many confirmations they give.
+    fn renewal(&self) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        for (kind, (command, ..)) in KINDS.iter().enumerate() {
+            let names = self.confirmed.iter().filter(|(other, _)| *other == kind);
+            let mut words = vec![*command];
+            words.extend(names.map(|(_, name)| name.as_slice()));
+            if words.len() > 1 {
+                tandem_resp::encode_command(&words, &mut bytes);
+            }
+        }
+        (bytes, self.confirmed.len())
+    }
+}
+
+/// What a server says about one subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Confirmation<'f> {
+    kind: usize,
+    /// It begins, or it ends.
+    pub(super) on: bool,
+    name: Option<&'f [u8]>,
+}
+
+/// Reads a frame of a connection for messages; nothing for a message.
+pub(super) fn confirmation(frame: &[u8]) -> Option<Confirmation<'_>> {
+    let rest = frame
+        .strip_prefix(b"*3\r\n")
+        .or_else(|| frame.strip_prefix(b">3\r\n"))?;
+    let (kind, on, rest) = KINDS.iter().enumerate().find_map(|(kind, (_, on, off))| {
+        let begins = rest.strip_prefix(*on).map(|rest| (kind, true, rest));
+        begins.or_else(|| rest.strip_prefix(*off).map(|rest| (kind, false, rest)))
+    })?;
+    let name = rest.strip_prefix(b"$").and_then(|rest| {
+        let end = rest.iter().position(|&byte| byte == b'\r')?;
+        let length: usize = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+        rest.get(end + 2..end + 2 + length)
+    });
+    Some(Confirmation { kind, on, name })
+}
+
+impl Core {
+    /// A client's connection brings messages from now on.
+    pub(super) fn begins_to_listen(&mut self, index: u32, lane: u32) {
+        let place = &mut self.lanes[lane as usize];
+        place.messages = true;
+        place.extra_ms = u64::MAX;
+        place.held = None;
+        place.listens = true;
+        self.pools[place.pool as usize]
+            .setup
+            .subscribers
+            .count(place.server, true);
+        let cold = self.desk.cold(index);
+        cold.subscribed = true;
+        cold.subscriptions = Some(Box::default());
+        self.desk.clients[index as usize].set_special();
+    }
+
+    /// A connection for messages is nobody's any more.
+    pub(super) fn listens_no_more(&mut self, lane: u32) {
+        let place = &mut self.lanes[lane as usize];
+        let subscribers = &self.pools[place.pool as usize].setup.subscribers;
+        if std::mem::take(&mut place.listens) {
+            subscribers.count(place.server, false);
+        }
+        if place.away.take().is_some() {
+            subscribers.count_away(place.server, false);
+        }
+    }
+
+    /// Whether requests to a server wait for its subscribers, of any thread, to listen there.
+    pub(super) fn waits_for_subscribers(&self, pool: u32, server: u32) -> bool {
+        let state = &self.pools[pool as usize];
+        state.setup.subscribers.are_away(server)
+            && state.groups[server as usize]
+                .as_ref()
+                .is_some_and(|known| self.now_ms < known.moved_ms + MOVE_WITHIN.as_millis() as u64)
+    }
+
+    /// A connection for messages has ended. True: its client will be subscribed at the next primary.
+    pub(super) fn messages_stopped(&mut self, lane: u32, how: How) -> bool {
+        let place = &self.lanes[lane as usize];
+        let (pool, server) = (place.pool, place.server);
+        if !self.is_group(pool, server) {
+            return false;
+        }
+        let rank = match &self.pools[pool as usize].groups.get(server as usize) {
+            Some(Some(known)) => known.group.rank,
+            Some(None) | None => return false,
+        };
+        let client = place.owner.and_then(|owner| self.desk.find(owner));
+        let subscriptions = client.and_then(|client| {
+            let cold = self.desk.clients[client as usize].cold.as_ref()?;
+            cold.subscriptions.as_ref()
+        });
+        let Some(subscriptions) = subscriptions else {
+            return false;
+        };
+        if place.state == State::Ready && subscriptions.asked != subscriptions.confirmed {
+            return false;
+        }
+        self.close_lane(lane, how);
+        let place = &mut self.lanes[lane as usize];
+        place.renewing = 0;
+        place.retry_at_ms = self.now_ms + RETRY_MS;
+        self.goes_away(lane, rank);
+        true
+    }
+
+    /// A connection for messages is wanted, and there is none.
+    fn goes_away(&mut self, lane: u32, rank: Rank) {
+        let place = &mut self.lanes[lane as usize];
+        if place.away.is_none() {
+            place.away = Some(Away {
+                since_ms: self.now_ms,
+                rank,
+            });
+            self.pools[place.pool as usize]
+                .setup
+                .subscribers
+                .count_away(place.server, true);
+        }
+        self.arm(self.now_ms + RETRY_MS);
+    }
+
+    /// The primary that a connection for messages was to is another one by now.
+    pub(super) fn overtaken(&mut self, lane: u32) {
+        if let Some(away) = &mut self.lanes[lane as usize].away {
+            away.rank = Rank::default();
+        }
+    }
+
+    /// Somebody wants to listen where nothing can be asked now.
+    pub(super) fn listens_later(&mut self, lane: u32) {
+        let place = &self.lanes[lane as usize];
+        if place.state == State::Closed && self.is_group(place.pool, place.server) {
+            self.goes_away(lane, Rank::default());
+        }
+    }
+
+    /// Goes on with a connection for messages that waits for a primary, or gives it up.
+    pub(super) fn messages_due(&mut self, lane: u32) {
+        let place = &self.lanes[lane as usize];
+        let Some(away) = place.away else { return };
+        let (pool, server) = (place.pool, place.server);
+        let Some(Some(known)) = self.pools[pool as usize].groups.get(server as usize) else {
+            return;
+        };
+        let (rank, moved_ms) = (known.group.rank, known.moved_ms);
+        let open = self.address(pool, server).is_some();
+        let news = rank > away.rank;
+        let over =
+            |since_ms: u64, bound: Duration| self.now_ms > since_ms + bound.as_millis() as u64;
+        let lost = match (open, news) {
+            // What was published there meanwhile was not held.
+            (true, false) => over(away.since_ms, NEWS_WITHIN),
+            (true, true) => over(moved_ms.max(away.since_ms), MOVE_WITHIN),
+            (false, _) => over(away.since_ms, HOLD),
+        };
+        if lost {
+            self.disconnect(lane);
+            self.pinned_down(lane);
+            return;
+        }
+        let due = self.now_ms >= self.lanes[lane as usize].retry_at_ms;
+        if open && news && due && self.lanes[lane as usize].state == State::Closed {
+            self.connect(lane);
+        }
+        self.arm(self.now_ms + RETRY_MS);
+    }
+
+    /// A connection for messages is up again: first it is brought to where the last one was.
+    pub(super) fn renew(&mut self, lane: u32) {
+        let place = &self.lanes[lane as usize];
+        if place.away.is_none() {
+            return;
+        }
+        let client = place.owner.and_then(|owner| self.desk.find(owner));
+        let Some(subscriptions) = client.and_then(|client| {
+            let cold = self.desk.clients[client as usize].cold.as_ref()?;
+            cold.subscriptions.as_ref()
+        }) else {
+            return;
+        };
+        let (bytes, confirmations) = subscriptions.renewal();
+        let place = &mut self.lanes[lane as usize];
+        let (waiting, _) = place.ring.take_all();
+        for bytes in [bytes, waiting] {
+            if !bytes.is_empty() {
+                place.ring.push(&bytes);
+            }
+        }
+        place.renewing = confirmations;
+        if confirmations == 0 {
+            self.renewed(lane);
+        }
+        self.touch_lane(lane);
+    }
+
+    /// A moved subscriber listens again.
+    pub(super) fn renewed(&mut self, lane: u32) {
+        let place = &mut self.lanes[lane as usize];
+        let (pool, server) = (place.pool, place.server);
+        if place.away.take().is_some() {
+            self.pools[pool as usize]
+                .setup
+                .subscribers
+                .count_away(server, false);
+        }
+        if !self.waits_for_subscribers(pool, server) {
+            self.obey(pool, server, false);
+        }
+    }
+
+    /// Lets a subscriber go that cannot be moved.
+    pub(super) fn subscriber_lost(&mut self, index: u32, lane: u32) {
+        let error = text::unreachable(self.lanes[lane as usize].ended);
+        self.desk.say(index, error);
+        self.desk.dismiss(index);
+        debug_assert_eq!(
+            self.lanes[lane as usize].first, NONE,
+            "messages answer nobody"
+        );
+    }
+}
+
+/// A connection for messages that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Away {
+    /// When, in milliseconds of the core.
+    since_ms: u64,
+    /// What was said of its group then.
+    rank: Rank,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirmations_are_told_from_messages() {
+        let on = |kind, on, name| Some(Confirmation { kind, on, name });
+        let table: [(&[u8], Option<Confirmation<'_>>); 6] = [
+            (
+                b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+                on(0, true, Some(&b"a"[..])),
+            ),
+            (
+                b">3\r\n$10\r\npsubscribe\r\n$2\r\na*\r\n:1\r\n",
+                on(1, true, Some(&b"a*"[..])),
+            ),
+            (
+                b"*3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n",
+                on(2, false, Some(&b"s"[..])),
+            ),
+            (
+                b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
+                on(0, false, None),
+            ),
+            (
+                b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n",
+                on(0, false, None),
+            ),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n", None),
+        ];
+        for (frame, said) in table {
+            assert_eq!(
+                confirmation(frame),
+                said,
+                "{}",
+                String::from_utf8_lossy(frame)
+            );
+        }
+    }
+}
