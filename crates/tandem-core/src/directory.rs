@@ -23,7 +23,7 @@ use crate::sentinel::model::{Conn, Down, Group, GroupId, Link, LinkId, Owner};
 use crate::sentinel::model::{Peer, PeerKind, Primary, Replica, ReportedRole};
 use crate::sentinel::scripts::Queue;
 use crate::sentinel::settings::{Compat, Globals, GroupSettings, Periods};
-use crate::topology::{Forks, Member, Topology};
+use crate::topology::{Forks, Member, Rank, Topology};
 
 /// Whoever asks for more than discovery reads this.
 const REFUSED: &[u8] =
@@ -157,11 +157,11 @@ impl Directory {
     }
 
     fn subcommand(&self, subcommand: Subcommand, now: Instant) -> Value {
-        let forks = match &subcommand {
-            Subcommand::Primary(name) => self.groups.get(name).map(|it| &it.topology.forks),
+        let told = match &subcommand {
+            Subcommand::Primary(name) => self.groups.get(name).map(|it| &it.topology),
             _ => None,
         };
-        let fork = forks.and_then(Forks::told);
+        let more = told.map_or_else(Vec::new, for_proxies);
         match &subcommand {
             Subcommand::AddressOf(name) => {
                 let known = |entry: &Entry| entry.topology.primary.is_some();
@@ -193,7 +193,7 @@ impl Directory {
             | Subcommand::Status(_) => return Value::Error(REFUSED.to_vec()),
         }
         match self.view(now, |view| commands::answer(view, subcommand)) {
-            Outcome::Reply(value) => with_fork(value, fork),
+            Outcome::Reply(value) => with_more(value, more),
             Outcome::Change(_) => Value::Error(REFUSED.to_vec()),
         }
     }
@@ -208,7 +208,7 @@ impl Directory {
             names.insert(name.clone(), id);
             groups.insert(id, entry.model(id, &self.daemons, &mut links, now));
         }
-        let epochs = self.groups.values().map(|entry| entry.topology.epoch);
+        let epochs = self.groups.values().map(|entry| entry.topology.rank.epoch);
         look(&View {
             now,
             id: &self.id,
@@ -235,18 +235,24 @@ impl Directory {
     }
 }
 
-/// The answer to `SENTINEL MASTER` has one field more than a Sentinel's, for proxies of other hosts.
-fn with_fork(answer: Value, fork: Option<String>) -> Value {
-    let Some(fork) = fork else { return answer };
+/// The answer to `SENTINEL MASTER` has fields that a Sentinel's has not, for proxies of other hosts.
+fn for_proxies(topology: &Topology) -> Vec<(&'static str, String)> {
+    let host = (Rank::FIELD, topology.rank.host.0.clone());
+    let fork = topology.forks.told().map(|fork| (Forks::FIELD, fork));
+    let host = (!host.1.is_empty()).then_some(host);
+    host.into_iter().chain(fork).collect()
+}
+
+fn with_more(answer: Value, more: Vec<(&'static str, String)>) -> Value {
     let text = |text: &str| Value::Bulk(text.as_bytes().to_vec());
-    let (name, fork) = (text(Forks::FIELD), text(&fork));
+    let more = more.iter().map(|(name, value)| (text(name), text(value)));
     match answer {
         Value::Map(mut pairs) => {
-            pairs.push((name, fork));
+            pairs.extend(more);
             Value::Map(pairs)
         }
         Value::Array(mut items) => {
-            items.extend([name, fork]);
+            items.extend(more.flat_map(|(name, value)| [name, value]));
             Value::Array(items)
         }
         other => other,
@@ -295,7 +301,7 @@ impl Entry {
             };
         }
         let mut group = Group::new(id, settings, primary);
-        group.config_epoch = ConfigEpoch(topology.epoch);
+        group.config_epoch = ConfigEpoch(topology.rank.epoch);
         for member in topology.servers.iter().filter(|it| it.at != at) {
             let replica = self.replica(id, member, links, now);
             group.replicas.insert(member.at.clone(), replica);

@@ -166,6 +166,17 @@ impl Journal {
         }
     }
 
+    /// The primary of `data_epoch` goes on in this newer epoch, with the same history.
+    pub fn rise(&mut self, epoch: Epoch) {
+        if let Some(fork) = self.forks.last_mut()
+            && fork.epoch == self.data_epoch
+        {
+            fork.epoch = epoch.clone();
+        }
+        self.epoch = self.epoch.clone().max(epoch.clone());
+        self.data_epoch = epoch;
+    }
+
     /// The file's bytes: a head line with the checksum, then the record.
     pub fn encode(&self) -> Vec<u8> {
         let body = serde_json::to_string_pretty(self).unwrap_or_default();

@@ -114,6 +114,15 @@ impl PhaseName {
     }
 }
 
+/// A host counts the changes of its phase in each epoch in which it is primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The epoch.
+    pub of: Epoch,
+    /// How far it has counted.
+    pub number: u64,
+}
+
 /// Everything one daemon says about one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
@@ -146,9 +155,12 @@ pub struct Statement {
     /// A primary: its stream is known to reach the other host's server.
     #[serde(default)]
     pub streaming: bool,
-    /// Of a host that is or was the primary of `epoch`: counts its phases, see [`crate::topology::Rank`].
+    /// Of a host that is or was primary: its newest epoch as one, and the turn of it; see [`crate::topology::Rank`].
     #[serde(default)]
-    pub turn: u64,
+    pub turn: Option<Turn>,
+    /// The newest epoch that the sender may have used, if that is newer than `epoch`.
+    #[serde(default)]
+    pub spent: Option<Epoch>,
     /// Where its newest promotion forked.
     pub fork: Option<Fork>,
     /// Its evidence for the verdict of a split.
@@ -195,6 +207,11 @@ pub enum StatementError {
 }
 
 impl Statement {
+    /// The newest epoch that its sender knows of or may have used.
+    pub fn newest_epoch(&self) -> &Epoch {
+        self.spent.as_ref().unwrap_or(&self.epoch).max(&self.epoch)
+    }
+
     /// The bytes that go into a frame.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()

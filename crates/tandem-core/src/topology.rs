@@ -3,16 +3,14 @@
 //! A topology is a snapshot. Whoever receives one obeys the newest and asks nothing back; what it does not say
 //! (`primary: None`) is not to be guessed from an older one.
 
-use crate::ids::{Offset, ReplId};
+use crate::ids::{Epoch, HostId, Offset, ReplId};
 use crate::sentinel::Endpoint;
 
 /// One snapshot of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// Grows with every change of primary: the counter of the pair's epoch, or a fleet's configuration epoch.
-    pub epoch: u64,
-    /// Orders the snapshots of one epoch, see [`Rank`]; 0 where nobody counts them.
-    pub turn: u64,
+    /// When it was said.
+    pub rank: Rank,
     /// Where the primary is; `None` while none is known.
     pub primary: Option<Endpoint>,
     /// The primary is about to give its role away: ask it nothing more, and wait for what was asked.
@@ -74,26 +72,34 @@ impl Forks {
     }
 }
 
-/// Which of two snapshots is the newer one: the later epoch, and within an epoch the later turn.
+/// Which of two snapshots is the newer one: the later epoch of a primary, and within it the later turn.
 ///
-/// The host whose server is the epoch's primary counts the turns, one for each change of its phase, and its peer passes
-/// them on; so a switchover that was given up goes back to serving in the same epoch, and the word that it was closing,
-/// however late it arrives, does not win over that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Epochs of a pair are ordered as [`Epoch`] is, so that two promotions never have one rank, also where a cut let both hosts
+/// count to the same number. The host whose server is the epoch's primary counts the turns, one for each change of its phase,
+/// and its peer passes them on; so a switchover that was given up goes back to serving in the same epoch, and the word that
+/// it was closing, however late it arrives, does not win over that. Where no primary is told, the rank is that of the newest
+/// one that was: an epoch in which nothing was promoted counts for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Of the promotion.
+    /// Grows with every change of primary: the counter of the pair's epoch, or a fleet's configuration epoch.
     pub epoch: u64,
-    /// Within it.
+    /// Of a pair: the host whose epoch it is. A fleet's epoch belongs to nobody.
+    pub host: HostId,
+    /// Within it; 0 where nobody counts them.
     pub turn: u64,
 }
 
-impl Topology {
-    /// Its place among the snapshots of its group.
+impl Rank {
+    /// The field of `SENTINEL MASTER` that tells other hosts whose epoch it is.
+    pub const FIELD: &str = "tandem-epoch-of";
+
+    /// Of this turn in an epoch of a pair.
     #[must_use]
-    pub fn rank(&self) -> Rank {
-        Rank {
-            epoch: self.epoch,
-            turn: self.turn,
+    pub fn of(epoch: &Epoch, turn: u64) -> Self {
+        Self {
+            epoch: epoch.counter,
+            host: epoch.host.clone(),
+            turn,
         }
     }
 }
@@ -149,7 +155,7 @@ pub fn at_first_hand(words: &[(Endpoint, Topology)]) -> Option<Topology> {
     let own = |(at, word): &&(Endpoint, Topology)| word.primary.as_ref() == Some(at);
     let newest = |words: &mut dyn Iterator<Item = &(Endpoint, Topology)>| {
         words
-            .max_by_key(|(_, word)| word.rank())
+            .max_by(|(_, one), (_, other)| one.rank.cmp(&other.rank))
             .map(|(_, word)| word.clone())
     };
     if let Some(word) = newest(&mut words.iter().filter(own)) {
@@ -175,7 +181,10 @@ mod tests {
     fn hearsay_makes_no_primary() {
         let at = |port| Endpoint::new("10.0.0.1", port);
         let word = |epoch, primary: Option<u16>| Topology {
-            epoch,
+            rank: Rank {
+                epoch,
+                ..Rank::default()
+            },
             primary: primary.map(at),
             daemons: vec!["the other".to_owned()],
             ..Topology::default()
@@ -183,7 +192,7 @@ mod tests {
         let said = |first, second| {
             let word = at_first_hand(&[(at(6379), first), (at(63791), second)]).unwrap();
             assert!(word.daemons.is_empty(), "there is one daemon");
-            (word.epoch, word.primary.map(|primary| primary.port))
+            (word.rank.epoch, word.primary.map(|primary| primary.port))
         };
         assert_eq!(at_first_hand(&[]), None);
         let settled = said(word(5, Some(6379)), word(5, Some(6379)));

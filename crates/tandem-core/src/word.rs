@@ -5,8 +5,11 @@
 //! when all that it had sent to a closing primary is answered. Nobody authenticates there: a false report makes writes be
 //! paused a few milliseconds too early, which costs what no report at all costs.
 
+use std::time::{Duration, Instant};
+
 use tandem_resp::Value;
 
+use crate::ids::HostId;
 use crate::topology::{Rank, Topology};
 
 /// Where changes are told.
@@ -52,7 +55,7 @@ impl Word {
     pub fn of(group: &str, topology: &Topology) -> Self {
         Self {
             group: group.to_owned(),
-            rank: topology.rank(),
+            rank: topology.rank.clone(),
             phase: match &topology.primary {
                 Some(_) if topology.closing => Phase::Closing,
                 Some(_) => Phase::Serving,
@@ -61,11 +64,12 @@ impl Word {
         }
     }
 
-    /// As it is told: the group, its epoch, the turn, and the phase in a word.
+    /// As it is told: the group, its epoch with the host that it belongs to, the turn, and the phase in a word.
     #[must_use]
     pub fn line(&self) -> String {
-        let Rank { epoch, turn } = self.rank;
-        format!("{} {epoch} {turn} {}", self.group, self.phase.word())
+        let Rank { epoch, host, turn } = &self.rank;
+        let phase = self.phase.word();
+        format!("{} {epoch}@{host} {turn} {phase}", self.group)
     }
 
     /// As it was heard. What a later version adds at the end is passed over.
@@ -73,14 +77,21 @@ impl Word {
     pub fn read(line: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(line).ok()?.split(' ');
         let group = words.next()?.to_owned();
-        let rank = Rank {
-            epoch: words.next()?.parse().ok()?,
-            turn: words.next()?.parse().ok()?,
-        };
+        let rank = rank(words.next()?, words.next()?)?;
         let word = words.next()?;
         let phase = Phase::ALL.into_iter().find(|it| it.word() == word)?;
         Some(Self { group, rank, phase })
     }
+}
+
+/// An epoch, `7@a`, and a turn of it.
+fn rank(epoch: &str, turn: &str) -> Option<Rank> {
+    let (counter, host) = epoch.split_once('@')?;
+    Some(Rank {
+        epoch: counter.parse().ok()?,
+        host: HostId::new(host),
+        turn: turn.parse().ok()?,
+    })
 }
 
 /// What a proxy sends to a daemon.
@@ -99,10 +110,10 @@ impl Request {
         let mut words = vec!["SENTINEL".to_owned(), "TANDEM".to_owned()];
         match self {
             Self::Topology(group) => words.extend(["TOPOLOGY".to_owned(), group.clone()]),
-            Self::Quiet(group, Rank { epoch, turn }) => words.extend([
+            Self::Quiet(group, Rank { epoch, host, turn }) => words.extend([
                 "QUIET".to_owned(),
                 group.clone(),
-                epoch.to_string(),
+                format!("{epoch}@{host}"),
                 turn.to_string(),
             ]),
         }
@@ -113,7 +124,6 @@ impl Request {
     #[must_use]
     pub fn read(words: &[Vec<u8>]) -> Option<Self> {
         let text = |word: &[u8]| std::str::from_utf8(word).ok().map(str::to_owned);
-        let number = |word: &[u8]| text(word)?.parse().ok();
         let [tandem, verb, group, rest @ ..] = words else {
             return None;
         };
@@ -123,10 +133,7 @@ impl Request {
         match rest {
             [] if verb.eq_ignore_ascii_case(b"TOPOLOGY") => Some(Self::Topology(text(group)?)),
             [epoch, turn] if verb.eq_ignore_ascii_case(b"QUIET") => {
-                let rank = Rank {
-                    epoch: number(epoch)?,
-                    turn: number(turn)?,
-                };
+                let rank = rank(&text(epoch)?, &text(turn)?)?;
                 Some(Self::Quiet(text(group)?, rank))
             }
             _ => None,
@@ -140,13 +147,17 @@ pub fn answer(word: Option<&Word>) -> Value {
     word.map_or(Value::Null, |word| Value::Bulk(word.line().into_bytes()))
 }
 
+/// What nobody has said for this long does not win over what is said now.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
 /// The newest words on one group, those of epochs that are still to come included.
 ///
 /// An epoch is heard of before the server that is its primary has said that it is one. Until then the word on the epoch
-/// before it counts, and the newer one is kept.
+/// before it counts, and the newer one is kept. Whoever is asked repeats what holds; so a word that is not repeated while others
+/// of its epoch are has nobody behind it, and ages.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
-    kept: Vec<Word>,
+    kept: Vec<(Word, Instant)>,
 }
 
 /// Epochs of which a word is kept.
@@ -154,17 +165,21 @@ const EPOCHS_MAX: usize = 8;
 
 impl Words {
     /// Takes a word. Within an epoch the latest turn counts, and of two in the same turn the first.
-    pub fn take(&mut self, word: Word) {
-        match self
-            .kept
-            .iter_mut()
-            .find(|it| it.rank.epoch == word.rank.epoch)
-        {
-            Some(known) if known.rank < word.rank => *known = word,
-            Some(_) => {}
+    pub fn take(&mut self, word: Word, now: Instant) {
+        let era = |it: &Word| (it.rank.epoch, it.rank.host.clone());
+        let known = self.kept.iter_mut();
+        match known.into_iter().find(|(it, _)| era(it) == era(&word)) {
+            Some((known, said)) if *known == word => *said = now,
+            Some((known, said)) => {
+                let stale = now.saturating_duration_since(*said) >= STALE_AFTER;
+                if known.rank < word.rank || (stale && known.rank != word.rank) {
+                    (*known, *said) = (word, now);
+                }
+            }
             None => {
-                self.kept.push(word);
-                self.kept.sort_by_key(|it| it.rank);
+                self.kept.push((word, now));
+                self.kept
+                    .sort_by(|(one, _), (other, _)| one.rank.cmp(&other.rank));
                 if self.kept.len() > EPOCHS_MAX {
                     self.kept.remove(0);
                 }
@@ -174,8 +189,9 @@ impl Words {
 
     /// The newest word on an epoch.
     #[must_use]
-    pub fn on(&self, epoch: u64) -> Option<&Word> {
-        self.kept.iter().find(|it| it.rank.epoch == epoch)
+    pub fn on(&self, epoch: u64, host: &HostId) -> Option<&Word> {
+        let same = |(it, _): &&(Word, Instant)| (it.rank.epoch, &it.rank.host) == (epoch, host);
+        self.kept.iter().find(same).map(|(word, _)| word)
     }
 }
 
@@ -186,7 +202,11 @@ mod tests {
     fn word(epoch: u64, turn: u64, phase: Phase) -> Word {
         Word {
             group: "orders".to_owned(),
-            rank: Rank { epoch, turn },
+            rank: Rank {
+                epoch,
+                host: HostId::new("a"),
+                turn,
+            },
             phase,
         }
     }
@@ -194,19 +214,25 @@ mod tests {
     #[test]
     fn words_and_requests_are_read_as_they_were_written() {
         let said = word(7, 3, Phase::Closing);
-        assert_eq!(said.line(), "orders 7 3 closing");
+        assert_eq!(said.line(), "orders 7@a 3 closing");
         for phase in Phase::ALL {
             let said = word(7, 3, phase);
             assert_eq!(Word::read(said.line().as_bytes()), Some(said));
         }
-        for bad in ["", "orders", "orders x 3 closing", "orders 7 3 sleeping"] {
+        for bad in [
+            "",
+            "orders",
+            "orders 7 3 closing",
+            "orders x@a 3 closing",
+            "orders 7@a 3 sleeping",
+        ] {
             assert_eq!(Word::read(bad.as_bytes()), None, "{bad}");
         }
-        let more = b"orders 7 3 closing and=more";
+        let more = b"orders 7@a 3 closing and=more";
         assert_eq!(Word::read(more), Some(said.clone()));
         for request in [
             Request::Topology("orders".to_owned()),
-            Request::Quiet("orders".to_owned(), said.rank),
+            Request::Quiet("orders".to_owned(), said.rank.clone()),
         ] {
             assert_eq!(Request::read(&request.argv()[1..]), Some(request));
         }
@@ -217,6 +243,7 @@ mod tests {
     /// Whatever is lost, repeated or late: the word on an epoch is the one of its latest turn that was heard.
     #[test]
     fn an_older_word_never_wins() {
+        let (now, a) = (crate::testing::origin(), HostId::new("a"));
         let mut state = 1u64;
         let mut draw = |below: u64| {
             state = state
@@ -229,15 +256,38 @@ mod tests {
             let mut words = Words::default();
             for (epoch, turn) in &heard {
                 // The owner of an epoch says one thing in one turn.
-                words.take(word(*epoch, *turn, Phase::ALL[(*turn % 3) as usize]));
+                let said = word(*epoch, *turn, Phase::ALL[(*turn % 3) as usize]);
+                words.take(said, now);
             }
             for epoch in 0..4 {
                 let latest = heard.iter().filter(|it| it.0 == epoch).map(|it| it.1).max();
-                assert_eq!(words.on(epoch).map(|it| it.rank.turn), latest, "{heard:?}");
-                if let Some(said) = words.on(epoch) {
+                assert_eq!(
+                    words.on(epoch, &a).map(|it| it.rank.turn),
+                    latest,
+                    "{heard:?}"
+                );
+                if let Some(said) = words.on(epoch, &a) {
                     assert_eq!(said.phase, Phase::ALL[(said.rank.turn % 3) as usize]);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_word_that_nobody_repeats_gives_way_in_time_and_hosts_do_not_mix() {
+        let start = crate::testing::origin();
+        let (closing, serving) = (word(7, 9, Phase::Closing), word(7, 3, Phase::Serving));
+        let mut words = Words::default();
+        words.take(closing.clone(), start);
+        let mut of_b = word(7, 20, Phase::Nobody);
+        of_b.rank.host = HostId::new("b");
+        words.take(of_b.clone(), start);
+        let half = start + STALE_AFTER / 2;
+        words.take(closing.clone(), half);
+        words.take(serving.clone(), start + STALE_AFTER);
+        assert_eq!(words.on(7, &HostId::new("a")), Some(&closing));
+        words.take(serving.clone(), half + STALE_AFTER);
+        assert_eq!(words.on(7, &HostId::new("a")), Some(&serving));
+        assert_eq!(words.on(7, &HostId::new("b")), Some(&of_b));
     }
 }

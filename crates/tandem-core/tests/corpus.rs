@@ -14,7 +14,7 @@ use tandem_core::rules::verdict::Evidence;
 use tandem_core::sentinel::hello::{Hello, HelloError};
 use tandem_core::server::{ServerRole, ServerView, Shown};
 use tandem_core::statement::{
-    Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError,
+    Fork, PhaseName, ReleaseKind, Released, STATEMENT_FORMAT, Statement, StatementError, Turn,
 };
 use tandem_resp::{Limits, Protocol, ReplyDecoder};
 
@@ -144,7 +144,11 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         healthy: true,
         eligible: false,
         streaming: false,
-        turn: 0,
+        turn: Some(Turn {
+            of: epoch.clone(),
+            number: 4711,
+        }),
+        spent: None,
         fork: None,
         evidence: Some(Evidence {
             host,

@@ -2,6 +2,7 @@
 //!
 //! A proxy obeys the snapshot with the newest rank and never decides by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::settings::Address;
@@ -30,12 +31,25 @@ pub struct Group {
 
 /// Orders the snapshots of a group: by the promotion that they are of, and within it by the changes of its phase, so that
 /// a switchover that is given up goes back to serving and no late word that it is closing wins over that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
     /// Of the promotion.
     pub epoch: u64,
+    /// Tells promotions of one number apart, where two hosts can count to the same.
+    pub host: Arc<str>,
     /// Within it.
     pub turn: u64,
+}
+
+impl Rank {
+    /// The beginning of an epoch that nobody else counts to.
+    #[must_use]
+    pub fn of(epoch: u64) -> Self {
+        Self {
+            epoch,
+            ..Self::default()
+        }
+    }
 }
 
 /// A server that is not the primary.

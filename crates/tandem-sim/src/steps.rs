@@ -74,7 +74,7 @@ impl World {
     }
 
     /// Proxies are not simulated, only what the keeper hears of them: they finish at once, late, or not at all.
-    fn quiesce_turn(rank: tandem_core::topology::Rank) -> Turn {
+    fn quiesce_turn(rank: &tandem_core::topology::Rank) -> Turn {
         match rank.turn % 3 {
             0 => Turn::Hangs,
             _ => Turn::Ended(Ok(Outcome::Done)),
@@ -133,7 +133,7 @@ impl World {
             Step::Promote => self.command(h, Admin::Promote),
             Step::Fence => self.command(h, Admin::Fence),
             Step::Attach { .. } => self.command(h, Admin::Attach),
-            Step::Quiesce(rank) => Self::quiesce_turn(rank),
+            Step::Quiesce(rank) => Self::quiesce_turn(&rank),
             Step::PauseWrites(length) => {
                 let length = Us::try_from(length.as_micros()).unwrap_or(0);
                 self.command(h, Admin::Pause(length))

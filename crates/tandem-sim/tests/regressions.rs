@@ -136,6 +136,24 @@ const FIXED: &[(u64, &str)] = &[
         "a takeover waited for a slow disk with its server attached, which the old primary wiped on its return",
     ),
     (
+        2_681,
+        "both hosts had counted to the same epoch, and proxies obeyed the one that had stepped back by its later turn",
+    ),
+    (
+        4_401,
+        "a promotion behind a cut was lost with its host before it was recorded, and the primary went on in an older epoch",
+    ),
+    (
+        4_500,
+        "a primary was told as closing in the other host's epoch, in which nothing was promoted",
+    ),
+    (9_858, "as above, after a promotion that could not fence"),
+    (
+        6_254,
+        "turns of one host's epoch were told as the other's, which had the same number",
+    ),
+    (6_420, "as above"),
+    (
         1_975,
         "a primary that had stepped back counted turns of its successor's epoch, and proxies passed the successor's word over",
     ),

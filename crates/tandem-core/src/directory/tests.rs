@@ -36,8 +36,10 @@ fn topology(primary: Option<u8>, epoch: u64) -> Topology {
         promotable: true,
     };
     Topology {
-        epoch,
-        turn: 0,
+        rank: Rank {
+            epoch,
+            ..Rank::default()
+        },
         primary: primary.map(server),
         closing: false,
         servers: vec![member(1), member(2)],

@@ -7,6 +7,7 @@
 //! a contradiction and moves nothing. A lower epoch is stale, unless a majority agrees on it for long: then the fleet was
 //! made anew (`SENTINEL REMOVE` and `MONITOR` begin again at 0).
 
+use crate::ids::HostId;
 use crate::sentinel::{ConfigEpoch, Endpoint};
 
 /// A leap of epochs that no fleet makes by failovers: a majority has to say it.
@@ -19,6 +20,15 @@ pub struct Configuration {
     pub primary: Endpoint,
     /// The configuration's epoch.
     pub epoch: ConfigEpoch,
+    /// Whose epoch it is, where daemons tell that: then one number may stand for the epochs of two hosts, which are ordered
+    /// as [`crate::ids::Epoch`] is. A fleet's epochs belong to nobody.
+    pub host: HostId,
+}
+
+impl Configuration {
+    fn era(&self) -> (ConfigEpoch, &HostId) {
+        (self.epoch, &self.host)
+    }
 }
 
 /// What follows from what is believed.
@@ -27,10 +37,11 @@ pub enum Verdict {
     /// Nothing newer.
     Stay,
     /// The primary stays, in a newer configuration.
-    Raise(ConfigEpoch),
+    Raise(Configuration),
     /// Another primary, if it says so itself.
     Move(Configuration),
-    /// A majority has gone back to this older configuration; if that lasts, it counts.
+    /// Enough of them have gone back to this older configuration, or at the start nobody names a newer one; if that lasts,
+    /// it counts.
     Older(Configuration),
     /// The same epoch, and two addresses.
     Contradiction {
@@ -50,28 +61,41 @@ pub enum Verdict {
     },
 }
 
-/// Judges what the sentinels that are heard believe. `configured` counts those of the file.
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Electorate {
+    /// A fleet of this many sentinels, who vote.
+    Fleet(usize),
+    /// The daemons of a group, of which each decides with its peer. A pair that has lost a host has no majority, so time
+    /// takes its place.
+    Daemons(usize),
+}
+
+/// Judges what those who are heard believe.
 #[must_use]
 pub(super) fn judge(
     current: Option<&Configuration>,
     beliefs: &[Configuration],
-    configured: usize,
+    electorate: Electorate,
 ) -> Verdict {
-    let needed = configured / 2 + 1;
-    let Some(newest) = beliefs.iter().max_by_key(|it| it.epoch) else {
+    let needed = match electorate {
+        Electorate::Fleet(configured) => configured / 2 + 1,
+        Electorate::Daemons(_) => 1,
+    };
+    let Some(newest) = beliefs.iter().max_by_key(|it| it.era()) else {
         return match current {
             Some(_) => Verdict::Stay,
             None => Verdict::TooFew { heard: 0, needed },
         };
     };
     let agreeing = beliefs.iter().filter(|it| *it == newest).count();
-    let known = current.filter(|it| it.epoch == newest.epoch);
+    let known = current.filter(|it| it.era() == newest.era());
     let same_epoch = known.into_iter().chain(beliefs);
     let other = same_epoch
-        .filter(|it| it.epoch == newest.epoch)
+        .filter(|it| it.era() == newest.era())
         .find(|it| it.primary != newest.primary);
     if let Some(other) = other
-        && current.is_none_or(|it| it.epoch <= newest.epoch)
+        && current.is_none_or(|it| it.era() <= newest.era())
     {
         return Verdict::Contradiction {
             epoch: newest.epoch,
@@ -80,28 +104,32 @@ pub(super) fn judge(
         };
     }
     let Some(current) = current else {
-        return if beliefs.len() < needed {
-            let heard = beliefs.len();
-            Verdict::TooFew { heard, needed }
-        } else {
-            Verdict::Move(newest.clone())
+        return match electorate {
+            Electorate::Daemons(configured) if beliefs.len() < configured / 2 + 1 => {
+                Verdict::Older(newest.clone())
+            }
+            Electorate::Fleet(_) if beliefs.len() < needed => {
+                let heard = beliefs.len();
+                Verdict::TooFew { heard, needed }
+            }
+            Electorate::Daemons(_) | Electorate::Fleet(_) => Verdict::Move(newest.clone()),
         };
     };
-    if newest.epoch < current.epoch {
+    if newest.era() < current.era() {
         return if agreeing < needed {
             Verdict::Stay
         } else {
             Verdict::Older(newest.clone())
         };
     }
-    if newest.epoch.0 - current.epoch.0 > LEAP_MAX && agreeing < needed {
+    if newest.epoch.0.saturating_sub(current.epoch.0) > LEAP_MAX && agreeing < needed {
         let heard = agreeing;
         return Verdict::TooFew { heard, needed };
     }
-    if newest.epoch == current.epoch {
+    if newest.era() == current.era() {
         Verdict::Stay
     } else if newest.primary == current.primary {
-        Verdict::Raise(newest.epoch)
+        Verdict::Raise(newest.clone())
     } else {
         Verdict::Move(newest.clone())
     }
@@ -115,6 +143,7 @@ mod tests {
         Configuration {
             primary: Endpoint::new(format!("10.0.0.{last}"), 6379),
             epoch: ConfigEpoch(epoch),
+            host: HostId::default(),
         }
     }
 
@@ -203,7 +232,7 @@ mod tests {
                 "a newer epoch of the same primary",
                 Some(at(1, 5)),
                 vec![at(1, 7)],
-                Verdict::Raise(ConfigEpoch(7)),
+                Verdict::Raise(at(1, 7)),
             ),
             (
                 "the far future, one",
@@ -219,7 +248,55 @@ mod tests {
             ),
         ];
         for (name, current, beliefs, expected) in table {
-            assert_eq!(judge(current.as_ref(), &beliefs, 3), expected, "{name}");
+            assert_eq!(
+                judge(current.as_ref(), &beliefs, Electorate::Fleet(3)),
+                expected,
+                "{name}"
+            );
         }
+    }
+    /// Both daemons of a pair are configured in every row.
+    #[test]
+    fn of_daemons_the_greater_host_decides_between_equal_numbers_and_one_is_heard_in_time() {
+        let of = |host: &str, configuration: Configuration| Configuration {
+            host: HostId::new(host),
+            ..configuration
+        };
+        let (a, b) = (of("a", at(1, 4)), of("b", at(2, 4)));
+        let table = [
+            (
+                "one at the start",
+                None,
+                vec![&a],
+                Verdict::Older(a.clone()),
+            ),
+            ("both", None, vec![&a, &b], Verdict::Move(b.clone())),
+            (
+                "the other one",
+                Some(&a),
+                vec![&b],
+                Verdict::Move(b.clone()),
+            ),
+            ("the older one", Some(&b), vec![&a, &b], Verdict::Stay),
+            (
+                "only the older one",
+                Some(&b),
+                vec![&a],
+                Verdict::Older(a.clone()),
+            ),
+        ];
+        for (name, current, beliefs, expected) in table {
+            let beliefs: Vec<Configuration> = beliefs.into_iter().cloned().collect();
+            let judged = judge(current, &beliefs, Electorate::Daemons(2));
+            assert_eq!(judged, expected, "{name}");
+        }
+        // Behind an address that leads to the primary both are the same one.
+        let same = of("b", at(1, 4));
+        let judged = judge(
+            Some(&a),
+            std::slice::from_ref(&same),
+            Electorate::Daemons(2),
+        );
+        assert_eq!(judged, Verdict::Raise(same));
     }
 }

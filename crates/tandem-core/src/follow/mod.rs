@@ -22,17 +22,17 @@ pub use judge::{Configuration, LEAP_MAX, Verdict};
 
 use crate::rules::Ruling;
 use crate::sentinel::{ConnId, Endpoint};
-use crate::topology::{Forks, Member, Topology};
+use crate::topology::{Forks, Member, Rank, Topology};
 use crate::word::{self, Phase, Word, Words};
-use judge::judge;
+use judge::{Electorate, judge};
 use talk::Talk;
 
 /// A server that was not a primary when it was asked is asked again after this: a promotion may be under way.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// An answer about a role that takes longer is none.
 const ROLE_WITHIN: Duration = Duration::from_secs(2);
-/// A majority that goes back to an older configuration has to stay there for this long.
-const OLDER_FOR: Duration = Duration::from_secs(10);
+/// Those who go back to an older configuration have to stay there for this long.
+const OLDER_FOR: Duration = word::STALE_AFTER;
 
 /// A server that is asked for its role, or was and is no primary.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Follower {
             if let Some(word) = talk.word.take()
                 && word.group == self.settings.master
             {
-                self.words.take(word);
+                self.words.take(word, now);
             }
         }
         self.decide(now);
@@ -226,7 +226,12 @@ impl Follower {
             .iter()
             .filter_map(|talk| talk.belief(now).map(|(said, _)| said.clone()))
             .collect();
-        judge(self.current.as_ref(), &beliefs, self.talks.len())
+        let electorate = if self.settings.daemons {
+            Electorate::Daemons(self.talks.len())
+        } else {
+            Electorate::Fleet(self.talks.len())
+        };
+        judge(self.current.as_ref(), &beliefs, electorate)
     }
 
     /// The configuration to change to, if its primary says so.
@@ -263,8 +268,8 @@ impl Follower {
             | Verdict::Contradiction { .. }
             | Verdict::TooFew { .. } => self.older = None,
         }
-        if let (Verdict::Raise(epoch), Some(current)) = (&verdict, &mut self.current) {
-            current.epoch = *epoch;
+        if let Verdict::Raise(configuration) = &verdict {
+            self.current = Some(configuration.clone());
         }
         self.raise_alarms(&verdict);
         let Some(wanted) = self.wanted(now) else {
@@ -403,11 +408,14 @@ impl Follower {
         }];
         servers.extend(replicas.into_iter().filter(|it| it.at != current.primary));
         // Where daemons tell more: the primary may be closing, or gone, before there is another one.
-        let word = self.words.on(current.epoch.0);
+        let word = self.words.on(current.epoch.0, &current.host);
         let phase = word.map_or(Phase::Serving, |word| word.phase);
         let topology = Topology {
-            epoch: current.epoch.0,
-            turn: word.map_or(0, |word| word.rank.turn),
+            rank: Rank {
+                epoch: current.epoch.0,
+                host: current.host.clone(),
+                turn: word.map_or(0, |word| word.rank.turn),
+            },
             primary: (phase != Phase::Nobody).then(|| current.primary.clone()),
             closing: phase == Phase::Closing,
             servers,
@@ -424,7 +432,8 @@ impl Follower {
     fn forks(&self, current: &Configuration, now: Instant) -> Forks {
         let agrees = |talk: &&Talk| talk.belief(now).is_some_and(|(said, _)| said == current);
         let same = |known: &&Topology| {
-            known.epoch == current.epoch.0 && known.primary.as_ref() == Some(&current.primary)
+            (known.rank.epoch, &known.rank.host) == (current.epoch.0, &current.host)
+                && known.primary.as_ref() == Some(&current.primary)
         };
         let before = self.published.as_ref().filter(same);
         let mut told = before.map_or(Forks::Untold, |known| known.forks.clone());
@@ -499,7 +508,7 @@ impl Follower {
             Verdict::Older(next) => Ruling::wait(
                 "follow.epoch",
                 format!(
-                    "a majority is back at {} of epoch {}; that counts after {} s",
+                    "{} of epoch {} is named, and nothing newer; that counts after {} s",
                     next.primary,
                     next.epoch,
                     OLDER_FOR.as_secs()

@@ -13,8 +13,9 @@ use tandem_resp::Value;
 
 use super::io::{Output, Settings};
 use super::judge::Configuration;
+use crate::ids::HostId;
 use crate::sentinel::{ConfigEpoch, ConnId, ConnKind, Endpoint};
-use crate::topology::{Forks, Member};
+use crate::topology::{Forks, Member, Rank};
 use crate::word::{self, Word};
 
 /// Between two polls while nothing happens.
@@ -280,7 +281,13 @@ impl Talk {
                     (Some(primary), Some(epoch)) => {
                         let epoch = ConfigEpoch(epoch);
                         self.forks = Forks::heard(field(value, Forks::FIELD));
-                        self.said = Some((Configuration { primary, epoch }, now));
+                        let host = field(value, Rank::FIELD).unwrap_or_default();
+                        let said = Configuration {
+                            primary,
+                            epoch,
+                            host: HostId::new(host),
+                        };
+                        self.said = Some((said, now));
                         self.trouble = None;
                         self.backoff = BACKOFF_MIN;
                     }

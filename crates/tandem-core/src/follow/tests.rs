@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tandem_resp::Value;
 
 use super::*;
+use crate::ids::HostId;
 use crate::sentinel::ConnKind;
 use crate::testing::origin;
-use crate::topology::Rank;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -208,7 +208,10 @@ fn the_event_of_one_sentinel_moves_the_address_in_the_same_moment() {
     assert_eq!(world.told, ["+switch-master", "take"]);
     assert_eq!(world.followed(), named(2, 6));
     let told = world.topology.as_ref().expect("published");
-    assert_eq!((told.epoch, told.primary.clone()), (6, Some(server(2))));
+    assert_eq!(
+        (told.rank.epoch, told.primary.clone()),
+        (6, Some(server(2)))
+    );
     assert_eq!(told.servers.len(), 2);
     // The others learn it later, and nothing moves again; nor when they leave.
     world.minds = [mind(2, 6), mind(2, 6), mind(2, 6)];
@@ -426,7 +429,11 @@ fn nonsense_is_no_belief() {
 fn daemons_say(world: &mut World, epoch: u64, turn: u64, phase: Phase) {
     let word = Word {
         group: "mymaster".to_owned(),
-        rank: Rank { epoch, turn },
+        rank: Rank {
+            epoch,
+            host: HostId::default(),
+            turn,
+        },
         phase,
     };
     let hearing = |(conn, (_, kind)): (&ConnId, &(usize, ConnKind))| {
@@ -458,7 +465,11 @@ fn daemons_tell_a_proxy_when_their_primary_closes_and_when_it_goes_on() {
     world.run(100 * MS);
     let told = |world: &World| {
         let topology = world.topology.clone().expect("something is told");
-        (topology.turn, topology.primary.is_some(), topology.closing)
+        (
+            topology.rank.turn,
+            topology.primary.is_some(),
+            topology.closing,
+        )
     };
     daemons_say(&mut world, 5, 3, Phase::Closing);
     assert_eq!(told(&world), (3, true, true));
@@ -477,7 +488,11 @@ fn daemons_tell_a_proxy_when_their_primary_closes_and_when_it_goes_on() {
     // Asked for again, also by one that heard nothing of it.
     world.word = Some(Word {
         group: "mymaster".to_owned(),
-        rank: Rank { epoch: 5, turn: 6 },
+        rank: Rank {
+            epoch: 5,
+            host: HostId::default(),
+            turn: 6,
+        },
         phase: Phase::Serving,
     });
     world.run(Duration::from_secs(2));

@@ -22,6 +22,7 @@ mod publish;
 mod rejoin;
 mod released;
 mod replica;
+mod rise;
 pub mod settings;
 mod split;
 mod steps;
@@ -52,6 +53,7 @@ pub use io::{
     Severity, Step, StepError, StepErrorKind, StepId, VrrpCommand, VrrpEvent,
 };
 pub use phase::Phase;
+use rise::{Inherited, Rise};
 pub use settings::Settings;
 use steps::Op;
 
@@ -119,6 +121,11 @@ pub struct Keeper {
     /// The journal's intent as far as it is durable.
     intent: Option<Epoch>,
     intending: Option<(StepId, Epoch)>,
+    inherited: Inherited,
+    /// The newer epoch in which this primary goes on once that is durable.
+    rising: Option<Rise>,
+    /// The newest record that was given to the journal, unless that was a mark.
+    last_record: Option<StepId>,
     published: Option<(Statement, Instant)>,
     version: u64,
     marked_at: Option<Instant>,
@@ -143,6 +150,7 @@ impl Keeper {
         let detector = Detector::new(settings.down_after, settings.sick_grace);
         let peer_address = settings.peer_server_address.clone();
         let first_turn = settings.turns_from;
+        let inherited = Inherited::of(journal.intent.as_ref());
         Self {
             settings,
             journal,
@@ -191,6 +199,9 @@ impl Keeper {
             stream: stream::Stream::default(),
             intent: None,
             intending: None,
+            inherited,
+            rising: None,
+            last_record: None,
             published: None,
             version: 0,
             marked_at: None,
@@ -342,6 +353,7 @@ impl Keeper {
         if self.phase.name() != phase.name() {
             self.last_change = Some((phase.name().word().to_owned(), now));
             self.turn += 1;
+            self.rising = None;
         }
         self.phase = phase;
     }
@@ -417,6 +429,7 @@ impl Keeper {
             self.starting = None;
             self.start_backoff = (0, None);
         }
+        self.note_inherited(&view);
         self.note_resync(&view, now);
         self.stream.read(&view, self.peer.server_address.as_deref());
         self.view = Some((view, now));

@@ -62,6 +62,7 @@ impl Keeper {
             Health::Unknown | Health::Fine | Health::Loading | Health::Busy => {}
         }
         self.follow_own_lineage(now);
+        self.advance_rise(now);
         if self.server().is_some_and(|view| !view.is_writable()) {
             return self.demoted_by_another_hand(now);
         }
@@ -73,16 +74,8 @@ impl Keeper {
                 let peer = peer.clone();
                 return self.act_on(&peer, now);
             }
-            if let Some(released) = &peer.released
-                && peer.phase == PhaseName::Released
-                && released.epoch > self.journal.data_epoch
-            {
-                // Both took the same number through a cut, and the other side has stepped back
-                // since: nothing is left to judge, only an epoch above both to agree on.
-                let theirs = released.epoch.clone();
-                self.rise_above(&theirs, now);
-                return true;
-            }
+            let peer = peer.clone();
+            self.rise_if_outranked(&peer, now);
             if self.evidence.is_some() && peer.phase == PhaseName::Replica {
                 self.evidence = None;
             }
@@ -121,21 +114,6 @@ impl Keeper {
         self.journal.primary_lineage = Some(replid);
         self.take_mark(now);
         self.save(now);
-    }
-
-    /// Goes on as primary at an epoch above both.
-    fn rise_above(&mut self, theirs: &crate::ids::Epoch, now: Instant) {
-        let epoch = self.journal.epoch.after(theirs, &self.settings.host);
-        self.tell(
-            "+epoch",
-            Severity::Warning,
-            None,
-            format!("goes on at epoch {epoch}: the other side stepped back from {theirs}"),
-        );
-        self.journal.epoch = epoch.clone();
-        self.journal.data_epoch = epoch;
-        self.save(now);
-        self.publish(now);
     }
 
     /// The addresses belong to the primary: wish for them again while the peer is heard not to be

@@ -59,6 +59,7 @@ impl Keeper {
             | PhaseName::Released
             | PhaseName::Rejoining => taking.unwrap_or_else(|| self.journal.epoch.clone()),
         };
+        let spent = self.spent(&epoch);
         Statement {
             format: STATEMENT_FORMAT,
             group: self.settings.group.clone(),
@@ -74,7 +75,8 @@ impl Keeper {
             healthy: self.server_usable(now),
             eligible,
             streaming: self.phase.name().holds_primary() && self.stream.flows(),
-            turn: self.own_turn().unwrap_or(0),
+            turn: self.own_turn(),
+            spent,
             fork: self.journal.forks.last().cloned(),
             evidence: self.evidence.clone(),
             position: if undecided { self.position() } else { None },
@@ -172,6 +174,7 @@ impl Keeper {
             .is_none_or(|at| now.saturating_duration_since(at) >= MARK_EVERY);
         if due && self.take_mark(now) {
             let record = Box::new(self.journal.clone());
+            self.last_record = None;
             self.out.push(Output::Mark(record));
         }
     }
@@ -249,6 +252,8 @@ fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
     a.phase == b.phase
         && a.epoch == b.epoch
         && a.reason == b.reason
+        && a.turn == b.turn
+        && a.spent == b.spent
         && a.released == b.released
         && a.declined == b.declined
         && a.healthy == b.healthy

@@ -25,7 +25,8 @@ impl Keeper {
         };
         // A winner has already answered to our evidence, or we to its.
         if let (Some(own), Some(theirs)) = (&self.evidence, self.current_evidence(&peer))
-            && verdict(own, &theirs).epoch == self.journal.data_epoch
+            && let judged = verdict(own, &theirs).epoch
+            && (judged == self.journal.data_epoch || self.is_rising_to(&judged))
         {
             // Judged and won; the loser is on its way.
             return false;
@@ -130,6 +131,7 @@ impl Keeper {
             && own.epoch == self.journal.data_epoch
             && judged.winner == self.settings.host
             && judged.epoch > self.journal.data_epoch
+            && !self.is_rising_to(&judged.epoch)
     }
 
     /// Both pieces are there: win or lose.
@@ -146,11 +148,9 @@ impl Keeper {
         );
         if judged.winner == self.settings.host {
             // The evidence stays stated until the loser has drawn the verdict too.
-            self.journal.epoch = judged.epoch.clone();
-            self.journal.data_epoch = judged.epoch;
             self.journal_role(JournalRole::Primary);
-            self.save(now);
             self.set_phase(Phase::Primary { since: now }, now);
+            self.rise_to(judged.epoch, "it has won the verdict", now);
             self.publish(now);
             return true;
         }

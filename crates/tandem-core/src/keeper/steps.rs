@@ -38,6 +38,9 @@ impl Keeper {
         let id = StepId(self.next_step);
         self.next_step += 1;
         let deadline = now + within;
+        if matches!(step, Step::Journal(_)) {
+            self.last_record = Some(id);
+        }
         self.ops.insert(
             id,
             Op {
@@ -48,6 +51,11 @@ impl Keeper {
         );
         self.out.push(Output::Do { id, step, deadline });
         id
+    }
+
+    /// Nothing is known yet of how it ends.
+    pub(super) fn is_under_way(&self, id: StepId) -> bool {
+        self.ops.contains_key(&id)
     }
 
     /// The result of a step, once.

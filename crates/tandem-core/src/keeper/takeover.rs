@@ -32,7 +32,8 @@ impl Keeper {
         exact: Option<Offset>,
         now: Instant,
     ) -> bool {
-        let peer_epoch = self.peer.statement.as_ref().map(|p| p.epoch.clone());
+        let peer_epoch = self.peer.statement.as_ref();
+        let peer_epoch = peer_epoch.map(|peer| peer.newest_epoch().clone());
         let base = peer_epoch.unwrap_or_else(|| self.journal.epoch.clone());
         let mut epoch = self.journal.epoch.after(&base, &self.settings.host);
         self.learn_intent();

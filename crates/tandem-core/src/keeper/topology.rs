@@ -11,10 +11,10 @@
 use std::time::Instant;
 
 use crate::health::Health;
-use crate::ids::{Epoch, HostId};
+use crate::ids::Epoch;
 use crate::keeper::Keeper;
 use crate::server::{ServerRole, ServerView};
-use crate::statement::{Fork, PhaseName, Statement};
+use crate::statement::{Fork, PhaseName, Statement, Turn};
 use crate::topology::{Forks, Member, Rank, Topology, endpoint};
 
 impl Keeper {
@@ -24,17 +24,11 @@ impl Keeper {
         let peer = self.live_peer(now);
         let phase = self.phase.name();
         let address = self.settings.server_address.as_str();
-        // Whoever hands over and has heard of its successor states that one's epoch: it is not the primary of that.
-        let holds = |phase: PhaseName, epoch: &Epoch, host: &HostId| {
-            phase.holds_primary() && (phase != PhaseName::HandingOver || epoch.host == *host)
-        };
-        let own = holds(phase, &self.journal.epoch, &self.settings.host).then_some((
-            &self.journal.epoch,
-            address,
-            phase,
-        ));
+        let own = phase
+            .holds_primary()
+            .then_some((&self.journal.data_epoch, address, phase));
         let other = peer
-            .filter(|peer| holds(peer.phase, &peer.epoch, &peer.host))
+            .filter(|peer| peer.phase.holds_primary())
             .map(|peer| (&peer.epoch, peer.server_address.as_str(), peer.phase));
         // Epochs of two promotions differ in any case; see `Epoch`.
         let primary = own
@@ -54,16 +48,9 @@ impl Keeper {
         let mut servers: Vec<Member> = self.own_member(now).into_iter().collect();
         servers.extend(self.peer_member(peer));
         Topology {
-            epoch: self.journal.epoch.counter,
-            turn: match (&primary, peer) {
-                // An epoch that came to nothing: this host began it, and says by it what the other one does.
-                (Some((epoch, ..)), Some(peer))
-                    if epoch.counter < self.journal.epoch.counter
-                        && matches!(phase, PhaseName::Replica | PhaseName::Rejoining) =>
-                {
-                    self.turn + peer.turn
-                }
-                _ => self.turn_of(self.journal.epoch.counter),
+            rank: match &primary {
+                Some((epoch, ..)) => self.rank_in(epoch),
+                None => self.newest_rank(),
             },
             primary: primary.and_then(|(_, address, _)| endpoint(address)),
             closing: primary.is_some_and(|(_, _, phase)| phase == PhaseName::HandingOver),
@@ -73,31 +60,36 @@ impl Keeper {
         }
     }
 
-    /// Counts this host's phases in an epoch that it began. One that has heard of its successor states that one's epoch,
-    /// and has no say in it.
-    pub(super) fn own_turn(&self) -> Option<u64> {
-        let own = self.journal.epoch.host == self.settings.host;
-        own.then_some(self.turn)
+    /// Counts this host's phases in the newest epoch in which it is, or was, the primary.
+    pub(super) fn own_turn(&self) -> Option<Turn> {
+        let of = self.journal.data_epoch.clone();
+        (of.host == self.settings.host).then_some(Turn {
+            of,
+            number: self.turn,
+        })
     }
 
-    /// The rank that a change of this host's phase will have.
+    /// The rank that a change of this host's phase will have while it is the primary.
     pub(super) fn next_rank(&self) -> Rank {
-        Rank {
-            epoch: self.journal.epoch.counter,
-            turn: self.turn + 1,
-        }
+        Rank::of(&self.journal.data_epoch, self.turn + 1)
     }
 
-    /// The newest turn that is known of an epoch.
-    fn turn_of(&self, epoch: u64) -> u64 {
-        let own = self
-            .own_turn()
-            .filter(|_| self.journal.data_epoch.counter == epoch);
+    /// The turns that are known: this host's own, and the other one's as it told them last.
+    fn turns(&self) -> impl Iterator<Item = Turn> {
         let heard = self.peer.statement.as_ref();
-        let theirs = heard
-            .filter(|peer| peer.epoch.counter == epoch)
-            .map(|peer| peer.turn);
-        own.into_iter().chain(theirs).max().unwrap_or(0)
+        let theirs = heard.and_then(|peer| peer.turn.clone());
+        self.own_turn().into_iter().chain(theirs)
+    }
+
+    fn rank_in(&self, epoch: &Epoch) -> Rank {
+        let turn = self.turns().find(|turn| turn.of == *epoch);
+        Rank::of(epoch, turn.map_or(0, |turn| turn.number))
+    }
+
+    /// That of the newest primary there was.
+    fn newest_rank(&self) -> Rank {
+        let ranks = self.turns().map(|turn| Rank::of(&turn.of, turn.number));
+        ranks.max().unwrap_or_default()
     }
 
     fn own_member(&self, now: Instant) -> Option<Member> {
@@ -170,7 +162,7 @@ fn described(known: Member, view: Option<&ServerView>) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Offset, ReplId};
+    use crate::ids::{HostId, Offset, ReplId};
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, PeerEvent};
     use crate::sentinel::Endpoint;
@@ -200,7 +192,7 @@ mod tests {
         keeper.handle(said(PhaseName::Primary, 7), start);
         let told = keeper.topology(start);
         assert_eq!(told.primary, Some(Endpoint::new("10.0.0.1", 6379)));
-        assert_eq!((told.epoch, told.daemons), (7, vec!["a".to_owned()]));
+        assert_eq!((told.rank.epoch, told.daemons), (7, vec!["a".to_owned()]));
         let addresses: Vec<String> = told.servers.iter().map(|it| it.at.name()).collect();
         assert_eq!(addresses, ["10.0.0.2:6379", "10.0.0.1:6379"]);
         // Silent for as long as VRRP waits: its word counts no more, its address is still known.

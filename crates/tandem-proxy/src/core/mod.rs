@@ -91,7 +91,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const PATIENCE_MS: u64 = 200;
 
 /// What the shell has to do besides reading and writing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Connect this peer to what [`Core::address_of`] names, then say [`Core::connected`] or
     /// [`Core::closed`].

@@ -180,7 +180,7 @@ impl Core {
             return false;
         }
         let rank = match &self.pools[pool as usize].groups.get(server as usize) {
-            Some(Some(known)) => known.group.rank,
+            Some(Some(known)) => known.group.rank.clone(),
             Some(None) | None => return false,
         };
         let client = place.owner.and_then(|owner| self.desk.find(owner));
@@ -236,21 +236,21 @@ impl Core {
     /// Goes on with a connection for messages that waits for a primary, or gives it up.
     pub(super) fn messages_due(&mut self, lane: u32) {
         let place = &self.lanes[lane as usize];
-        let Some(away) = place.away else { return };
+        let Some(away) = &place.away else { return };
         let (pool, server) = (place.pool, place.server);
         let Some(Some(known)) = self.pools[pool as usize].groups.get(server as usize) else {
             return;
         };
-        let (rank, moved_ms) = (known.group.rank, known.moved_ms);
+        let (since_ms, moved_ms) = (away.since_ms, known.moved_ms);
         let open = self.address(pool, server).is_some();
-        let news = rank > away.rank;
+        let news = known.group.rank > away.rank;
         let over =
             |since_ms: u64, bound: Duration| self.now_ms > since_ms + bound.as_millis() as u64;
         let lost = match (open, news) {
             // What was published there meanwhile was not held.
-            (true, false) => over(away.since_ms, NEWS_WITHIN),
-            (true, true) => over(moved_ms.max(away.since_ms), MOVE_WITHIN),
-            (false, _) => over(away.since_ms, HOLD),
+            (true, false) => over(since_ms, NEWS_WITHIN),
+            (true, true) => over(moved_ms.max(since_ms), MOVE_WITHIN),
+            (false, _) => over(since_ms, HOLD),
         };
         if lost {
             self.disconnect(lane);
@@ -320,7 +320,7 @@ impl Core {
 }
 
 /// A connection for messages that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Away {
     /// When, in milliseconds of the core.
     since_ms: u64,

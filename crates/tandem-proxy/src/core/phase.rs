@@ -66,8 +66,8 @@ impl Core {
         let before = state.groups[server as usize].take();
         let same = |known: &Known| {
             let known = &known.group;
-            (known.rank, &known.phase, known.lease, &known.forks)
-                == (group.rank, &group.phase, group.lease, &group.forks)
+            (&known.rank, &known.phase, known.lease, &known.forks)
+                == (&group.rank, &group.phase, group.lease, &group.forks)
         };
         let only_replicas = before.as_ref().is_some_and(same);
         let (home, quiet, doubted, moved_ms) = match before {
@@ -310,8 +310,8 @@ impl Core {
         let Some(known) = self.known(pool, server) else {
             return;
         };
-        let rank = known.group.rank;
-        if known.group.phase != Phase::Closing || known.quiet == Some(rank) {
+        let rank = known.group.rank.clone();
+        if known.group.phase != Phase::Closing || known.quiet.as_ref() == Some(&rank) {
             return;
         }
         let busy = self.lanes.iter().any(|lane| {
@@ -331,7 +331,7 @@ impl Core {
         let acks = &self.pools[pool as usize].acks;
         let busy = busy || acks.get(server as usize).is_some_and(owed);
         if !busy && let Some(known) = &mut self.pools[pool as usize].groups[server as usize] {
-            known.quiet = Some(rank);
+            known.quiet = Some(rank.clone());
             self.orders
                 .push_back(Order::Quiesced(pool as usize, server as usize, rank));
         }

@@ -258,7 +258,7 @@ impl Port {
         }
         let proxies = self.server.tell(word::CHANNEL, &word.line());
         if word.phase == word::Phase::Closing {
-            self.quiet.told(&word.group, word.rank, proxies);
+            self.quiet.told(&word.group, &word.rank, proxies);
         }
         self.said.insert(word.group.clone(), word);
     }
@@ -267,7 +267,7 @@ impl Port {
         match request {
             word::Request::Topology(group) => word::answer(self.said.get(group)),
             word::Request::Quiet(group, rank) => {
-                self.quiet.there(group, *rank);
+                self.quiet.there(group, rank);
                 Value::Simple(b"OK".to_vec())
             }
         }

@@ -13,7 +13,7 @@ use tandem_core::topology::Rank;
 use tokio::sync::watch;
 
 /// The newest closing of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Closing {
     rank: Rank,
     /// Proxies of this host that have finished.
@@ -50,32 +50,32 @@ impl Quiet {
     }
 
     /// A proxy of this host has finished.
-    pub(crate) fn here(&self, group: &str, rank: Rank) {
+    pub(crate) fn here(&self, group: &str, rank: &Rank) {
         self.note(group, rank, |closing| closing.here += 1);
     }
 
     /// So many proxies of other hosts hear of it.
-    pub(crate) fn told(&self, group: &str, rank: Rank, proxies: usize) {
+    pub(crate) fn told(&self, group: &str, rank: &Rank, proxies: usize) {
         self.note(group, rank, |closing| closing.told = Some(proxies));
     }
 
     /// One of them has finished. Anybody may say so: only of a closing that is known.
-    pub(crate) fn there(&self, group: &str, rank: Rank) {
-        let known = |it: &Closing| it.rank == rank;
+    pub(crate) fn there(&self, group: &str, rank: &Rank) {
+        let known = |it: &Closing| it.rank == *rank;
         if self.closings.borrow().get(group).is_some_and(known) {
             self.note(group, rank, |closing| closing.there += 1);
         }
     }
 
-    fn note(&self, group: &str, rank: Rank, change: impl FnOnce(&mut Closing)) {
+    fn note(&self, group: &str, rank: &Rank, change: impl FnOnce(&mut Closing)) {
         self.closings.send_if_modified(|closings| {
             let closing = closings.entry(group.to_owned()).or_default();
-            if closing.rank > rank {
+            if closing.rank > *rank {
                 return false;
             }
-            if closing.rank < rank {
+            if closing.rank < *rank {
                 *closing = Closing {
-                    rank,
+                    rank: rank.clone(),
                     ..Closing::default()
                 };
             }
@@ -85,12 +85,12 @@ impl Quiet {
     }
 
     /// Returns when all have finished that were told the word of this rank, if ever.
-    pub(crate) async fn finished(&self, group: &str, rank: Rank) {
+    pub(crate) async fn finished(&self, group: &str, rank: &Rank) {
         let proxies = self.proxies(group);
         let mut closings = self.closings.subscribe();
         let done = |closings: &BTreeMap<String, Closing>| {
             closings.get(group).is_some_and(|closing| {
-                closing.rank == rank
+                closing.rank == *rank
                     && closing.here >= proxies
                     && closing.told.is_some_and(|told| closing.there >= told)
             })
@@ -100,20 +100,22 @@ impl Quiet {
     }
 
     /// The newest closing that all proxies of this host have finished with, whenever it is a newer one than `after`.
-    pub(crate) async fn next_here(&self, group: &str, after: Rank) -> Rank {
+    pub(crate) async fn next_here(&self, group: &str, after: &Rank) -> Rank {
         let proxies = self.proxies(group);
         let mut closings = self.closings.subscribe();
         let next = closings
             .wait_for(|closings| {
                 closings
                     .get(group)
-                    .is_some_and(|closing| closing.rank > after && closing.here >= proxies)
+                    .is_some_and(|closing| closing.rank > *after && closing.here >= proxies)
             })
             .await;
         match next {
-            Ok(closings) => closings.get(group).map_or(after, |closing| closing.rank),
+            Ok(closings) => closings
+                .get(group)
+                .map_or_else(|| after.clone(), |closing| closing.rank.clone()),
             // The sender is ours.
-            Err(_) => after,
+            Err(_) => after.clone(),
         }
     }
 }
@@ -123,7 +125,11 @@ mod tests {
     use super::*;
 
     fn rank(turn: u64) -> Rank {
-        Rank { epoch: 7, turn }
+        Rank {
+            epoch: 7,
+            turn,
+            ..Rank::default()
+        }
     }
 
     /// Whether it is over by now.
@@ -138,31 +144,33 @@ mod tests {
     #[tokio::test]
     async fn all_who_were_told_are_waited_for_and_nobody_else() {
         let quiet = Quiet::new(["orders", "orders", "other"].into_iter());
-        let mut all = Box::pin(quiet.finished("orders", rank(2)));
-        quiet.there("orders", rank(2));
-        quiet.told("orders", rank(2), 1);
-        quiet.here("orders", rank(2));
-        quiet.here("orders", rank(1));
+        let (second, third) = (rank(2), rank(3));
+        let mut all = Box::pin(quiet.finished("orders", &second));
+        quiet.there("orders", &rank(2));
+        quiet.told("orders", &rank(2), 1);
+        quiet.here("orders", &rank(2));
+        quiet.here("orders", &rank(1));
         assert!(!is_over(&mut all).await, "one here, one elsewhere");
-        quiet.here("orders", rank(2));
+        quiet.here("orders", &rank(2));
         assert!(
             !is_over(&mut all).await,
             "who reported before all were told"
         );
-        quiet.there("orders", rank(1));
+        quiet.there("orders", &rank(1));
         assert!(!is_over(&mut all).await, "that was for another word");
-        quiet.there("orders", rank(2));
+        quiet.there("orders", &rank(2));
         assert!(is_over(&mut all).await);
-        let mut next = Box::pin(quiet.finished("orders", rank(3)));
+        let mut next = Box::pin(quiet.finished("orders", &third));
         assert!(!is_over(&mut next).await);
     }
 
     #[tokio::test]
     async fn a_host_without_proxies_waits_only_until_it_knows_that_nobody_listens() {
         let quiet = Quiet::new(std::iter::empty());
-        let mut all = Box::pin(quiet.finished("orders", rank(2)));
+        let second = rank(2);
+        let mut all = Box::pin(quiet.finished("orders", &second));
         assert!(!is_over(&mut all).await);
-        quiet.told("orders", rank(2), 0);
+        quiet.told("orders", &rank(2), 0);
         assert!(is_over(&mut all).await);
     }
 }

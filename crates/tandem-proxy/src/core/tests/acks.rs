@@ -22,7 +22,7 @@ fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
     Topology {
         groups: vec![Group {
             forks: crate::topology::Forks::Untold,
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase: Phase::Serving {
                 primary: at(primary),

@@ -19,7 +19,7 @@ pub(super) fn serving(epoch: u64, place: u16) -> Topology {
 pub(super) fn phase(epoch: u64, phase: Phase) -> Topology {
     Topology {
         groups: vec![Group {
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             phase,
             lease: Lease::Open,
             replicas: Vec::new(),
@@ -66,7 +66,7 @@ fn a_switchover_loses_nothing_and_no_request_is_sent_twice() {
     assert_eq!(world.at_server(0), "", "nothing more goes there");
     assert_eq!(world.quiet, [], "something is unanswered");
     world.server_says(0, b"+OK\r\n");
-    assert_eq!(world.quiet, [(0, Rank { epoch: 2, turn: 0 })]);
+    assert_eq!(world.quiet, [(0, Rank::of(2))]);
     let old = world.up[&0];
     world.later(Duration::from_millis(100));
     world.hears(&serving(3, 7));
@@ -100,7 +100,7 @@ fn a_request_that_is_half_out_when_it_closes_is_finished() {
     world.core.sent(lane, rest.len());
     assert_eq!(world.core.pending(lane).concat(), b"");
     world.server_says(0, b"+first\r\n+OK\r\n");
-    assert_eq!(world.quiet, [(0, Rank { epoch: 2, turn: 0 })]);
+    assert_eq!(world.quiet, [(0, Rank::of(2))]);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn the_parts_of_a_split_request_of_one_who_gave_up_are_not_sent() {
             let phases = [phase, known(1)];
             let groups = phases.map(|phase| Group {
                 replicas: Vec::new(),
-                rank: Rank { epoch, turn: 0 },
+                rank: Rank::of(epoch),
                 lease: Lease::Open,
                 phase,
                 forks: Forks::Untold,

@@ -277,7 +277,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
 
     let nobody = Topology {
         groups: vec![Group {
-            rank: Rank { epoch: 1, turn: 0 },
+            rank: Rank::of(1),
             phase: Phase::None,
             lease: Lease::Open,
             replicas: Vec::new(),
@@ -301,7 +301,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
     world.core.closed(gone, How::Reset, world.now);
     let serving = Topology {
         groups: vec![Group {
-            rank: Rank { epoch: 2, turn: 0 },
+            rank: Rank::of(2),
             lease: Lease::Open,
             phase: Phase::Serving {
                 primary: Address::Tcp {

@@ -45,7 +45,13 @@ fn each_closing_is_reported_once_when_it_is_done() {
     let mut world = world();
     world.hears(&closing());
     world.hears(&closing());
-    let rank = |turn| (0, Rank { epoch: 1, turn });
+    let rank = |turn| {
+        let rank = Rank {
+            turn,
+            ..Rank::of(1)
+        };
+        (0, rank)
+    };
     assert_eq!(world.quiet, [rank(1)]);
     world.hears(&turned(2, serving(1, 0)));
     let client = world.client();

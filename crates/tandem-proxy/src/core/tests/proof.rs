@@ -17,7 +17,7 @@ fn word(epoch: u64, phase: Phase, forks: Forks) -> Topology {
     Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase,
             forks,

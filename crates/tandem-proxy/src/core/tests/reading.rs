@@ -17,7 +17,7 @@ fn pair(epoch: u64, link_up: bool) -> Topology {
     Topology {
         groups: vec![Group {
             forks: crate::topology::Forks::Untold,
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase: Phase::Serving { primary: at(0) },
             replicas: vec![Replica {

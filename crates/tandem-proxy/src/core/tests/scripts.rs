@@ -83,7 +83,7 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
     let serving = |epoch, port| Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase: Phase::Serving {
                 primary: Address::Tcp {
@@ -103,7 +103,7 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
     let none = Topology {
         groups: vec![Group {
             replicas: Vec::new(),
-            rank: Rank { epoch: 2, turn: 0 },
+            rank: Rank::of(2),
             lease: Lease::Open,
             phase: Phase::None,
             forks: Forks::Untold,

@@ -22,7 +22,7 @@ fn serving(port: u16, epoch: u64) -> Topology {
     };
     Topology {
         groups: vec![Group {
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase: Phase::Serving { primary },
             forks: Forks::Untold,
@@ -34,7 +34,7 @@ fn serving(port: u16, epoch: u64) -> Topology {
 fn nobody(epoch: u64) -> Topology {
     Topology {
         groups: vec![Group {
-            rank: Rank { epoch, turn: 0 },
+            rank: Rank::of(epoch),
             lease: Lease::Open,
             phase: Phase::None,
             forks: Forks::Untold,

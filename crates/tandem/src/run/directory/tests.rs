@@ -1,7 +1,7 @@
 //! The port as clients see it, over loopback.
 
 use tandem_config::settings::read;
-use tandem_core::topology::{Forks, Member};
+use tandem_core::topology::{Forks, Member, Rank};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
@@ -37,8 +37,11 @@ fn settings(more: &str) -> Settings {
 fn topology(primary: &str) -> Topology {
     let at = Endpoint::new(primary, 6379);
     Topology {
-        epoch: 1,
-        turn: 1,
+        rank: Rank {
+            epoch: 1,
+            turn: 1,
+            ..Rank::default()
+        },
         primary: Some(at.clone()),
         closing: false,
         servers: vec![Member::unknown(at)],

@@ -103,7 +103,7 @@ impl Group {
                 let (quiet, group) = (self.told.quiet.clone(), self.settings.name.clone());
                 let events = self.events_out.clone();
                 tokio::spawn(async move {
-                    let finished = quiet.finished(&group, rank);
+                    let finished = quiet.finished(&group, &rank);
                     let result = match tokio::time::timeout_at(deadline.into(), finished).await {
                         Ok(()) => Ok(Outcome::Done),
                         Err(_) => Err(StepError {

@@ -360,8 +360,9 @@ fn group(word: Option<&Word>) -> Group {
     };
     Group {
         rank: word.map_or_else(Rank::default, |word| Rank {
-            epoch: word.epoch,
-            turn: word.turn,
+            epoch: word.rank.epoch,
+            host: word.rank.host.0.as_str().into(),
+            turn: word.rank.turn,
         }),
         lease: Lease::Open,
         phase: match word.and_then(|word| word.primary.as_ref()) {
@@ -404,14 +405,21 @@ fn replicas(word: &Word) -> Vec<Replica> {
 mod tests {
     use super::*;
 
+    fn core_rank(epoch: u64) -> tandem_core::topology::Rank {
+        tandem_core::topology::Rank {
+            epoch,
+            ..Default::default()
+        }
+    }
+
     #[test]
     fn a_word_without_a_primary_holds_requests() {
         let mut word = Word {
-            epoch: 7,
+            rank: core_rank(7),
             ..Word::default()
         };
         let held = Group {
-            rank: Rank { epoch: 7, turn: 0 },
+            rank: Rank::of(7),
             phase: Phase::None,
             lease: Lease::Open,
             replicas: Vec::new(),
@@ -434,7 +442,7 @@ mod tests {
             ..Member::unknown(at(last))
         };
         let word = Word {
-            epoch: 7,
+            rank: core_rank(7),
             primary: Some(at(2)),
             servers: vec![member(3, true), Member::unknown(at(2)), member(1, false)],
             daemons: Vec::new(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tandem_config::settings::{Shard, ShardAt};
 use tandem_core::follow::Role;
+use tandem_core::ids::HostId;
 use tandem_core::topology as core;
 use tandem_proxy::server::{Notice, Notices};
 use tandem_proxy::tls::Connector;
@@ -109,7 +110,7 @@ impl Ears {
     /// Takes a notice. An error: the thread is gone, for this reason.
     pub(super) fn hear(&mut self, thread: usize, notice: Notice) -> Result<(), String> {
         match notice {
-            Notice::Quiet { server, rank, .. } => self.finished(thread, server, rank),
+            Notice::Quiet { server, rank, .. } => self.finished(thread, server, &rank),
             Notice::Stalled => {
                 tracing::warn!("proxy: thread {thread} stood still; asks what holds by now");
                 self.look();
@@ -119,13 +120,13 @@ impl Ears {
         Ok(())
     }
 
-    fn finished(&mut self, thread: usize, server: usize, rank: Rank) {
+    fn finished(&mut self, thread: usize, server: usize, rank: &Rank) {
         let (known, threads) = self.finished.entry(server).or_default();
-        if *known > rank {
+        if *known > *rank {
             return;
         }
-        if *known < rank {
-            *known = rank;
+        if *known < *rank {
+            *known = rank.clone();
             threads.clear();
         }
         threads.insert(thread);
@@ -134,9 +135,10 @@ impl Ears {
         {
             let rank = core::Rank {
                 epoch: rank.epoch,
+                host: HostId::new(&*rank.host),
                 turn: rank.turn,
             };
-            source.told.quiet.here(&source.group, rank);
+            source.told.quiet.here(&source.group, &rank);
         }
     }
 

@@ -112,8 +112,8 @@ impl Watch {
                     }
                 }
                 Some(answer) = self.roles_in.recv() => self.feed(answer),
-                rank = quiet.next_here(&self.group, reported) => {
-                    reported = rank;
+                rank = quiet.next_here(&self.group, &reported) => {
+                    reported = rank.clone();
                     self.feed(Input::Quiet(rank));
                 }
                 // The sender is ours.

@@ -1,0 +1,161 @@
+//! A primary's epoch is above every other that was used.
+//!
+//! Whoever follows this group from elsewhere obeys the newest epoch in which there was a primary ([`crate::topology::Rank`]).
+//! The primary's own need not be that one: on the other host a promotion may have come to nothing, or happened behind a cut and
+//! be over, or this host has forgotten a newer epoch of its own because it died before that was durable. Its server goes
+//! on, so nothing is promoted; but as soon as the other side is heard to know such an epoch, and not to act on it, this one goes on
+//! in an epoch above both. So does the winner of a verdict.
+//!
+//! That epoch is durable before anybody hears of it: after a crash in between the role is resumed in the older one, and the
+//! other side, which knows of no newer one either, lets it.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::Epoch;
+use crate::keeper::Keeper;
+use crate::keeper::io::{Severity, Step, StepId};
+use crate::server::ServerView;
+use crate::statement::{PhaseName, Statement};
+
+/// Bound on writing the new epoch.
+const RISE_WITHIN: Duration = Duration::from_secs(5);
+/// A disk that failed is tried again after this.
+const RISE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A new epoch that is being made durable.
+#[derive(Clone, Debug)]
+pub(super) struct Rise {
+    epoch: Epoch,
+    why: String,
+    step: StepId,
+    /// Should it fail, not before this.
+    again: Instant,
+}
+
+/// An epoch that was intended before this daemon began.
+#[derive(Clone, Debug)]
+pub(super) enum Inherited {
+    /// Whether it was used is not known yet.
+    Unseen(Epoch),
+    /// It may have been used.
+    Used(Epoch),
+    /// There is none, or it was not used.
+    Unused,
+}
+
+impl Inherited {
+    pub(super) fn of(intent: Option<&Epoch>) -> Self {
+        intent.map_or(Self::Unused, |epoch| Self::Unseen(epoch.clone()))
+    }
+}
+
+impl Keeper {
+    /// The first look at the server tells whether it can have been promoted in the epoch that was intended.
+    pub(super) fn note_inherited(&mut self, view: &ServerView) {
+        let Inherited::Unseen(epoch) = &self.inherited else {
+            return;
+        };
+        // A promotion changes the lineage.
+        let still = (&view.run_id, &view.replid);
+        let synced = self.journal.synced.as_ref();
+        let as_it_was = synced.is_some_and(|(run_id, replid)| (run_id, replid) == still);
+        self.inherited = if as_it_was && !view.is_writable() {
+            Inherited::Unused
+        } else {
+            Inherited::Used(epoch.clone())
+        };
+    }
+
+    /// The newest epoch that this host may have used, where that is newer than the one it states.
+    pub(super) fn spent(&self, stated: &Epoch) -> Option<Epoch> {
+        let used = match &self.inherited {
+            Inherited::Used(epoch) => Some(epoch),
+            Inherited::Unseen(_) | Inherited::Unused => None,
+        };
+        let newest = used.into_iter().chain([&self.journal.epoch]).max()?;
+        (newest > stated).then(|| newest.clone())
+    }
+
+    /// An epoch that the other side knows of and does not act on, although it does not count as older than this primary's.
+    fn outranked_by(&self, peer: &Statement) -> Option<Epoch> {
+        match peer.phase {
+            // It acts on it, or is about to: that is for the rules of a split.
+            PhaseName::Primary
+            | PhaseName::HandingOver
+            | PhaseName::Split
+            | PhaseName::TakingOver => return None,
+            PhaseName::Booting
+            | PhaseName::Waiting
+            | PhaseName::Replica
+            | PhaseName::Released
+            | PhaseName::Rejoining => {}
+        }
+        let released = peer.released.as_ref().map(|released| &released.epoch);
+        let theirs = released.into_iter().chain([peer.newest_epoch()]).max()?;
+        let own = &self.journal.data_epoch;
+        // One number for two hosts is not left to the order of their names: some only see the number.
+        (theirs != own && theirs.counter >= own.counter).then(|| theirs.clone())
+    }
+
+    /// Goes on in an epoch above the other side's where that is due.
+    pub(super) fn rise_if_outranked(&mut self, peer: &Statement, now: Instant) {
+        if self.rising.is_some() {
+            return;
+        }
+        if let Some(theirs) = self.outranked_by(peer) {
+            let host = &self.settings.host;
+            let newest = &self.journal.epoch;
+            // One that was chosen before, and that nobody has heard of, will do.
+            let unheard = newest.host == *host && *newest > self.journal.data_epoch;
+            let epoch = if unheard && *newest > theirs {
+                newest.clone()
+            } else {
+                newest.after(&theirs, host)
+            };
+            self.rise_to(epoch, &format!("the other side knows of {theirs}"), now);
+        }
+    }
+
+    /// Goes on in this epoch as soon as that is durable.
+    pub(super) fn rise_to(&mut self, epoch: Epoch, why: &str, now: Instant) {
+        // Used up, whatever comes of it.
+        self.journal.epoch = self.journal.epoch.clone().max(epoch.clone());
+        let mut record = self.journal.clone();
+        record.rise(epoch.clone());
+        let step = self.start_background(Step::Journal(Box::new(record)), RISE_WITHIN, now);
+        self.rising = Some(Rise {
+            epoch,
+            why: why.to_owned(),
+            step,
+            again: now + RISE_AGAIN,
+        });
+    }
+
+    /// This primary is on its way to that epoch.
+    pub(super) fn is_rising_to(&self, epoch: &Epoch) -> bool {
+        self.rising
+            .as_ref()
+            .is_some_and(|rise| rise.epoch == *epoch)
+    }
+
+    pub(super) fn advance_rise(&mut self, now: Instant) {
+        let Some(rise) = self.rising.clone() else {
+            return;
+        };
+        match self.result(rise.step) {
+            None if self.is_under_way(rise.step) => {}
+            Some(Ok(_)) if self.last_record == Some(rise.step) => {
+                self.rising = None;
+                let Rise { epoch, why, .. } = rise;
+                self.journal.rise(epoch.clone());
+                let text = format!("goes on at epoch {epoch}: {why}");
+                self.tell("+epoch", Severity::Info, None, text);
+                self.publish(now);
+            }
+            // A record that was begun later has the older epoch.
+            Some(Ok(_)) => self.rise_to(rise.epoch, &rise.why, now),
+            None | Some(Err(_)) if now >= rise.again => self.rise_to(rise.epoch, &rise.why, now),
+            None | Some(Err(_)) => {}
+        }
+    }
+}
