@@ -8,6 +8,7 @@
 //!
 //! | module | carries out |
 //! |---|---|
+//! | [`alarm`] | waiting for a point in time, with one wake-up |
 //! | [`addr`] | VIPs with a finite lifetime, links, the watch for changes |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
 //! | [`neighbour`] | asking a segment who has an address |
@@ -18,6 +19,7 @@
 //! | [`clock`] | suspend and lateness of the loop |
 
 pub(crate) mod addr;
+pub(crate) mod alarm;
 pub(crate) mod announce;
 pub(crate) mod clock;
 pub(crate) mod gate;

@@ -82,15 +82,47 @@ impl JournalFile {
 }
 
 fn write_all(path: &Path, work: &Receiver<(Vec<u8>, Option<Reply>)>) {
+    let mut file = Written::new(path);
     while let Ok((bytes, reply)) = work.recv() {
-        let result = durable::replace(path, &bytes);
-        match (reply, result) {
-            (Some(reply), result) => {
-                let _ = reply.send(result);
+        match reply {
+            Some(reply) => {
+                let _ = reply.send(file.record(bytes));
             }
-            (None, Err(error)) => tracing::warn!("journal {}: {error}", path.display()),
-            (None, Ok(())) => {}
+            None => {
+                if let Err(error) = file.mark(bytes) {
+                    tracing::warn!("journal {}: {error}", path.display());
+                }
+            }
         }
+    }
+}
+
+/// The file and what it surely holds.
+struct Written<'a> {
+    path: &'a Path,
+    /// Empty while that is not known.
+    holds: Vec<u8>,
+}
+
+impl<'a> Written<'a> {
+    fn new(path: &'a Path) -> Self {
+        let holds = Vec::new();
+        Self { path, holds }
+    }
+
+    fn record(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.holds.clear();
+        durable::replace(self.path, &bytes)?;
+        self.holds = bytes;
+        Ok(())
+    }
+
+    /// A group at rest makes the same mark every second: two syncs each time, for nothing.
+    fn mark(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        if bytes == self.holds {
+            return Ok(());
+        }
+        self.record(bytes)
     }
 }
 
@@ -115,5 +147,31 @@ mod tests {
             format!("{error:#}").contains("torn or damaged"),
             "{error:#}"
         );
+    }
+
+    #[test]
+    fn only_a_mark_that_says_something_new_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(dir.path());
+        let mut file = Written::new(&path);
+        let mut puts = |is_mark: bool, bytes: &[u8]| {
+            let _ = fs::remove_file(&path);
+            let put = match is_mark {
+                true => file.mark(bytes.to_vec()),
+                false => file.record(bytes.to_vec()),
+            };
+            put.unwrap();
+            path.exists()
+        };
+        assert!(puts(true, b"first"));
+        assert!(!puts(true, b"first"));
+        assert!(puts(false, b"first"), "a record always is");
+        assert!(puts(true, b"second"));
+        let blocked = dir.path().join("no/such/folder");
+        let mut file = Written::new(&blocked);
+        assert!(file.mark(b"first".to_vec()).is_err());
+        fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+        file.mark(b"first".to_vec()).unwrap();
+        assert!(blocked.exists(), "what failed is tried again");
     }
 }

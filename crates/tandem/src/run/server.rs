@@ -19,6 +19,7 @@ use tandem_resp::{Command, Value};
 use tokio::sync::{Notify, mpsc};
 
 use super::group::Event;
+use crate::linux::alarm::Alarm;
 use crate::linux::proc::{DeathProof as KernelProof, Process, Watch};
 use crate::redis::client::Link;
 use crate::redis::error::LinkError;
@@ -164,6 +165,7 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
     let mut watch: Option<Dying> = None;
     let mut ping: Option<Asking> = None;
     let mut info: Option<Asking> = None;
+    let mut alarm = Alarm::new();
     if let Ok(Value::Array(pair)) = link
         .call(
             &["CONFIG", "GET", "stop-writes-on-bgsave-error"],
@@ -233,7 +235,7 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
             }
             _ = link.closed() => return closed(server, reporter).await,
             () = server.look.notified() => info_at = Instant::now(),
-            () = tokio::time::sleep_until(wake.into()) => {
+            () = alarm.at(wake) => {
                 if let Some(asking) = &mut ping
                     && Instant::now() >= asking.look_at
                 {

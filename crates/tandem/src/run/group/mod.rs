@@ -41,6 +41,7 @@ use super::server::{self, Server};
 use super::steps::Workshop;
 use super::vrrp_io::{self, Packet, VrrpIo};
 use crate::linux::addr::{Addresses, Change};
+use crate::linux::alarm::Alarm;
 use crate::linux::clock::SuspendWatch;
 use crate::redis::raw::Target;
 
@@ -227,13 +228,14 @@ impl Group {
         }
         let mut deadline = Instant::now();
         let mut looks = self.told.looks.questions();
+        let mut alarm = Alarm::new();
         loop {
             let event = tokio::select! {
                 biased;
                 event = self.events_in.recv() => Some(event),
                 // The sender is ours.
                 Ok(()) = looks.changed() => None,
-                () = tokio::time::sleep_until(deadline.into()) => None,
+                () = alarm.at(deadline) => None,
             };
             let look = *looks.borrow_and_update();
             let now = Instant::now();
