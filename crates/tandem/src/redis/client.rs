@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tandem_resp::{Command, ReplyDecoder, Value};
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
@@ -171,25 +171,36 @@ impl Connection {
 
     async fn serve(&mut self, queue: &mut mpsc::Receiver<Call>) -> End {
         loop {
-            let room =
-                self.in_flight() < MAX_IN_FLIGHT && self.unwritten.len() < MAX_UNWRITTEN_BYTES;
-            let interest = if self.unwritten.is_empty() {
-                Interest::READABLE
-            } else {
-                Interest::READABLE | Interest::WRITABLE
-            };
-            // Both branches are cancel-safe: a message stays in the queue, readiness stays with the socket.
+            let room = self.has_room();
+            let mut bytes = [0; READ_BYTES];
+            let (mut incoming, outgoing) = self.stream.split();
+            let full = !self.unwritten.is_empty();
+            // All branches are cancel-safe: a message stays in the queue, bytes and readiness stay with the socket.
             tokio::select! {
                 call = queue.recv(), if room => match call {
-                    Some(call) => self.take(call),
+                    Some(call) => {
+                        self.take(call);
+                        // What was asked in the same turn leaves in the same packet.
+                        while self.has_room() && let Ok(call) = queue.try_recv() {
+                            self.take(call);
+                        }
+                    }
                     None => return End::Dropped,
                 },
-                ready = self.stream.ready(interest) => {
+                // Unlike `try_read` this knows that a part of a buffer was all there was, and does not ask twice.
+                read = incoming.read(&mut bytes) => {
+                    let taken = match read {
+                        Ok(0) => Err(LinkError::Closed { sent: true }),
+                        Ok(length) => self.received(&bytes[..length]),
+                        Err(error) => Err(LinkError::from_io(&error, true)),
+                    };
+                    if let Err(error) = taken {
+                        return End::Failed(error);
+                    }
+                }
+                ready = outgoing.writable(), if full => {
                     if let Err(error) = ready {
                         return End::Failed(LinkError::from_io(&error, true));
-                    }
-                    if let Err(error) = self.read() {
-                        return End::Failed(error);
                     }
                 }
             }
@@ -197,6 +208,10 @@ impl Connection {
                 return End::Failed(error);
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight() < MAX_IN_FLIGHT && self.unwritten.len() < MAX_UNWRITTEN_BYTES
     }
 
     fn in_flight(&self) -> usize {
@@ -234,19 +249,12 @@ impl Connection {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<(), LinkError> {
-        let mut bytes = [0; READ_BYTES];
-        loop {
-            match self.stream.try_read(&mut bytes) {
-                Ok(0) => return Err(LinkError::Closed { sent: true }),
-                Ok(read) => self.decoder.feed(&bytes[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(LinkError::from_io(&error, true)),
-            }
-            while let Some(value) = self.decoder.next_value()? {
-                self.deliver(value)?;
-            }
+    fn received(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.decoder.feed(bytes);
+        while let Some(value) = self.decoder.next_value()? {
+            self.deliver(value)?;
         }
+        Ok(())
     }
 
     fn deliver(&mut self, value: Value) -> Result<(), LinkError> {
