@@ -1,8 +1,9 @@
 //! The connections a sentinel makes: to servers and to other sentinels.
 //!
 //! The machine orders and numbers them; here bytes are carried. Each connection is a task of its own on the one
-//! thread. What is to be sent in one turn of the loop leaves in one write. A thousand groups have six thousand
-//! connections, so a connection that has nothing half-read holds no buffer.
+//! thread. What is to be sent in one turn of the loop leaves in one write, at the turn's end and without waking the task,
+//! which has to do with it only where the kernel does not take everything. A thousand groups have six thousand
+//! connections, so a connection that has nothing half-read holds no buffer, and the task of a plain one is small.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,13 +12,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use tandem_core::sentinel::io::Loss;
 use tandem_core::sentinel::{ConnId, ConnKind, Endpoint, Input};
 use tandem_resp::{Limits, ReplyParser, Value, encode_command};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -31,6 +35,29 @@ const UNSENT_BOUND: usize = 1024 * 1024;
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// One read; shared by all connections of the thread.
 const SCRATCH: usize = 64 * 1024;
+
+/// With more connections than this the thread rests between two turns.
+const CROWD: usize = 1_000;
+/// For so long. Their answers come one by one, each worth a few microseconds of work and ten of waking up; no answer is
+/// in a hurry of a millisecond.
+const REST: Duration = Duration::from_millis(1);
+
+/// Lets answers gather where there are many connections. For the runtime, before its thread waits for events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pace(Arc<AtomicBool>);
+
+impl Pace {
+    /// Rests, if there is a crowd.
+    pub(crate) fn keep(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(REST);
+        }
+    }
+
+    fn set(&self, connections: usize) {
+        self.0.store(connections > CROWD, Ordering::Relaxed);
+    }
+}
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -52,6 +79,8 @@ pub(crate) struct Options {
     pub(crate) source: Option<IpAddr>,
     /// For `tls-replication yes`.
     pub(crate) tls: Option<TlsConnector>,
+    /// Told how many there are.
+    pub(crate) pace: Pace,
 }
 
 /// Our end of one connection's task.
@@ -66,6 +95,32 @@ struct Outbox {
     bytes: RefCell<Vec<u8>>,
     bell: Notify,
     overflow: Cell<bool>,
+    /// Where bytes may be written without asking the task.
+    plain: RefCell<Option<Rc<OwnedWriteHalf>>>,
+    /// The task is writing what came before.
+    busy: Cell<bool>,
+}
+
+impl Outbox {
+    /// Writes everything, if the kernel takes it now. False: the task has to.
+    fn write_now(&self) -> bool {
+        if self.busy.get() || self.overflow.get() {
+            return false;
+        }
+        let plain = self.plain.borrow();
+        let Some(plain) = plain.as_ref() else {
+            return false;
+        };
+        let mut bytes = self.bytes.borrow_mut();
+        // An error shows again when the task writes or reads, and is told there.
+        let written = plain.try_write(&bytes).unwrap_or(0);
+        if written == bytes.len() {
+            *bytes = Vec::new();
+            return true;
+        }
+        bytes.drain(..written);
+        false
+    }
 }
 
 /// One connection as its task sees it.
@@ -109,8 +164,10 @@ impl Links {
             half: Vec::new(),
         };
         let options = self.options.clone();
-        let task = tokio::task::spawn_local(wire.run(to, secure, options, bound)).abort_handle();
+        let run = wire.run(to, secure, options, bound);
+        let task = tokio::task::spawn_local(run).abort_handle();
         self.open.insert(conn, Line { outbox, task });
+        self.options.pace.set(self.open.len());
     }
 
     /// Ends a connection; nothing more is heard of it.
@@ -118,11 +175,13 @@ impl Links {
         if let Some(line) = self.open.remove(&conn) {
             line.task.abort();
         }
+        self.options.pace.set(self.open.len());
     }
 
     /// Forgets a connection that ended by itself.
     pub(crate) fn ended(&mut self, conn: ConnId) {
         self.open.remove(&conn);
+        self.options.pace.set(self.open.len());
     }
 
     /// Puts a command behind those that wait.
@@ -144,7 +203,9 @@ impl Links {
     /// Ends the turn: what was put in line leaves.
     pub(crate) fn flush(&mut self) {
         for conn in self.dirty.drain(..) {
-            if let Some(line) = self.open.get(&conn) {
+            if let Some(line) = self.open.get(&conn)
+                && !line.outbox.write_now()
+            {
                 line.outbox.bell.notify_one();
             }
         }
@@ -184,16 +245,11 @@ impl Wire {
             remote: remote.ip(),
         };
         let result = match (&options.tls, secure) {
-            (_, false) => self.carry(stream, connected).await,
+            (_, false) => self.carry_plain(stream, connected).await,
             (None, true) => return Loss::Unreachable,
+            // A box, or six thousand plain connections would each have room for it.
             (Some(connector), true) => {
-                // The name is used for nothing: fleets are configured by address.
-                let name = ServerName::IpAddress(remote.ip().into());
-                match timeout(bound, connector.connect(name, stream)).await {
-                    Err(_) => return Loss::TimedOut,
-                    Ok(Err(_)) => return Loss::Garbled,
-                    Ok(Ok(stream)) => self.carry(stream, connected).await,
-                }
+                Box::pin(self.carry_secure(stream, connector, connected, bound)).await
             }
         };
         match result {
@@ -202,37 +258,80 @@ impl Wire {
         }
     }
 
-    async fn carry<S>(&mut self, mut stream: S, connected: Input) -> Result<Never, Loss>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    async fn carry_plain(&mut self, stream: TcpStream, connected: Input) -> Result<Never, Loss> {
+        let (mut incoming, outgoing) = stream.into_split();
+        let outgoing = Rc::new(outgoing);
+        *self.outbox.plain.borrow_mut() = Some(Rc::clone(&outgoing));
         self.tell(connected).await?;
         loop {
-            let waiting = std::mem::take(&mut *self.outbox.bytes.borrow_mut());
-            if self.outbox.overflow.get() {
-                return Err(Loss::TimedOut);
-            }
+            let waiting = self.waiting()?;
             if !waiting.is_empty() {
-                match timeout(WRITE_WITHIN, stream.write_all(&waiting)).await {
-                    Err(_) => return Err(Loss::TimedOut),
-                    Ok(Err(error)) => return Err(loss_of(&error)),
-                    Ok(Ok(())) => {}
-                }
-                // TLS keeps what it has encrypted until it is told.
-                stream.flush().await.map_err(|error| loss_of(&error))?;
+                self.outbox.busy.set(true);
+                within(write_all(&outgoing, &waiting)).await?;
+                self.outbox.busy.set(false);
+                // More may have come meanwhile.
+                continue;
             }
-            let outbox = Rc::clone(&self.outbox);
-            let values = tokio::select! {
-                biased;
-                () = outbox.bell.notified() => continue,
-                values = self.read(&mut stream) => values?,
-            };
-            for value in values {
-                if let Some(input) = self.meaning(value) {
-                    self.tell(input).await?;
-                }
+            let values = self.hear(&mut incoming).await?;
+            self.report(values).await?;
+        }
+    }
+
+    async fn carry_secure(
+        &mut self,
+        stream: TcpStream,
+        connector: &TlsConnector,
+        connected: Input,
+        bound: Duration,
+    ) -> Result<Never, Loss> {
+        let Input::Connected { remote, .. } = &connected else {
+            return Err(Loss::Closed);
+        };
+        // The name is used for nothing: fleets are configured by address.
+        let name = ServerName::IpAddress((*remote).into());
+        let mut stream = match timeout(bound, connector.connect(name, stream)).await {
+            Err(_) => return Err(Loss::TimedOut),
+            Ok(Err(_)) => return Err(Loss::Garbled),
+            Ok(Ok(stream)) => stream,
+        };
+        self.tell(connected).await?;
+        loop {
+            let waiting = self.waiting()?;
+            if !waiting.is_empty() {
+                within(stream.write_all(&waiting)).await?;
+                // What was encrypted is kept until it is told to go.
+                within(stream.flush()).await?;
+            }
+            let values = self.hear(&mut stream).await?;
+            self.report(values).await?;
+        }
+    }
+
+    /// Takes what waits to be sent.
+    fn waiting(&self) -> Result<Vec<u8>, Loss> {
+        if self.outbox.overflow.get() {
+            return Err(Loss::TimedOut);
+        }
+        Ok(std::mem::take(&mut *self.outbox.bytes.borrow_mut()))
+    }
+
+    /// Values that were read; none: the bell rang.
+    async fn hear<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<Vec<Value>, Loss> {
+        let outbox = Rc::clone(&self.outbox);
+        tokio::select! {
+            biased;
+            () = outbox.bell.notified() => Ok(Vec::new()),
+            values = self.read(stream) => values,
+        }
+    }
+
+    async fn report(&self, values: Vec<Value>) -> Result<(), Loss> {
+        for value in values {
+            if let Some(input) = self.meaning(value) {
+                self.tell(input).await?;
             }
         }
+        Ok(())
     }
 
     /// Reads once into the thread's buffer and takes whole values out of it.
@@ -305,6 +404,27 @@ impl Wire {
     async fn tell(&self, input: Input) -> Result<(), Loss> {
         self.inputs.send(input).await.map_err(|_| Loss::Closed)
     }
+}
+
+/// A write, with its bound.
+async fn within(write: impl Future<Output = io::Result<()>>) -> Result<(), Loss> {
+    match timeout(WRITE_WITHIN, write).await {
+        Err(_) => Err(Loss::TimedOut),
+        Ok(Err(error)) => Err(loss_of(&error)),
+        Ok(Ok(())) => Ok(()),
+    }
+}
+
+async fn write_all(to: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What a connection's loop returns if it does not end by a loss: nothing.

@@ -178,14 +178,17 @@ fn serve_until_told(
     document: conf::Document,
     log: &log::RedisLog,
 ) -> Result<shell::End, Refused> {
+    let pace = links::Pace::default();
+    let keep = pace.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(move || keep.keep())
         .build()
         .map_err(host("the event loop"))?;
     let local = tokio::task::LocalSet::new();
     let server = conf.server.clone();
     local.block_on(&runtime, async {
-        let parts = assemble(path, conf, document, log.clone())?;
+        let parts = assemble(path, conf, document, log.clone(), pace)?;
         // Only now: the file and the port are ours, so the pid file of another process is not overwritten.
         let pidfile = write_pidfile(&server);
         let port = if server.port == 0 {
@@ -234,6 +237,7 @@ fn assemble(
     mut conf: conf::SentinelConf,
     document: conf::Document,
     log: log::RedisLog,
+    pace: links::Pace,
 ) -> Result<shell::Parts, Refused> {
     let fresh = random_id().map_err(host("random numbers"))?;
     let state = boot::state_of(&conf, &fresh);
@@ -258,6 +262,7 @@ fn assemble(
             .as_ref()
             .and_then(|text| text.parse::<IpAddr>().ok()),
         tls: connector(&conf.server.tls)?,
+        pace,
     };
     let daemons = daemon::Daemons {
         port: conf.daemon_port,
