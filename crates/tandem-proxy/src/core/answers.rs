@@ -7,8 +7,9 @@ use super::particular::{self, Look};
 use super::peer::How;
 use super::pubsub::Came;
 use super::slots::{NONE, Owner, Wait};
+use super::slow::Run;
 use super::{Core, Order};
-use super::{pubsub, recall, slow};
+use super::{pubsub, recall};
 use crate::frame::Fed;
 
 /// A reply that has brought so many bytes and is not whole is passed on in pieces if its client may have them.
@@ -208,7 +209,10 @@ fn walk(
 ) -> End {
     let mut replies = 0u64;
     let begun = start;
+    let mut run = Run::default();
     let end = loop {
+    // Neither changes before the walk ends.
+    let ordinary = lane.state == State::Ready && !lane.messages;
         if at == bytes.len() {
             break None;
         }
@@ -219,22 +223,22 @@ fn walk(
         }
         let reply = &bytes[start..at];
         start = at;
-        if let State::SettingUp { left, until_ms } = lane.state {
+        if !ordinary && let State::SettingUp { left, until_ms } = lane.state {
             if lane.acked
                 && let Some(standing) = Standing::read(reply)
             {
                 lane.lineage = standing.lineage;
             }
             if is_refusal(reply) {
-                return End::Refused(reply.to_vec());
+                break Some(End::Refused(reply.to_vec()));
             }
             if let Some(doubt) = lane.doubts.front()
                 && super::witness::is_another(reply, &doubt.since.lineage)
             {
-                return End::Demoted;
+                break Some(End::Demoted);
             }
             if left <= 1 {
-                return End::SetUp(start);
+                break Some(End::SetUp(start));
             }
             lane.state = State::SettingUp {
                 left: left - 1,
@@ -242,7 +246,7 @@ fn walk(
             };
             continue;
         }
-        if lane.messages {
+        if !ordinary && lane.messages {
             if lane.aside.is_some() {
                 lane.heard.extend_from_slice(reply);
                 continue;
@@ -278,7 +282,7 @@ fn walk(
                 Look::Unfit => break Some(End::Refused(reply.to_vec())),
             }
         }
-        slow::measure(lane, &desk.slots, desk.now_us, desk.now);
+        run.measure(lane, desk);
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
             lane.streaming = false;
@@ -292,6 +296,7 @@ fn walk(
     };
     if replies > 0 {
         lane.counters.responses.add(replies);
+        run.end(&lane.counters, desk);
         lane.counters.response_bytes.add((start - begun) as u64);
     }
     if let Some(end) = end {
