@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Gives a lane its own buffer back, without what is understood.
-    fn keep(&mut self, index: u32, mut input: Vec<u8>, kept: usize) {
+    pub(super) fn keep(&mut self, index: u32, mut input: Vec<u8>, kept: usize) {
         if kept == input.len() {
             self.desk.spare.give(input);
             return;
@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// Walks over bytes of a lane, of which the scanner has seen the first `fed`. From where on they must be kept.
-    fn lane_bytes(&mut self, index: u32, bytes: &[u8], fed: usize) -> usize {
+    pub(super) fn lane_bytes(&mut self, index: u32, bytes: &[u8], fed: usize) -> usize {
         let mut start = 0;
         let mut fed = fed;
         loop {
@@ -161,10 +161,11 @@ impl Core {
         }
     }
 
-    /// Goes on with lanes whose client has taken what it had, or is gone. Whether there was one.
+    /// Goes on with lanes whose client has taken what it had, or is gone, or whose turn has come. Whether there was one.
     pub(super) fn release_stalled(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.lanes.len() as u32 {
+            any |= self.release_early(index);
             let lane = &mut self.lanes[index as usize];
             let Some(client) = lane.stalled_on else {
                 continue;
@@ -208,11 +209,11 @@ fn walk(
     now_ms: u64,
 ) -> End {
     let mut replies = 0u64;
-    let begun = start;
     let mut run = Run::default();
-    let end = loop {
+    let begun = start;
     // Neither changes before the walk ends.
     let ordinary = lane.state == State::Ready && !lane.messages;
+    let end = loop {
         if at == bytes.len() {
             break None;
         }
@@ -295,9 +296,10 @@ fn walk(
         }
     };
     if replies > 0 {
-        lane.counters.responses.add(replies);
         run.end(&lane.counters, desk);
+        lane.counters.responses.add(replies);
         lane.counters.response_bytes.add((start - begun) as u64);
+        lane.early_over(desk);
     }
     if let Some(end) = end {
         return end;
@@ -315,6 +317,10 @@ fn walk(
         if desk.heavy != NONE && stalls(lane, desk) {
             return End::Stalled(bytes.len());
         }
+        return End::Used(bytes.len());
+    }
+    if lane.hold_back(desk, piece, now_ms) {
+        lane.throw_away(desk, now_ms);
         return End::Used(bytes.len());
     }
     End::Used(start)

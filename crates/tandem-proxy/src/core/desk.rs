@@ -33,8 +33,10 @@ pub(super) struct Desk {
     pub(super) wake: Vec<Peer>,
     /// Clients that are gone; the shell closes their sockets.
     pub(super) gone: Vec<Gone>,
-    /// How many lanes wait for a client to take its replies.
+    /// How many lanes wait for a client to take its replies, or for its turn.
     pub(super) stalling: u32,
+    /// Bytes of replies that have to be kept until they are whole, and are large.
+    pub(super) kept: usize,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
     /// The time, in microseconds of the core, which begin again after 71 minutes.
@@ -74,6 +76,7 @@ impl Desk {
             wake: Vec::new(),
             gone: Vec::new(),
             stalling: 0,
+            kept: 0,
             heavy: NONE,
             now_us: 0,
             now,

@@ -147,6 +147,10 @@ impl Core {
             }
             return;
         }
+        if lane.waits_for_turn() {
+            // Its server is not late. Looked at when all is settled.
+            return;
+        }
         if lane.messages {
             self.messages_due(index);
         } else if lane.followed {
@@ -347,6 +351,7 @@ impl Core {
             self.desk.stalling -= 1;
             lane.bound = RING_BOUND;
         }
+        lane.early_over(&mut self.desk);
         let input = std::mem::take(&mut lane.input);
         self.desk.spare.give(input);
         if lane.streaming {

@@ -181,6 +181,7 @@ impl Core {
         if place.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
         }
+        place.early_over(&mut self.desk);
         place.gauge(&self.desk.slots);
         self.hang_up(lane);
         self.pins.free.push(lane);

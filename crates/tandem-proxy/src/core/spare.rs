@@ -63,7 +63,6 @@ impl Spare {
     }
 
     /// Bytes of parked replies.
-    #[cfg(test)]
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
     }
