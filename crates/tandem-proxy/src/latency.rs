@@ -1,9 +1,10 @@
 //! How long answers took: histograms that one thread writes and anybody may read.
 //!
 //! Buckets are log-linear: eight to each doubling of the time, so that what is told is at most an eighth off. An addition
-//! is two loads and two stores in memory of the thread's own; the time is that of the loop's turn, nobody asks a clock for
-//! it. It runs from the turn in which a request was read to the turn in which its reply was, so it includes what a request
-//! waited for a primary, and leaves out what a client waits for a turn to end.
+//! is two loads and two stores in memory of the thread's own, once for all answers in a row that took the same time. The
+//! time is that of the loop's turn, nobody asks a clock for it. It runs from the turn in which a request was read to the turn
+//! in which its reply was, so it includes what a request waited for a primary, and leaves out what a client waits for a turn
+//! to end.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -41,11 +42,11 @@ impl fmt::Debug for Histogram {
 }
 
 impl Histogram {
-    /// Counts one answer; only the owning thread may.
+    /// Counts so many answers that took the same time; only the owning thread may.
     #[inline]
-    pub fn record(&self, us: u32) {
-        self.buckets[bucket(us)].add(1);
-        self.sum_us.add(u64::from(us));
+    pub fn record(&self, us: u32, answers: u32) {
+        self.buckets[bucket(us)].add(u64::from(answers));
+        self.sum_us.add(u64::from(us) * u64::from(answers));
     }
 }
 
@@ -88,11 +89,11 @@ impl fmt::Debug for Commands {
 }
 
 impl Commands {
-    /// Counts one answer; only the owning thread may.
+    /// Counts so many answers to one command that took the same time; only the owning thread may.
     #[inline]
-    pub fn record(&self, command: u16, us: u32) {
+    pub fn record(&self, command: u16, us: u32, answers: u32) {
         if let Some(place) = self.0.get(usize::from(command)) {
-            place.get_or_init(Box::default).record(us);
+            place.get_or_init(Box::default).record(us, answers);
         }
     }
 
@@ -196,7 +197,7 @@ mod tests {
         fn quantiles_are_an_eighth_off_at_most(mut times in prop::collection::vec(0u32..2_000_000, 1..300), share in 1u64..=1000) {
             let (one, other) = (Histogram::default(), Histogram::default());
             for (at, &us) in times.iter().enumerate() {
-                if at % 2 == 0 { one.record(us) } else { other.record(us) }
+                if at % 2 == 0 { one.record(us, 1) } else { other.record(us, 1) }
             }
             let mut sum = Latency::default();
             sum.add(&one);

@@ -1,8 +1,8 @@
 //! From a name on the wire to its line of the table, in any case, without allocating.
 //!
-//! A name of up to 24 bytes is three words in registers. Lowered there, they are compared as words with the one or two
-//! candidates that an open hash table names. The table is made at compile time from the list of commands, so that there is
-//! nothing beside it to keep in step.
+//! A name of up to 24 bytes is three words in registers, one of up to seven, as most are, a single word that holds its
+//! length as well. Lowered there, they are compared as words with the one or two candidates that an open hash table names. The
+//! tables are made at compile time from the list of commands, so that there is nothing beside it to keep in step.
 
 use super::Command;
 use super::table::COMMANDS;
@@ -22,13 +22,66 @@ struct Name {
     length: usize,
 }
 
+/// The longest name that is one word, with its length in the highest byte.
+const SHORT: usize = 7;
+
 static NAMES: [Name; COMMANDS.len()] = names();
 static INDEX: [u16; SLOTS] = index();
+/// By the word of a short name: that word, and which command it is.
+static SHORTS: [(u64, u16); SLOTS] = shorts();
 
 /// The command of this name.
 #[inline]
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Command> {
+    let Some(wanted) = short(name) else {
+        return find_long(name);
+    };
+    let mut slot = short_slot(wanted);
+    loop {
+        let (word, at) = SHORTS[slot];
+        if word == wanted {
+            return Some(&COMMANDS[at as usize]);
+        }
+        if word == 0 {
+            return None;
+        }
+        slot = (slot + 1) % SLOTS;
+    }
+}
+
+/// None of a name that is no single word. No word is 0.
+#[inline]
+const fn short(name: &[u8]) -> Option<u64> {
+    let length = name.len();
+    let word = match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        // Two halves that overlap in equal bytes.
+        (Some(first), Some(last)) if length <= SHORT => {
+            u32::from_le_bytes(*first) as u64
+                | (u32::from_le_bytes(*last) as u64) << (8 * (length - 4))
+        }
+        (Some(_), _) => return None,
+        _ => match name {
+            // First, middle and last byte: all there are.
+            [first, .., last] => {
+                *first as u64
+                    | (name[length / 2] as u64) << (8 * (length / 2))
+                    | (*last as u64) << (8 * (length - 1))
+            }
+            [only] => *only as u64,
+            [] => return None,
+        },
+    };
+    Some(lower(word) | (length as u64) << 56)
+}
+
+#[inline]
+const fn short_slot(word: u64) -> usize {
+    (word.wrapping_mul(SPREAD) >> 54) as usize % SLOTS
+}
+
+#[inline(never)]
+fn find_long(name: &[u8]) -> Option<&'static Command> {
     let wanted = fold(name)?;
     let mut slot = slot(&wanted);
     loop {
@@ -43,23 +96,12 @@ pub fn find(name: &[u8]) -> Option<&'static Command> {
     }
 }
 
-/// None of a name that no command can have.
+/// None of a name that is short, or that no command can have.
 #[inline]
 const fn fold(name: &[u8]) -> Option<Name> {
     let length = name.len();
     let mut words = [0; 3];
     match length {
-        0 => return None,
-        1..=3 => {
-            // First, middle and last byte: all there are.
-            words[0] = name[0] as u64
-                | (name[length / 2] as u64) << (8 * (length / 2))
-                | (name[length - 1] as u64) << (8 * (length - 1));
-        }
-        4..=7 => {
-            // Two halves that overlap in equal bytes.
-            words[0] = half(name, 0) | half(name, length - 4) << (8 * (length - 4));
-        }
         8..=16 => {
             words[0] = word(name, 0);
             words[1] = word(name, length - 8);
@@ -114,13 +156,31 @@ const fn names() -> [Name; COMMANDS.len()] {
     }; COMMANDS.len()];
     let mut at = 0;
     while at < COMMANDS.len() {
-        names[at] = match fold(COMMANDS[at].name.as_bytes()) {
-            Some(name) => name,
-            None => panic!("a command's name is longer than the lookup is made for"),
-        };
+        let name = COMMANDS[at].name.as_bytes();
+        match (fold(name), short(name)) {
+            (Some(name), _) => names[at] = name,
+            (None, Some(_)) => {}
+            (None, None) => panic!("a command's name is longer than the lookup is made for"),
+        }
         at += 1;
     }
     names
+}
+
+const fn shorts() -> [(u64, u16); SLOTS] {
+    let mut shorts = [(0, EMPTY); SLOTS];
+    let mut at = 0;
+    while at < COMMANDS.len() {
+        if let Some(word) = short(COMMANDS[at].name.as_bytes()) {
+            let mut slot = short_slot(word);
+            while shorts[slot].0 != 0 {
+                slot = (slot + 1) % SLOTS;
+            }
+            shorts[slot] = (word, at as u16);
+        }
+        at += 1;
+    }
+    shorts
 }
 
 const fn index() -> [u16; SLOTS] {
@@ -128,6 +188,11 @@ const fn index() -> [u16; SLOTS] {
     let mut index = [EMPTY; SLOTS];
     let mut at = 0;
     while at < names.len() {
+        if names[at].length == 0 {
+            // Short: found otherwise.
+            at += 1;
+            continue;
+        }
         let mut slot = slot(&names[at]);
         while index[slot] != EMPTY {
             slot = (slot + 1) % SLOTS;
@@ -175,13 +240,15 @@ mod tests {
     #[test]
     fn a_search_ends_soon() {
         // The longest run of taken slots bounds it.
-        let doubled = INDEX.iter().chain(&INDEX);
-        let (mut run, mut longest) = (0, 0);
-        for &at in doubled {
-            run = if at == EMPTY { 0 } else { run + 1 };
-            longest = longest.max(run);
+        let shorts = SHORTS.map(|(_, at)| at);
+        for table in [INDEX, shorts] {
+            let (mut run, mut longest) = (0, 0);
+            for at in table.into_iter().chain(table) {
+                run = if at == EMPTY { 0 } else { run + 1 };
+                longest = longest.max(run);
+            }
+            assert!(longest <= 8, "{longest}");
         }
-        assert!(longest <= 8, "{longest}");
     }
 
     proptest! {

@@ -7,8 +7,9 @@ use super::particular::{self, Look};
 use super::peer::How;
 use super::pubsub::Came;
 use super::slots::{NONE, Owner, Wait};
+use super::slow::Run;
 use super::{Core, Order};
-use super::{pubsub, recall, slow};
+use super::{pubsub, recall};
 use crate::frame::Fed;
 
 /// A reply that has brought so many bytes and is not whole is passed on in pieces if its client may have them.
@@ -64,7 +65,7 @@ impl Core {
     }
 
     /// Gives a lane its own buffer back, without what is understood.
-    fn keep(&mut self, index: u32, mut input: Vec<u8>, kept: usize) {
+    pub(super) fn keep(&mut self, index: u32, mut input: Vec<u8>, kept: usize) {
         if kept == input.len() {
             self.desk.spare.give(input);
             return;
@@ -74,7 +75,7 @@ impl Core {
     }
 
     /// Walks over bytes of a lane, of which the scanner has seen the first `fed`. From where on they must be kept.
-    fn lane_bytes(&mut self, index: u32, bytes: &[u8], fed: usize) -> usize {
+    pub(super) fn lane_bytes(&mut self, index: u32, bytes: &[u8], fed: usize) -> usize {
         let mut start = 0;
         let mut fed = fed;
         loop {
@@ -160,10 +161,11 @@ impl Core {
         }
     }
 
-    /// Goes on with lanes whose client has taken what it had, or is gone. Whether there was one.
+    /// Goes on with lanes whose client has taken what it had, or is gone, or whose turn has come. Whether there was one.
     pub(super) fn release_stalled(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.lanes.len() as u32 {
+            any |= self.release_early(index);
             let lane = &mut self.lanes[index as usize];
             let Some(client) = lane.stalled_on else {
                 continue;
@@ -207,7 +209,10 @@ fn walk(
     now_ms: u64,
 ) -> End {
     let mut replies = 0u64;
+    let mut run = Run::default();
     let begun = start;
+    // Neither changes before the walk ends.
+    let ordinary = lane.state == State::Ready && !lane.messages;
     let end = loop {
         if at == bytes.len() {
             break None;
@@ -219,22 +224,22 @@ fn walk(
         }
         let reply = &bytes[start..at];
         start = at;
-        if let State::SettingUp { left, until_ms } = lane.state {
+        if !ordinary && let State::SettingUp { left, until_ms } = lane.state {
             if lane.acked
                 && let Some(standing) = Standing::read(reply)
             {
                 lane.lineage = standing.lineage;
             }
             if is_refusal(reply) {
-                return End::Refused(reply.to_vec());
+                break Some(End::Refused(reply.to_vec()));
             }
             if let Some(doubt) = lane.doubts.front()
                 && super::witness::is_another(reply, &doubt.since.lineage)
             {
-                return End::Demoted;
+                break Some(End::Demoted);
             }
             if left <= 1 {
-                return End::SetUp(start);
+                break Some(End::SetUp(start));
             }
             lane.state = State::SettingUp {
                 left: left - 1,
@@ -242,7 +247,7 @@ fn walk(
             };
             continue;
         }
-        if lane.messages {
+        if !ordinary && lane.messages {
             if lane.aside.is_some() {
                 lane.heard.extend_from_slice(reply);
                 continue;
@@ -278,7 +283,7 @@ fn walk(
                 Look::Unfit => break Some(End::Refused(reply.to_vec())),
             }
         }
-        slow::measure(lane, &desk.slots, desk.now_us, desk.now);
+        run.measure(lane, desk);
         let slot = lane.dequeue(&desk.slots);
         if lane.streaming {
             lane.streaming = false;
@@ -291,8 +296,10 @@ fn walk(
         }
     };
     if replies > 0 {
+        run.end(&lane.counters, desk);
         lane.counters.responses.add(replies);
         lane.counters.response_bytes.add((start - begun) as u64);
+        lane.early_over(desk);
     }
     if let Some(end) = end {
         return end;
@@ -310,6 +317,10 @@ fn walk(
         if desk.heavy != NONE && stalls(lane, desk) {
             return End::Stalled(bytes.len());
         }
+        return End::Used(bytes.len());
+    }
+    if lane.hold_back(desk, piece, now_ms) {
+        lane.throw_away(desk, now_ms);
         return End::Used(bytes.len());
     }
     End::Used(start)

@@ -3,7 +3,7 @@
 use super::identity::Claim;
 use super::moving::Subscriptions;
 use super::peer::{Peer, Side};
-use super::slots::NONE;
+use super::slots::{NONE, Slots};
 use crate::frame::Scan;
 
 /// Why nothing more is read from a client for now.
@@ -208,6 +208,20 @@ impl Client {
     #[inline]
     pub(super) fn unsent(&self) -> usize {
         self.output.len() - self.sent
+    }
+
+    /// Its oldest request leaves its list. Which one is the oldest now, or [`NONE`].
+    #[inline(always)]
+    pub(super) fn pop(&mut self, slots: &mut Slots) -> u32 {
+        let oldest = self.first;
+        let next = slots[oldest].next_of_client;
+        slots.give(oldest);
+        self.first = next;
+        self.outstanding -= 1;
+        if next == NONE {
+            self.last = NONE;
+        }
+        next
     }
 
     /// Whether it is owed nothing any more.

@@ -33,8 +33,10 @@ pub(super) struct Desk {
     pub(super) wake: Vec<Peer>,
     /// Clients that are gone; the shell closes their sockets.
     pub(super) gone: Vec<Gone>,
-    /// How many lanes wait for a client to take its replies.
+    /// How many lanes wait for a client to take its replies, or for its turn.
     pub(super) stalling: u32,
+    /// Bytes of replies that have to be kept until they are whole, and are large.
+    pub(super) kept: usize,
     /// A client that has just got more than it should leave untaken.
     pub(super) heavy: u32,
     /// The time, in microseconds of the core, which begin again after 71 minutes.
@@ -74,6 +76,7 @@ impl Desk {
             wake: Vec::new(),
             gone: Vec::new(),
             stalling: 0,
+            kept: 0,
             heavy: NONE,
             now_us: 0,
             now,
@@ -189,15 +192,22 @@ impl Desk {
     /// The reply to a request that has left its lane's queue.
     #[inline]
     pub(super) fn answer(&mut self, slot: u32, reply: &[u8]) {
+        if let Owner::Client(index) = self.slots[slot].owner
+            && self.clients[index as usize].first == slot
+        {
+            self.put(index, reply);
+            self.advance(index);
+        } else {
+            self.answer_otherwise(slot, reply);
+        }
+    }
+
+    /// To one whose turn it is not, or who is no client.
+    fn answer_otherwise(&mut self, slot: u32, reply: &[u8]) {
         match self.slots[slot].owner {
-            Owner::Client(index) => {
-                if self.clients[index as usize].first == slot {
-                    self.put(index, reply);
-                    self.advance(index);
-                } else {
-                    let parked = self.park(reply);
-                    self.slots[slot].wait = Wait::Turn(parked);
-                }
+            Owner::Client(_) => {
+                let parked = self.park(reply);
+                self.slots[slot].wait = Wait::Turn(parked);
             }
             Owner::Part { split, part } => {
                 self.slots.give(slot);
@@ -249,32 +259,37 @@ impl Desk {
     }
 
     /// The reply to the oldest request is complete: it leaves the list, and so do those that waited behind it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(&mut self, index: u32) {
         self.touch(index);
+        let client = &mut self.clients[index as usize];
+        let next = client.pop(&mut self.slots);
+        if next != NONE && matches!(self.slots[next].wait, Wait::Turn(_)) {
+            self.pass_on_parked(index);
+        } else if client.hold != Hold::No {
+            self.wake_if_light(index);
+        }
+    }
+
+    /// Replies that came before their turn, which is now.
+    fn pass_on_parked(&mut self, index: u32) {
         loop {
-            let client = &mut self.clients[index as usize];
-            let slot = client.first;
-            let next = self.slots[slot].next_of_client;
-            client.first = next;
-            client.outstanding -= 1;
-            self.slots.give(slot);
-            if next == NONE {
-                client.last = NONE;
+            let oldest = self.clients[index as usize].first;
+            if oldest == NONE {
                 break;
             }
-            let Wait::Turn(parked) = self.slots[next].wait else {
+            let Wait::Turn(parked) = self.slots[oldest].wait else {
                 break;
             };
             let reply = self.spare.unpark(parked);
             self.put(index, &reply);
             self.spare.give(reply);
+            self.clients[index as usize].pop(&mut self.slots);
         }
         self.wake_if_light(index);
     }
 
     /// Lets a client go on that was held for its own weight, or until it was quiet.
-    #[inline]
     fn wake_if_light(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         let light = match client.hold {
@@ -311,7 +326,9 @@ impl Desk {
             client.output.drain(..client.sent);
             client.sent = 0;
         }
-        self.wake_if_light(index);
+        if self.clients[index as usize].hold != Hold::No {
+            self.wake_if_light(index);
+        }
     }
 
     /// Whether a client is owed nothing by servers; if not, it is held until then.
@@ -399,7 +416,7 @@ impl Desk {
         self.spare.park(buffer)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, index: u32, reply: &[u8]) {
         let client = &mut self.clients[index as usize];
         if client.output.capacity() == 0 {

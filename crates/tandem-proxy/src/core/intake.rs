@@ -128,6 +128,15 @@ impl Core {
                 }
                 continue;
             }
+            if !scan.has_begun()
+                && let Some(request) = Request::usual(rest)
+            {
+                if self.request(index, &request) == Taken::Wait {
+                    break;
+                }
+                at += request.bytes().len();
+                continue;
+            }
             let limits = if client.stranger {
                 &Limits::STRANGER
             } else {
@@ -339,15 +348,23 @@ impl Core {
         self.entered = self.entered.wrapping_add(1);
         lane.counters.requests.add(1);
         lane.counters.request_bytes.add(bytes as u64);
-        if lane.held.is_some() {
-            self.due_ms = self.due_ms.min(self.now_ms + RETRY_MS);
-        }
-        if lane.queued == 1
-            && let Some(timeout_ms) = self.pools[lane.pool as usize].timeout_ms
-        {
-            self.arm(self.now_ms + timeout_ms + 1);
+        if lane.queued == 1 || lane.held.is_some() {
+            self.arm_for(index);
         }
         self.touch_lane(index);
+    }
+
+    /// Something waits for its answer, or for a primary.
+    fn arm_for(&mut self, index: u32) {
+        let lane = &self.lanes[index as usize];
+        let timeout_ms = self.pools[lane.pool as usize].timeout_ms;
+        let (first, held) = (lane.queued == 1, lane.held.is_some());
+        if held {
+            self.arm(self.now_ms + RETRY_MS);
+        }
+        if let Some(timeout_ms) = timeout_ms.filter(|_| first) {
+            self.arm(self.now_ms + timeout_ms + 1);
+        }
     }
 
     /// A line of words; how many bytes it has, line end included. None: it is not whole yet, or the end of its client.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::aside::{Aside, Lineage};
 use super::doubt::Doubt;
+use super::early::Early;
 use super::identity::Claimant;
 use super::moving::Away;
 use super::peer::{How, Peer, Side};
@@ -73,6 +74,8 @@ pub(super) struct Lane {
     pub(super) streaming: bool,
     /// Nothing is read because this client does not take what it asked for.
     pub(super) stalled_on: Option<Peer>,
+    /// A large reply at its head may not be passed on yet.
+    pub(super) early: Early,
     /// Made for one client at a time.
     pub(super) pinned: bool,
     /// Who has it for itself; none: it is shared, or pinned and free.
@@ -171,6 +174,7 @@ impl Lane {
             input: Vec::new(),
             streaming: false,
             stalled_on: None,
+            early: Early::No,
             pinned: false,
             owner: None,
             bulk: Bulk::No,
@@ -264,6 +268,20 @@ impl Lane {
         }
         self.last = slot;
         self.queued += 1;
+    }
+
+    /// Puts a slot before all others.
+    pub(super) fn enqueue_first(&mut self, slot: u32) {
+        self.first = slot;
+        if self.last == NONE {
+            self.last = slot;
+        }
+        self.queued += 1;
+    }
+
+    /// Whether nothing is read from it because a large reply's turn has not come.
+    pub(super) fn waits_for_turn(&self) -> bool {
+        matches!(self.early, Early::Waits(_))
     }
 
     /// Takes the oldest slot out, and its bytes out of the ring.

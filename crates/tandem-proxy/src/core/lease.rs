@@ -63,9 +63,7 @@ impl Core {
         }
         self.watch.late = false;
         self.limit();
-        if self.watch.open {
-            self.arm(self.now_ms + TURN.as_millis() as u64);
-        }
+        self.arm_turn();
     }
 
     /// What holds has changed.
@@ -84,6 +82,12 @@ impl Core {
             })
             .min();
         self.limit();
+        self.arm_turn();
+    }
+
+    /// Sees to it that the thread shows that it is awake. Whoever sets all that is due anew has to ask for this too: a thread
+    /// that slept because nothing else was due would take itself for one that stood still.
+    pub(super) fn arm_turn(&mut self) {
         if self.watch.open {
             self.arm(self.now_ms + TURN.as_millis() as u64);
         }

@@ -116,6 +116,7 @@ impl Core {
             self.lane_due(index);
         }
         self.acks_due();
+        self.arm_turn();
         self.settle();
     }
 
@@ -144,6 +145,10 @@ impl Core {
                 self.lanes[index as usize].bound = 0;
                 self.arm(self.now_ms + stall_ms - waited + 1);
             }
+            return;
+        }
+        if lane.waits_for_turn() {
+            // Its server is not late. Looked at when all is settled.
             return;
         }
         if lane.messages {
@@ -346,6 +351,7 @@ impl Core {
             self.desk.stalling -= 1;
             lane.bound = RING_BOUND;
         }
+        lane.early_over(&mut self.desk);
         let input = std::mem::take(&mut lane.input);
         self.desk.spare.give(input);
         if lane.streaming {

@@ -18,7 +18,8 @@
 //!
 //! Bounds: [`desk::OUTSTANDING`] requests and [`desk::UNTAKEN`] bytes of replies per client, then it is not read from;
 //! [`lane::RING_BOUND`] bytes per lane, then clients wait; a client that does not take a large reply stops its lane
-//! for at most `client_stall`, then it is cut off; requests over 64 KiB are not kept ([`upload`]).
+//! for at most `client_stall`, then it is cut off; requests over 64 KiB are not kept ([`upload`]), and of a reply that comes
+//! before its turn 1 MiB is ([`early`]).
 
 mod accounts;
 mod acks;
@@ -28,6 +29,7 @@ mod client;
 mod clients;
 mod desk;
 mod doubt;
+mod early;
 mod follow;
 mod identity;
 mod idle;
@@ -315,7 +317,7 @@ impl Core {
             Side::Lane => match self.find_lane(peer) {
                 Some(index) => {
                     let lane = &self.lanes[index as usize];
-                    if lane.stalled_on.is_some() || lane.mute {
+                    if lane.stalled_on.is_some() || lane.mute || lane.waits_for_turn() {
                         return &mut [];
                     }
                     &lane.input

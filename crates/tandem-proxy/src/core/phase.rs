@@ -321,7 +321,8 @@ impl Core {
                 && lane.is_to_primary()
                 && if lane.pinned {
                     let blocks = lane.extra_ms > 0 || lane.messages;
-                    let streams = lane.bulk != Bulk::No;
+                    // One that has no connection yet waits for the next primary.
+                    let streams = lane.bulk != Bulk::No && lane.state != State::Closed;
                     lane.owner.is_some() && !blocks && (streams || lane.ring.handed() > 0)
                 } else {
                     lane.ring.handed() > 0 || lane.held != Some(0)

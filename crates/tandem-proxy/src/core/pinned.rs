@@ -113,10 +113,12 @@ impl Core {
     /// Everything asked on a pinned connection is answered: whether its client needs it longer.
     #[cold]
     pub(super) fn pinned_idle(&mut self, lane: u32) {
-        if self.lanes[lane as usize].bulk != Bulk::No {
+        let large = self.lanes[lane as usize].bulk != Bulk::No;
+        if large {
             self.bulk_answered(lane);
         }
-        let owner = self.lanes[lane as usize].owner;
+        let place = &self.lanes[lane as usize];
+        let (owner, pool, server) = (place.owner, place.pool, place.server);
         let Some(client) = owner.and_then(|owner| self.desk.find(owner)) else {
             return;
         };
@@ -126,6 +128,10 @@ impl Core {
         };
         if !needed {
             self.unpin(client);
+        }
+        if large {
+            // Its group may be closing, and waiting for this: what is streamed is not held.
+            self.note_quiet(pool, server);
         }
     }
 
@@ -175,6 +181,7 @@ impl Core {
         if place.stalled_on.take().is_some() {
             self.desk.stalling -= 1;
         }
+        place.early_over(&mut self.desk);
         place.gauge(&self.desk.slots);
         self.hang_up(lane);
         self.pins.free.push(lane);

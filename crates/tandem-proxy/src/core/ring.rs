@@ -44,10 +44,19 @@ impl Ring {
             self.grow(self.len() + bytes.len());
         }
         let at = (self.tail as usize) & (self.data.len() - 1);
-        let first = bytes.len().min(self.data.len() - at);
-        self.data[at..at + first].copy_from_slice(&bytes[..first]);
-        self.data[..bytes.len() - first].copy_from_slice(&bytes[first..]);
+        match self.data.get_mut(at..at + bytes.len()) {
+            Some(place) => place.copy_from_slice(bytes),
+            None => self.push_around(at, bytes),
+        }
         self.tail += bytes.len() as u64;
+    }
+
+    /// Over the end of the buffer, and on at its start.
+    #[cold]
+    fn push_around(&mut self, at: usize, bytes: &[u8]) {
+        let (first, second) = bytes.split_at(self.data.len() - at);
+        self.data[at..].copy_from_slice(first);
+        self.data[..second.len()].copy_from_slice(second);
     }
 
     /// What to send next, in order.

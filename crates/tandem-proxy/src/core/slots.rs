@@ -60,7 +60,7 @@ pub(super) struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 32);
 
 /// What a request is measured by.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// When it entered the queue, in microseconds of the core, which begin again after 71 minutes.
     pub(super) at_us: u32,
@@ -98,15 +98,20 @@ impl Slots {
     pub(super) fn take(&mut self, slot: Slot) -> u32 {
         self.used += 1;
         if self.free == NONE {
-            self.slots.push(slot);
-            self.stamps.push(Stamp::default());
-            return (self.slots.len() - 1) as u32;
+            return self.grow(slot);
         }
         let index = self.free;
         let place = &mut self.slots[index as usize];
         self.free = place.next_in_lane;
         *place = slot;
         index
+    }
+
+    #[cold]
+    fn grow(&mut self, slot: Slot) -> u32 {
+        self.slots.push(slot);
+        self.stamps.push(Stamp::default());
+        (self.slots.len() - 1) as u32
     }
 
     /// Says when a request entered, and what it is.
@@ -126,11 +131,16 @@ impl Slots {
         self.slots[index as usize].next_in_lane = self.free;
         self.free = index;
         if self.used == 0 && self.slots.len() > Self::KEEP {
-            // After a peak: with none in use, all of it may go.
-            self.slots = Vec::new();
-            self.stamps = Vec::new();
-            self.free = NONE;
+            self.forget();
         }
+    }
+
+    /// After a peak: with none in use, all of it may go.
+    #[cold]
+    fn forget(&mut self) {
+        self.slots = Vec::new();
+        self.stamps = Vec::new();
+        self.free = NONE;
     }
 
     /// So many slots are kept when none is in use: 512 KiB.

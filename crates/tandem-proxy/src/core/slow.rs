@@ -1,11 +1,12 @@
 //! Measuring answers, and SLOWLOG: the proxy's own, about what its clients waited for, not what servers worked on.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::desk::Desk;
 use super::intake::Taken;
 use super::lane::Lane;
-use super::slots::{Owner, Slots};
+use super::slots::{Owner, Stamp};
 use super::{Core, text};
 use crate::command::{self, Command};
 use crate::frame::{Limits, Request, Scan};
@@ -15,27 +16,53 @@ use crate::statistics::ServerCounters;
 /// Entries that SLOWLOG GET gives by itself, as Redis.
 const NEWEST: usize = 10;
 
-/// The oldest request of a lane is about to be answered.
-#[inline(always)]
-pub(super) fn measure(lane: &Lane, slots: &Slots, now_us: u32, now: Instant) {
-    if lane.extra_ms != 0
-        || !matches!(
-            slots[lane.first].owner,
-            Owner::Client(_) | Owner::Part { .. }
-        )
-    {
-        // What blocks takes as long as it was asked to; what the proxy asks nobody waits for.
-        return;
+/// Answers one after the other to the same command that took the same time, as those of one turn do: counted together.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    stamp: Stamp,
+    answers: u32,
+    /// They took so long that each of them is noted.
+    slow: bool,
+}
+
+impl Run {
+    /// The oldest request of a lane is about to be answered.
+    #[inline(always)]
+    pub(super) fn measure(&mut self, lane: &Lane, desk: &Desk) {
+        let owner = desk.slots[lane.first].owner;
+        if lane.extra_ms != 0 || !matches!(owner, Owner::Client(_) | Owner::Part { .. }) {
+            // What blocks takes as long as it was asked to; what the proxy asks nobody waits for.
+            return;
+        }
+        let stamp = desk.slots.stamp(lane.first);
+        if stamp != self.stamp || self.answers == 0 {
+            self.begin(stamp, &lane.counters, desk);
+        }
+        self.answers += 1;
+        if self.slow {
+            note(lane, desk, desk.now_us.wrapping_sub(stamp.at_us));
+        }
     }
-    let stamp = slots.stamp(lane.first);
-    let took_us = now_us.wrapping_sub(stamp.at_us);
-    let counters = &lane.counters;
-    counters.latency.record(took_us);
-    counters.commands.record(stamp.command, took_us);
-    if let Some(log) = &counters.slow
-        && took_us >= log.threshold_us
-    {
-        note(log, lane, slots, took_us, now);
+
+    fn begin(&mut self, stamp: Stamp, counters: &ServerCounters, desk: &Desk) {
+        self.end(counters, desk);
+        self.stamp = stamp;
+        let took_us = desk.now_us.wrapping_sub(stamp.at_us);
+        let slow = |log: &Arc<SlowLog>| took_us >= log.threshold_us;
+        self.slow = counters.slow.as_ref().is_some_and(slow);
+    }
+
+    /// Counts them.
+    #[inline]
+    pub(super) fn end(&mut self, counters: &ServerCounters, desk: &Desk) {
+        let answers = std::mem::take(&mut self.answers);
+        if answers > 0 {
+            let took_us = desk.now_us.wrapping_sub(self.stamp.at_us);
+            counters.latency.record(took_us, answers);
+            counters
+                .commands
+                .record(self.stamp.command, took_us, answers);
+        }
     }
 }
 
@@ -43,8 +70,8 @@ pub(super) fn measure(lane: &Lane, slots: &Slots, now_us: u32, now: Instant) {
 pub(super) fn measure_acknowledged(counters: &ServerCounters, desk: &Desk, slot: u32) {
     let stamp = desk.slots.stamp(slot);
     let took_us = desk.now_us.wrapping_sub(stamp.at_us);
-    counters.latency.record(took_us);
-    counters.commands.record(stamp.command, took_us);
+    counters.latency.record(took_us, 1);
+    counters.commands.record(stamp.command, took_us, 1);
     if let Some(log) = &counters.slow
         && took_us >= log.threshold_us
     {
@@ -59,7 +86,11 @@ fn note_name(log: &SlowLog, server: &str, command: u16, took_us: u32, now: Insta
 }
 
 #[cold]
-fn note(log: &SlowLog, lane: &Lane, slots: &Slots, took_us: u32, now: Instant) {
+fn note(lane: &Lane, desk: &Desk, took_us: u32) {
+    let Some(log) = &lane.counters.slow else {
+        return;
+    };
+    let (slots, now) = (&desk.slots, desk.now);
     let bytes = lane.ring.oldest(slots[lane.first].len as usize);
     let mut scan = Scan::default();
     let name = &lane.counters.name;

@@ -13,8 +13,9 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// A fresh buffer begins so large: most replies of one turn fit.
-    const FRESH: usize = 2 * 1024;
+    /// A fresh buffer begins so large: most single replies fit. One that has to grow stays as large as it became, so that only
+    /// a peak of many clients in one turn meets many of these.
+    const FRESH: usize = 512;
     /// A buffer that grew beyond this after a large value goes back to the allocator.
     const LARGEST: usize = 64 * 1024;
     /// So many are kept.
@@ -63,7 +64,6 @@ impl Spare {
     }
 
     /// Bytes of parked replies.
-    #[cfg(test)]
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
     }

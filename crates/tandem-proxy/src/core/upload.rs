@@ -345,7 +345,9 @@ impl Core {
             self.desk.answer(slot, error);
         }
         lane.gauge(&self.desk.slots);
+        let (pool, server) = (lane.pool, lane.server);
         self.pinned_down(index);
+        self.note_quiet(pool, server);
     }
 
     /// Tries again to connect what waits for a primary.

@@ -34,6 +34,34 @@ const DIGITS: usize = 10;
 /// Reads the length that begins at `at`, just after a type byte.
 #[inline(always)]
 fn length(bytes: &[u8], at: usize) -> Length {
+    match short_length(bytes, at) {
+        Some((value, next)) => Length::Whole(value, next),
+        None => any_length(bytes, at),
+    }
+}
+
+/// A length of one or two digits with its line end, as nearly all are, and the offset after it: four bytes looked at as
+/// one word.
+#[inline(always)]
+fn short_length(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let word = u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    let digit = |place: u32| ((word >> (8 * place)) & 0xff).wrapping_sub(u32::from(b'0'));
+    let (first, second) = (digit(0), digit(1));
+    if first > 9 {
+        return None;
+    }
+    if (word >> 8) & 0xffff == LINE_END {
+        return Some((u64::from(first), at + 3));
+    }
+    (word >> 16 == LINE_END && second <= 9)
+        .then_some((u64::from(first) * 10 + u64::from(second), at + 4))
+}
+
+/// `\r\n` as it lies in a word.
+const LINE_END: u32 = u16::from_le_bytes(*b"\r\n") as u32;
+
+/// The same for any number of digits, and for what is cut off or wrong.
+fn any_length(bytes: &[u8], at: usize) -> Length {
     let mut value = 0u64;
     let mut end = at;
     while let Some(&byte) = bytes.get(end) {

@@ -6,7 +6,7 @@
 //!
 //! RESP3 streamed strings and aggregates (`$?`, `*?`) are refused: no server sends them.
 
-use super::{Length, length};
+use super::{Length, length, short_length};
 
 /// What is wrong with a reply; the server's fault, and the end of that connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +80,7 @@ impl Scanner {
 
     /// Whether a reply has begun and not ended.
     #[must_use]
+    #[inline]
     pub fn is_within(&self) -> bool {
         self.owed != 1 || self.place != Place::Type
     }
@@ -88,14 +89,17 @@ impl Scanner {
     ///
     /// # Errors
     /// The stream breaks the protocol: nothing after this point can be matched to a request.
-    #[inline]
+    #[inline(always)]
     pub fn feed(&mut self, piece: &[u8]) -> Result<Fed, ReplyError> {
-        if self.owed == 1
-            && self.place == Place::Type
+        if !self.is_within()
             && let Some(end) = whole(piece)
         {
             return Ok(Fed::End(end));
         }
+        self.go_on(piece)
+    }
+
+    fn go_on(&mut self, piece: &[u8]) -> Result<Fed, ReplyError> {
         let mut at = 0;
         loop {
             match self.place {
@@ -247,8 +251,22 @@ impl Scanner {
 }
 
 /// Where a reply ends that is of the common kinds and all there: a short line, a bulk string, RESP2's null.
-#[inline]
+#[inline(always)]
 fn whole(piece: &[u8]) -> Option<usize> {
+    const OK: &[u8] = b"+OK\r\n";
+    if piece.first()? == &b'$'
+        && let Some((len, start)) = short_length(piece, 1)
+    {
+        let end = start + len as usize + 2;
+        return (end <= piece.len()).then_some(end);
+    }
+    if piece.starts_with(OK) {
+        return Some(OK.len());
+    }
+    whole_line_or_value(piece)
+}
+
+fn whole_line_or_value(piece: &[u8]) -> Option<usize> {
     match piece.first()? {
         b'$' => match length(piece, 1) {
             Length::Whole(len, start) => {

@@ -7,7 +7,7 @@
 //!
 //! Texts of errors are Redis' own (`networking.c`, `processMultibulkBuffer`): clients' authors know them.
 
-use super::{Length, Tail, length};
+use super::{Length, Tail, length, short_length};
 
 /// Bounds on one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,13 @@ impl Scan {
     #[must_use]
     pub fn is_inline(first: u8) -> bool {
         first != b'*'
+    }
+
+    /// Whether something of the request is understood already.
+    #[inline]
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.at != 0
     }
 
     /// Goes on over `bytes`, which begin with the request and hold at least what the last call saw.
@@ -238,6 +245,17 @@ fn negative(bytes: &[u8]) -> Result<Option<usize>, RequestError> {
     }
 }
 
+/// A length of more digits than two that no limit forbids, and the offset after it.
+#[inline(never)]
+fn usual_length(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    match length(bytes, at) {
+        Length::Whole(len, start) if len <= Limits::STRANGER.argument => {
+            Some((len as usize, start))
+        }
+        Length::Whole(..) | Length::Cut | Length::Bad => None,
+    }
+}
+
 /// One whole request and where its arguments are.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -247,6 +265,47 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// The request at the start of `bytes`, if it is all there and of the usual shape: a few arguments, none of them
+    /// large. What this finds [`Scan`] finds too, for any limits there are, more slowly.
+    #[must_use]
+    #[inline]
+    pub fn usual(bytes: &'a [u8]) -> Option<Self> {
+        let &[b'*', digit, b'\r', b'\n'] = bytes.first_chunk()? else {
+            return None;
+        };
+        let count = digit.wrapping_sub(b'0');
+        if count == 0 || count > 9 {
+            return None;
+        }
+        let mut noted = [Span::default(); NOTED];
+        let mut at = 4;
+        for seen in 0..usize::from(count) {
+            if bytes.get(at) != Some(&b'$') {
+                return None;
+            }
+            let (len, start) = match short_length(bytes, at + 1) {
+                Some((len, start)) => (len as usize, start),
+                None => usual_length(bytes, at + 1)?,
+            };
+            if let Some(noted) = noted.get_mut(seen) {
+                *noted = Span {
+                    start: start as u32,
+                    len: len as u32,
+                };
+            }
+            let end = start + len;
+            if bytes.get(end..end + 2)? != b"\r\n" {
+                return None;
+            }
+            at = end + 2;
+        }
+        Some(Request {
+            bytes: &bytes[..at],
+            count: u32::from(count),
+            noted,
+        })
+    }
+
     /// Everything, as it came.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
@@ -409,6 +468,54 @@ mod tests {
             let mut scan = Scan::default();
             assert_eq!(scan.advance(bytes, &Limits::CLIENT), Ok(Some(bytes.len())));
             assert_eq!(scan.request(bytes).count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_not_usual_is_left_to_the_scan() {
+        for bytes in [
+            &b"*0\r\n"[..],
+            b"*10\r\n",
+            b"*1\r\n:1\r\n",
+            b"*1\r\n$x\r\n",
+            b"*1\r\n$1\r\nabc",
+            b"*1\r\n$16385\r\n",
+            b"PING\r\n",
+            b"",
+        ] {
+            assert!(Request::usual(bytes).is_none(), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_usual_is_what_the_scan_finds(
+            arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 1..12),
+            cut in any::<prop::sample::Index>(),
+            whole in any::<bool>(),
+        ) {
+            let mut bytes = encode(&arguments);
+            let usual = arguments.len() <= 9;
+            if whole {
+                bytes.extend_from_slice(b"*1\r\n");
+            } else {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let found = Request::usual(&bytes);
+            prop_assert_eq!(found.is_some(), usual && whole);
+            if let Some(found) = found {
+                for limits in [Limits::CLIENT, Limits::STRANGER] {
+                    let mut scan = Scan::default();
+                    let len = scan.advance(&bytes, &limits).unwrap().unwrap();
+                    prop_assert_eq!(len, found.bytes().len());
+                    let scanned = scan.request(&bytes[..len]);
+                    prop_assert_eq!(scanned.count(), found.count());
+                    for (at, argument) in arguments.iter().enumerate() {
+                        prop_assert_eq!(scanned.argument(at), Some(&argument[..]));
+                        prop_assert_eq!(found.argument(at), Some(&argument[..]));
+                    }
+                }
+            }
         }
     }
 

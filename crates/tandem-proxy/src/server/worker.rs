@@ -30,6 +30,8 @@ const EVENTS: usize = 1024;
 const ACCEPTS: usize = 64;
 /// Requests per event from which on a turn counts as pipelined.
 const PIPELINED: usize = 2;
+/// After so many writes to clients a server that was asked before them has as a rule answered.
+const BETWEEN: u32 = 4;
 /// After an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client may take to agree on TLS.
@@ -75,6 +77,10 @@ pub(super) struct Worker {
     ready: Vec<Peer>,
     /// The list that `ready` was in the turn before, empty.
     reading: Vec<Peer>,
+    /// Servers that were asked in this turn.
+    asked: Vec<Peer>,
+    /// Writes to clients in this turn.
+    answered: u32,
     /// Doors to be tried again without waiting.
     open_doors: Vec<usize>,
     /// When to try doors again after descriptors ran out.
@@ -112,6 +118,8 @@ impl Worker {
             lanes: Vec::new(),
             ready: Vec::new(),
             reading: Vec::new(),
+            asked: Vec::new(),
+            answered: 0,
             open_doors: Vec::new(),
             doors_at: None,
             handshakes: VecDeque::new(),
@@ -181,6 +189,7 @@ impl Worker {
             self.core.tick(self.now);
             self.write_all();
             pipelined = self.core.take_entered() as usize > PIPELINED * count && count > 1;
+            self.look_again(pipelined);
             if self.is_over() {
                 return Ok(());
             }
@@ -317,6 +326,10 @@ impl Worker {
             }
             match socket.stream.write(pending) {
                 Ok(bytes) => {
+                    match peer.side() {
+                        Side::Client => self.answered += 1,
+                        Side::Lane => self.asked.push(peer),
+                    }
                     self.core.sent(peer, bytes);
                     if let Stream::Tls(secure) = &socket.stream {
                         socket.blocked = secure.is_stuck();
@@ -339,6 +352,21 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Reads once more from servers that were asked before clients were answered. Where each client has one request at a time
+    /// clients fall into two groups, one of which is answered while the other asks, and a turn serves half of them. What is
+    /// read here brings the groups together: they ask in one turn, and leave for the server in one write.
+    fn look_again(&mut self, pipelined: bool) {
+        if self.answered >= BETWEEN && !pipelined && !self.asked.is_empty() {
+            self.now = Instant::now();
+            for at in 0..self.asked.len() {
+                self.read(self.asked[at]);
+            }
+            self.write_all();
+        }
+        self.asked.clear();
+        self.answered = 0;
     }
 
     fn obey(&mut self, order: Order) {

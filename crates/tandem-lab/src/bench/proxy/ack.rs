@@ -3,15 +3,16 @@
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::bed::Bed;
 use super::load::benchmark;
 use super::{Command, Outcome};
 use crate::fleet::{self, Member};
+use crate::ns::Host;
 use crate::poll;
 use crate::process::Process;
-use crate::resp::Connection;
+use crate::resp::{Connection, Reply};
 use crate::server::{Server, Settings};
 
 /// The primary's port, and the replica's.
@@ -28,7 +29,7 @@ const BOUND: Duration = Duration::from_secs(30);
 pub(super) struct Stand {
     _servers: Vec<Server>,
     _sentinel: Member,
-    _daemon: Process,
+    daemon: Process,
 }
 
 impl Stand {
@@ -75,31 +76,36 @@ impl Stand {
         command.arg("run").arg("-c").arg(file);
         let mut daemon = host.spawn("ack", &mut command)?;
         for port in PROXIES {
-            poll::until(
-                "a write through a proxy",
-                BOUND,
-                Duration::from_millis(50),
-                || {
-                    if daemon.ended()?.is_some() {
-                        bail!("{}", daemon.obituary());
-                    }
-                    let at = ([127, 0, 0, 1], port).into();
-                    let said = Connection::open(host, at, BOUND)
-                        .and_then(|mut connection| connection.call(&["SET", "a", "1"]));
-                    Ok(match said {
-                        Ok(reply) if reply.text().as_deref() == Some("OK") => Ok(()),
-                        Ok(reply) => Err(format!("{reply:?}")),
-                        Err(error) => Err(error.to_string()),
-                    })
-                },
-            )?;
+            await_writes(host, port, &mut daemon)?;
         }
         Ok(Self {
             _servers: servers,
             _sentinel: sentinel,
-            _daemon: daemon,
+            daemon,
         })
     }
+}
+
+/// Waits until a write through a proxy is acknowledged, and says what was answered before that.
+fn await_writes(host: &Host, port: u16, daemon: &mut Process) -> anyhow::Result<Option<String>> {
+    let at = ([127, 0, 0, 1], port).into();
+    let mut refused = None;
+    let pause = Duration::from_millis(50);
+    poll::until("a write through a proxy", BOUND, pause, || {
+        if daemon.ended()?.is_some() {
+            bail!("{}", daemon.obituary());
+        }
+        let said = Connection::open(host, at, BOUND)
+            .and_then(|mut connection| connection.call(&["SET", "a", "1"]));
+        let otherwise = match said {
+            Ok(reply) if reply.text().as_deref() == Some("OK") => return Ok(Ok(())),
+            Ok(reply) => format!("{reply:?}"),
+            Err(error) => error.to_string(),
+        };
+        refused.get_or_insert_with(|| otherwise.clone());
+        Ok(Err(otherwise))
+    })?;
+    Ok(refused)
 }
 
 /// One round: both, in turn, and in the other order each second round.
@@ -107,6 +113,8 @@ pub(super) fn measure(bed: &mut Bed, round: u32, outcome: &mut Outcome) -> anyho
     if bed.acks.is_none() {
         bed.acks = Some(Stand::build(bed).context("a pair for acknowledgements")?);
     }
+    let host = bed.host().clone();
+    let mut notes = Vec::new();
     let mut order = [0, 1];
     order.rotate_left(round as usize % 2);
     let mut rates = [0.0; 2];
@@ -114,13 +122,25 @@ pub(super) fn measure(bed: &mut Bed, round: u32, outcome: &mut Outcome) -> anyho
         // What the one before has left the replica behind by is not this one's.
         let mut primary = Connection::open(bed.host(), ([127, 0, 0, 1], SERVERS[0]).into(), BOUND)?;
         primary.demand(&["SET", "a", "1"])?;
-        primary.demand(&["WAIT", "1", "20000"])?;
+        let caught_up = primary.demand(&["WAIT", "1", "20000"])?;
+        ensure!(
+            caught_up == Reply::Integer(1),
+            "the replica is more than 20 s behind: {caught_up:?}"
+        );
+        if let Some(stand) = &mut bed.acks
+            && let Some(said) = await_writes(&host, PROXIES[which], &mut stand.daemon)?
+        {
+            notes.push(format!(
+                "at rest ack = {which} answered a write with {said}"
+            ));
+        }
         let command = ["-t", Command::Set.name()];
         rates[which] = benchmark(bed.host(), PROXIES[which], PIPELINE, REQUESTS, &command)?;
     }
     let [without, with] = rates;
     outcome.rate = with;
     outcome.ack_cost = 1.0 - with / without;
-    outcome.note = format!("{without:.0} requests/s without acknowledgements");
+    notes.push(format!("{without:.0} requests/s without acknowledgements"));
+    outcome.note = notes.join(", ");
     Ok(())
 }

@@ -65,6 +65,20 @@ fn a_reply_that_was_read_after_the_lease_is_not_passed_on() {
 }
 
 #[test]
+fn a_thread_without_anything_to_do_wakes_up_often_enough_to_know_that_it_is_awake() {
+    let (mut world, ..) = under_way();
+    world.server_says(0, b":1\r\n+1\r\n");
+    let begun = world.now;
+    while world.now < begun + Duration::from_secs(20) {
+        world.now = world.core.deadline().unwrap().max(world.now + MS);
+        // As the loop does: the turn begins, and then what is due is done.
+        world.turns(1000 * MS + (world.now - begun));
+        world.later(Duration::ZERO);
+        assert_eq!(world.confirms, 0);
+    }
+}
+
+#[test]
 fn what_comes_between_two_leases_is_read_under_the_second() {
     let mut world = world();
     world.hears(&leased(serving(2, 0), 1100 * MS));

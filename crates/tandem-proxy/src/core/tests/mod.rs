@@ -3,6 +3,7 @@
 mod accounts;
 mod acks;
 mod bounds;
+mod early;
 mod failures;
 mod follow;
 mod identities;

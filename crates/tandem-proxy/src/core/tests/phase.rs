@@ -67,6 +67,27 @@ fn each_closing_is_reported_once_when_it_is_done() {
 }
 
 #[test]
+fn a_large_request_that_is_half_out_is_awaited() {
+    for answered in [true, false] {
+        let mut world = world();
+        let client = world.client();
+        let large = request(&format!("SET a {}", "v".repeat(1_000_000)));
+        assert!(world.give(client, &large[..500_000]));
+        world.hears(&closing());
+        assert!(world.give(client, &large[500_000..]));
+        assert_eq!(world.quiet, []);
+        if answered {
+            world.server_says(0, b"+OK\r\n");
+            assert_eq!(world.take(client), "+OK\r\n");
+        } else {
+            world.loses(0);
+            assert!(world.take(client).starts_with("-TANDEM-UNKNOWN "));
+        }
+        assert_eq!(world.quiet.len(), 1);
+    }
+}
+
+#[test]
 fn a_blocked_command_is_not_awaited_and_begins_again_at_the_next_primary() {
     let mut world = world();
     let client = world.client();
