@@ -256,7 +256,7 @@ mod tests {
         let mut latency = Latency::default();
         let times = Histogram::default();
         for us in [100, 200, 5000] {
-            times.record(us);
+            times.record(us, 1);
         }
         latency.add(&times);
         let server = ServerStatistics {
