@@ -339,7 +339,7 @@ fn scripts_get_no_descriptor_of_ours() {
     // No shell script: a shell would have it open itself.
     fs::write(
         &script,
-        "#!/usr/bin/env -S sh -c 'env > $0.env; ls -l /proc/self/fd > $0.tmp; mv $0.tmp $0.out'\n",
+        "#!/usr/bin/env -S sh -c 'env > $0.env; ls -l /proc/self/fd > $0.$$.tmp; mv $0.$$.tmp $0.out'\n",
     )
     .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
