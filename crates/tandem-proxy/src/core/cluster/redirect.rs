@@ -43,7 +43,7 @@ const ELSEWHERE: [&[u8]; 4] = [b"-MOVED ", b"-ASK ", TRY_AGAIN, NOT_SERVED];
 pub(in super::super) fn look(lane: &mut Lane, desk: &mut Desk, reply: &[u8]) -> Option<bool> {
     let slot = lane.first;
     let place = desk.slots[slot];
-    let elsewhere = ELSEWHERE.iter().any(|text| reply.starts_with(text));
+    let mut elsewhere = ELSEWHERE.iter().any(|text| reply.starts_with(text));
     if !matches!(place.owner, Owner::Client(_) | Owner::Part { .. }) {
         if elsewhere {
             block::note_refusal(lane, &desk.slots, reply);
@@ -79,6 +79,10 @@ pub(in super::super) fn look(lane: &mut Lane, desk: &mut Desk, reply: &[u8]) -> 
     if elsewhere || !lane.recalled.is_empty() {
         bytes = lane.ring.oldest(place.len as usize);
         let slot = waiting::slot_of_request(&bytes);
+        if Redirection::read(reply).is_some_and(|to| Some(to.slot) != slot) {
+            // No node says this: a script has made it up.
+            elsewhere = false;
+        }
         behind = lane.recalled.iter().any(|before| {
             recall::same_client(desk.slots[before.slot].owner, place.owner)
                 && waiting::slot_of_request(&before.bytes) == slot
@@ -177,12 +181,16 @@ impl Core {
 
     /// Asks the shard at `seat` what the node of this lane was asked.
     pub(super) fn ask_elsewhere(&mut self, index: u32, seat: u32, asking: bool, back: Recalled) {
+        let Some(client) = self.client_of(back.slot) else {
+            // Who has left is not asked for any more.
+            self.desk.answer(back.slot, b"");
+            return;
+        };
         let lane = &self.lanes[index as usize];
-        let client = self.client_of(back.slot);
-        if let (true, Some(client)) = (lane.pinned, client) {
+        if lane.pinned {
             return self.pinned_elsewhere(index, client, seat, asking, back);
         }
-        let lane = self.lane_to(lane.bank, seat, client.unwrap_or_default());
+        let lane = self.lane_to(lane.bank, seat, client);
         self.send_again(lane, asking, back.slot, &back.bytes);
     }
 

@@ -6,7 +6,7 @@
 
 use super::super::Core;
 use super::super::client::{Hold, Life};
-use super::super::lane::State;
+use super::super::lane::{RING_BOUND, State};
 use super::super::recall::Recalled;
 use super::super::scatter::ANYWHERE;
 use super::super::slots::{NONE, Owner};
@@ -18,7 +18,9 @@ use crate::frame::{Limits, Scan};
 use crate::placement::slot_of;
 
 /// Requests that wait with one lane.
-const MOST: usize = 16 * 1024;
+const MOST: usize = 4096;
+/// Their bytes, unless it is one alone.
+const MOST_BYTES: usize = 4 * RING_BOUND;
 /// The longest pause between two attempts.
 const PAUSE_MAX_MS: u64 = 16;
 
@@ -26,7 +28,8 @@ impl Core {
     /// A request that was sent back is asked again in a moment.
     pub(super) fn park(&mut self, index: u32, back: Recalled) {
         let lane = &mut self.lanes[index as usize];
-        if lane.recalled.len() >= MOST {
+        let bytes: usize = lane.recalled.iter().map(|it| it.bytes.len()).sum();
+        if lane.recalled.len() >= MOST || bytes > MOST_BYTES {
             back.pass_on(&mut self.desk);
             return;
         }
@@ -144,10 +147,11 @@ impl Core {
         }
         self.lanes[index as usize].recalled = kept;
         let queue = self.take_queue(index);
+        // What was to be loaded is in the queue, and is loaded again where it is needed.
+        self.lanes[index as usize].loaded.clear();
         for (at, unit) in queue.units.iter().enumerate() {
             let last = queue.slots[unit.slots.end - 1].0;
             if self.desk.slots[last].owner == Owner::Script {
-                // Brought along again where it is needed.
                 self.desk.slots.give(last);
                 continue;
             }
@@ -166,9 +170,7 @@ impl Core {
             self.arm_hold(lane);
             self.touch_lane(lane);
         }
-        let lane = &mut self.lanes[index as usize];
-        lane.loaded.clear();
-        lane.gauge(&self.desk.slots);
+        self.lanes[index as usize].gauge(&self.desk.slots);
         self.wake_waiters(index);
     }
 

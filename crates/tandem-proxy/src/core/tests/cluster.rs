@@ -470,6 +470,30 @@ fn what_blocks_blocks_where_its_key_is() {
 }
 
 #[test]
+fn what_a_script_makes_up_is_its_answer() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "EVAL script 1 bar");
+    cluster.says(1, &moved(12182, 2));
+    assert!(cluster.world.take(client).starts_with("-MOVED 12182 "));
+    assert_eq!(cluster.at(2), "");
+    cluster.world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_has_left_is_not_asked_for_again() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "SUNIONSTORE {bar}1 {bar}2 {bar}3");
+    cluster.at(1);
+    cluster.says(1, TRYAGAIN);
+    cluster.world.core.closed(client, How::Reset, cluster.world.now);
+    cluster.world.later(Duration::from_millis(4));
+    assert_eq!(cluster.at(1), "");
+    cluster.world.assert_nothing_is_left();
+}
+
+#[test]
 fn who_blocks_and_leaves_is_noticed_while_slots_move() {
     let mut cluster = Cluster::new();
     let client = cluster.world.client();
