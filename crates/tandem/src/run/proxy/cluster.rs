@@ -37,7 +37,7 @@ const WITHIN: Duration = Duration::from_millis(500);
 /// Wishes that wait; more say the same.
 const WISHES_MAX: usize = 64;
 /// A node that was named and is in nobody's view counts for so long.
-const STRANGER_FOR: Duration = Duration::from_secs(60);
+const STRANGER_FOR: Duration = Duration::from_secs(5);
 /// As many of those as are believed.
 const STRANGERS_MAX: usize = 64;
 
@@ -156,7 +156,8 @@ impl Asker {
     fn note(&mut self, stranger: Option<Address>) {
         let Some(stranger) = stranger else { return };
         self.strangers.retain(|(it, _)| *it != stranger);
-        if self.strangers.len() < STRANGERS_MAX {
+        let known = self.nodes.contains(&stranger);
+        if !known && self.strangers.len() < STRANGERS_MAX {
             self.strangers.push((stranger.clone(), Instant::now()));
         }
         self.nodes.retain(|it| *it != stranger);

@@ -269,7 +269,7 @@ async fn newer(maps: &mut Option<Receiver<Arc<Map>>>) {
         return;
     }
     // Nobody asks, or nobody asks any more: the last map stays.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The newest word on a group.
