@@ -573,6 +573,37 @@ fn a_proxy_s_vip_that_could_not_work_is_refused_where_it_stands() {
     assert_eq!(codes, ["no-peer"]);
 }
 
+#[test]
+fn a_cluster_stands_in_place_of_groups_and_says_itself_where_keys_are() {
+    let host = "[host]\nid = \"p\"\naddress = \"10.0.0.9\"\n";
+    let with = |lines: &str| {
+        format!(
+            "{host}[[proxy]]\nlisten = \"10.0.0.9:6379\"\ncluster = [\"10.0.0.1:7000\", \"10.0.0.2:7000\"]\n{lines}\n"
+        )
+    };
+    let proxy = &good(&with("password_file = \"/etc/tandem/redis.password\"")).proxies[0];
+    assert_eq!(proxy.cluster.len(), 2);
+    assert!(proxy.shards.is_empty());
+    assert_eq!(proxy.distribution.name(), "slots");
+    let wrong = |lines: &str| codes(&with(lines));
+    assert_eq!(wrong("hash = \"xxh3\""), ["cluster"]);
+    assert_eq!(wrong("hash_tag = \"{}\""), ["cluster"]);
+    assert_eq!(wrong("groups = [\"orders\"]"), ["cluster"]);
+    assert_eq!(
+        wrong("[[proxy.group]]\nname = \"x\"\nserver = \"10.0.0.3:6379\""),
+        ["cluster"]
+    );
+    assert_eq!(wrong("ack = 1"), ["cluster-ack"]);
+    assert_eq!(wrong("read = \"replica\""), ["cluster-read"]);
+    let seeds =
+        |seeds: &str| codes(&with("").replace("[\"10.0.0.1:7000\", \"10.0.0.2:7000\"]", seeds));
+    assert_eq!(seeds("[]"), ["seeds"]);
+    assert_eq!(seeds("[\"0.0.0.0:7000\"]"), ["seeds"]);
+    assert_eq!(seeds("[\"10.0.0.1\"]"), ["wrong-value"]);
+    let neither = format!("{host}[[proxy]]\nlisten = \"10.0.0.9:6379\"\n");
+    assert_eq!(codes(&neither), ["missing-key"]);
+}
+
 fn codes(text: &str) -> Vec<&'static str> {
     errors(text).into_iter().map(|(code, ..)| code).collect()
 }

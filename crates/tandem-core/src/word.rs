@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(Word::read(more), Some(said.clone()));
         for request in [
             Request::Topology("orders".to_owned()),
-            Request::Quiet("orders".to_owned(), said.rank.clone()),
+            Request::Quiet("orders".to_owned(), said.rank),
         ] {
             assert_eq!(Request::read(&request.argv()[1..]), Some(request));
         }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`settings`] | what a pool is, with its defaults | reading files (`tandem-config`) |
 //! | [`placement`] | which server holds a key, bit for bit as twemproxy | who is alive |
+//! | [`cluster`] | which shard of a Redis Cluster has a slot, and where its primary is | asking its nodes |
 //! | [`command`] | where a command's keys are, and whether it may be split, repeated or refused | sending it |
 //! | [`tls`] | which certificates new connections use | reading them |
 //! | [`users`] | what a user of the proxy's own may do | passwords, and the servers' users |
@@ -18,6 +19,7 @@
 //!
 //! A proxy never decides who is primary: it obeys the newest topology snapshot that it is given.
 
+pub mod cluster;
 pub mod command;
 pub mod core;
 pub mod ejection;

@@ -93,10 +93,12 @@ pub enum Distribution {
     Random,
     /// Highest random weight: for new pools, moves the fewest keys when servers come and go.
     Rendezvous,
+    /// As the nodes of a Redis Cluster say; no file chooses it by name.
+    Slots,
 }
 
 impl Distribution {
-    /// All of them.
+    /// Those that files may choose.
     pub const ALL: [Self; 4] = [Self::Ketama, Self::Modula, Self::Random, Self::Rendezvous];
 
     /// The word for it in files.
@@ -107,6 +109,7 @@ impl Distribution {
             Self::Modula => "modula",
             Self::Random => "random",
             Self::Rendezvous => "rendezvous",
+            Self::Slots => "slots",
         }
     }
 }

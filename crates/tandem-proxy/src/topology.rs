@@ -107,6 +107,9 @@ pub enum Lease {
     /// Whoever decides gives no lease: until something newer is said, but by nobody who may have slept through that. A
     /// thread that stood still asks again before it goes on, see [`crate::core::Core::confirmed`].
     Open,
+    /// As long as its servers do not say otherwise, and they do: a node of a Redis Cluster that is not the one to ask any
+    /// more answers with `MOVED`. So a thread that stood still need not ask first.
+    Members,
     /// Until then, since the boot of this host (`CLOCK_BOOTTIME`).
     Until(Duration),
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod check;
+mod cluster;
 mod follow;
 mod kinds;
 mod local;
@@ -391,8 +392,11 @@ pub struct Proxy {
     pub name: String,
     /// Where clients connect.
     pub listen: SocketAddr,
-    /// At least one, with distinct names.
+    /// With distinct names; at least one, unless it stands before a cluster.
     pub shards: Vec<Shard>,
+    /// Nodes of the Redis Cluster that it stands before; none: it stands before groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cluster: Vec<SocketAddr>,
     /// Hash of keys.
     #[serde(serialize_with = "hash_word")]
     pub hash: Hash,

@@ -1,7 +1,7 @@
 //! `[[proxy]]`: reading it, and what only several keys show to be wrong.
 //!
 //! A proxy's shards are groups: one of this host's `[[group]]`s, or a `[[proxy.group]]` whose daemons are on other hosts or
-//! which is one fixed server.
+//! which is one fixed server. In their place it may have a Redis Cluster ([`cluster`]).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tandem_proxy::settings::{Distribution, Hash};
 
 use super::access::{self, AccessPlaces, read_access};
+use super::cluster;
 use super::kinds::{Name, Size, Tag};
 use super::proxy_vip::{self, read_proxy_vip};
 use super::read::number;
@@ -30,6 +31,7 @@ pub(super) struct Places {
     access: AccessPlaces,
     vip: Option<proxy_vip::Places>,
     replicas: replicas::Places,
+    cluster: cluster::Places,
 }
 
 /// A `[[proxy.group]]`, before it is known which proxy names it.
@@ -48,6 +50,8 @@ pub(super) fn read_proxy(
     let listen = section.get::<SocketAddr>(report, "listen");
     let name = section.get::<Name>(report, "name");
     let groups = section.get::<Vec<Name>>(report, "groups");
+    let groups_given = section.has("groups");
+    let cluster = cluster::read(section, report);
     let hash = section.get::<Hash>(report, "hash");
     let distribution = section.get::<Distribution>(report, "distribution");
     let hash_tag = section.get::<Tag>(report, "hash_tag");
@@ -74,6 +78,7 @@ pub(super) fn read_proxy(
         .filter_map(|section| read_remote(section, report))
         .collect();
     let (replicas, replica_places) = replicas?;
+    let (cluster, cluster_places) = cluster?;
     let mut places = Places {
         vip: None,
         header: section.header,
@@ -82,9 +87,22 @@ pub(super) fn read_proxy(
         distribution: section.place("distribution"),
         access: access_at,
         replicas: replica_places,
+        cluster: cluster_places,
     };
-    let (listen, groups) = (listen?, groups?);
-    let shards = shards(groups, &remotes, &places, report);
+    if groups_given && groups.is_none() {
+        return None;
+    }
+    let listen = listen?;
+    let shards = if cluster.is_empty() {
+        shards(groups?, &remotes, &places, report)
+    } else {
+        Vec::new()
+    };
+    let (hash, distribution, hash_tag) = if cluster.is_empty() {
+        (hash?, distribution?, hash_tag?.0)
+    } else {
+        cluster::PLACEMENT
+    };
     if remotes.len() != given {
         return None;
     }
@@ -94,9 +112,10 @@ pub(super) fn read_proxy(
         name: name.map_or_else(|| format!("proxy-{}", listen.port()), |name| name.0),
         listen,
         shards,
-        hash: hash?,
-        distribution: distribution?,
-        hash_tag: hash_tag?.0,
+        cluster,
+        hash,
+        distribution,
+        hash_tag,
         threads: u16::try_from(threads?).ok()?,
         server_connections: u32::try_from(server_connections?).ok()?,
         timeout,
@@ -207,12 +226,16 @@ pub(super) fn check(settings: &Settings, places: &[Places], report: &mut Report)
         placement(proxy, at, report);
         access::check(settings, proxy, &at.access, report);
         replicas::check(proxy.replicas, &proxy.shards, &at.replicas, report);
+        cluster::check(proxy, &at.cluster, report);
     }
     let vips: Vec<_> = places.iter().map(|at| at.vip.as_ref()).collect();
     proxy_vip::check(settings, &vips, report);
 }
 
 fn shards_exist(settings: &Settings, proxy: &Proxy, at: &Places, report: &mut Report) {
+    if !proxy.cluster.is_empty() {
+        return;
+    }
     if proxy.shards.is_empty() || proxy.shards.len() > SHARDS_MAX {
         report.push(
             Diagnostic::error("no-shard", "`groups` names no shard, or too many")

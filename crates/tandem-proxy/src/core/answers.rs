@@ -29,8 +29,12 @@ enum End {
     Demoted,
     /// Something that is no reply, or a reply that nobody asked for.
     Broken,
+    /// What is listened to on this connection is elsewhere: bytes from this offset on are still to be looked at.
+    SentOn(usize),
     /// Nobody is subscribed on this connection any more.
     Unsubscribed,
+    /// A request has to be asked elsewhere: bytes from this offset on are still to be looked at.
+    SentBack(usize),
     /// A subscriber listens again: bytes from this offset on are still to be looked at.
     Renewed(usize),
     /// A client has to take what it has first; bytes from this offset on are still to be looked at.
@@ -106,8 +110,27 @@ impl Core {
                     self.subscribed_no_more(index);
                     return bytes.len();
                 }
+                End::SentOn(next) => {
+                    let generation = self.lanes[index as usize].generation;
+                    let word = std::mem::take(&mut self.lanes[index as usize].sent_on);
+                    self.listens_elsewhere(index, &word);
+                    if self.lanes[index as usize].generation != generation {
+                        return bytes.len();
+                    }
+                    start = next;
+                    fed = next;
+                }
                 End::Renewed(next) => {
                     self.renewed(index);
+                    start = next;
+                    fed = next;
+                }
+                End::SentBack(next) => {
+                    let generation = self.lanes[index as usize].generation;
+                    self.sent_back(index);
+                    if self.lanes[index as usize].generation != generation {
+                        return bytes.len();
+                    }
                     start = next;
                     fed = next;
                 }
@@ -256,6 +279,7 @@ fn walk(
                 Came::Message => {}
                 Came::LastUnsubscribed => break Some(End::Unsubscribed),
                 Came::LastRenewed => break Some(End::Renewed(start)),
+                Came::SentOn => break Some(End::SentOn(start)),
             }
             if desk.heavy != NONE && stalls(lane, desk) {
                 break Some(End::Stalled(start));
@@ -274,6 +298,9 @@ fn walk(
             && !lane.streaming
             && recall::take_back(lane, desk, reply, now_ms)
         {
+            if lane.sent_back.is_some() {
+                break Some(End::SentBack(start));
+            }
             continue;
         }
         if lane.particular {

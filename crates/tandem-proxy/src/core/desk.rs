@@ -224,8 +224,18 @@ impl Desk {
 
     /// The whole reply of a split request.
     pub(super) fn answer_split(&mut self, slot: u32, reply: Vec<u8>) {
-        let Owner::Client(index) = self.slots[slot].owner else {
-            unreachable!("the slot of a split belongs to its client, and dies with it")
+        let index = match self.slots[slot].owner {
+            Owner::Client(index) => index,
+            Owner::Part { split, part } => {
+                // A part that was itself cut into parts.
+                self.slots.give(slot);
+                self.part_answered(split, part, &reply);
+                self.spare.give(reply);
+                return;
+            }
+            Owner::Witness | Owner::Script | Owner::Nobody => {
+                unreachable!("the slot of a split belongs to its client, and dies with it")
+            }
         };
         if self.clients[index as usize].first == slot {
             self.put(index, &reply);

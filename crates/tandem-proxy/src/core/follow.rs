@@ -38,6 +38,7 @@ impl Core {
         lane.retry_at_ms = self.now_ms + RETRY_MS;
         let (pool, server) = (lane.pool, lane.server);
         self.arm_hold(index);
+        self.wish(pool, None);
         self.spent(index);
         self.note_quiet(pool, server);
     }
@@ -46,6 +47,9 @@ impl Core {
     pub(super) fn held_due(&mut self, index: u32) {
         let lane = &self.lanes[index as usize];
         if lane.state == State::Ready && lane.held.is_none() {
+            if lane.clustered {
+                self.parked_due(index);
+            }
             return;
         }
         if lane.mute && lane.ring.handed() > 0 && self.has_waited(self.desk.slots[lane.first].since)
@@ -60,6 +64,10 @@ impl Core {
             return;
         }
         let (pool, server) = (lane.pool, lane.server);
+        if lane.clustered {
+            self.wish(pool, None);
+        }
+        let lane = &self.lanes[index as usize];
         let due = self.now_ms >= lane.retry_at_ms && lane.ring.handed() == 0;
         if due && self.is_open(pool, server) && self.doubts_over(index) {
             if !self.lanes[index as usize].recalled.is_empty() {
@@ -77,7 +85,7 @@ impl Core {
     }
 
     /// Whether a request that entered its queue then has waited for as long as any may.
-    fn has_waited(&self, since: u32) -> bool {
+    pub(super) fn has_waited(&self, since: u32) -> bool {
         u64::from((self.now_ms as u32).wrapping_sub(since)) > HOLD.as_millis() as u64
     }
 

@@ -152,11 +152,10 @@ impl Core {
         let first = self.lanes.len() as u32;
         let setup = &self.pools[pool as usize].setup;
         let connections = setup.connections.max(1);
-        let replicas = setup.settings.replicas;
         for (server, counters) in setup.counters.servers.iter().enumerate() {
             for _ in 0..connections {
                 let lane = Lane::new(pool, server as u32, number, counters.clone());
-                self.lanes.push(lane.wanting(replicas));
+                self.lanes.push(lane.wanted_by(&setup.settings));
             }
         }
         let lanes = self.lanes.len() as u32 - first;

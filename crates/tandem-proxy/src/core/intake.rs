@@ -79,7 +79,7 @@ impl Core {
     /// A client that was held may go on: first with what it has sent already.
     pub(super) fn go_on(&mut self, index: u32) {
         let client = &mut self.desk.clients[index as usize];
-        if client.life != Life::Open {
+        if client.life != Life::Open || (client.hold == Hold::Quiet && client.outstanding > 0) {
             return;
         }
         client.hold = Hold::No;
@@ -343,6 +343,7 @@ impl Core {
         let stamp = Stamp {
             at_us: self.desk.now_us,
             command: self.asking,
+            hops: 0,
         };
         self.desk.slots.set_stamp(slot, stamp);
         self.entered = self.entered.wrapping_add(1);

@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::aside::{Aside, Lineage};
+use super::cluster::Block;
 use super::doubt::Doubt;
 use super::early::Early;
 use super::identity::Claimant;
@@ -24,7 +25,7 @@ use super::upload::Bulk;
 use super::withheld::Withheld;
 use super::witness::Mark;
 use crate::frame::Scanner;
-use crate::settings::{Address, Replicas};
+use crate::settings::{Address, Distribution, Pool, Replicas};
 use crate::statistics::ServerCounters;
 
 /// Where a lane's life is.
@@ -104,6 +105,14 @@ pub(super) struct Lane {
     pub(super) mute: bool,
     /// Requests that the server has sent back unexecuted.
     pub(super) recalled: Vec<Recalled>,
+    /// Its server is a shard of a cluster.
+    pub(super) clustered: bool,
+    /// A request that a node of a cluster has just sent back, and whose way is to be found.
+    pub(super) sent_back: Option<Recalled>,
+    /// Transactions that were sent to a node of a cluster, and may have to be sent again.
+    pub(super) blocks: VecDeque<Block>,
+    /// A node of a cluster has sent a subscriber on, with this word.
+    pub(super) sent_on: Vec<u8>,
     /// Its pool wants something of replicas: its replies are looked at.
     pub(super) particular: bool,
     /// Replies to writes wait until replicas have them.
@@ -189,6 +198,10 @@ impl Lane {
             held: None,
             mute: false,
             recalled: Vec::new(),
+            clustered: false,
+            sent_back: None,
+            blocks: VecDeque::new(),
+            sent_on: Vec::new(),
             particular: false,
             acked: false,
             aside: None,
@@ -218,11 +231,12 @@ impl Lane {
         }
     }
 
-    /// As a pool wants it that wants this of replicas.
-    pub(super) fn wanting(self, replicas: Replicas) -> Self {
+    /// As its pool wants it.
+    pub(super) fn wanted_by(self, pool: &Pool) -> Self {
         Self {
-            particular: replicas != Replicas::default(),
-            acked: replicas.ack.is_some(),
+            particular: pool.replicas != Replicas::default(),
+            acked: pool.replicas.ack.is_some(),
+            clustered: pool.distribution == Distribution::Slots,
             ..self
         }
     }

@@ -78,7 +78,7 @@ impl Core {
             .filter(|known| known.doubted.is_none())
             .filter_map(|known| match known.group.lease {
                 Lease::Until(until) => Some(until),
-                Lease::Open | Lease::Fixed => None,
+                Lease::Open | Lease::Fixed | Lease::Members => None,
             })
             .min();
         self.limit();
@@ -111,7 +111,7 @@ impl Core {
                     continue;
                 };
                 let over = match known.group.lease {
-                    Lease::Fixed => false,
+                    Lease::Fixed | Lease::Members => false,
                     Lease::Open => stalled,
                     Lease::Until(until) => boot > until && known.doubted.is_none(),
                 };

@@ -116,6 +116,7 @@ impl Core {
             self.lane_due(index);
         }
         self.acks_due();
+        self.clusters_due();
         self.arm_turn();
         self.settle();
     }

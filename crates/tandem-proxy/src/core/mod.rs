@@ -27,6 +27,7 @@ mod answers;
 mod aside;
 mod client;
 mod clients;
+mod cluster;
 mod desk;
 mod doubt;
 mod early;
@@ -106,6 +107,9 @@ pub enum Order {
     Quiesced(usize, usize, Rank),
     /// Ask whether what is believed of the groups still holds, and then say [`Core::confirmed`].
     Confirm,
+    /// Ask the nodes of this pool's cluster where its slots are, one first that [`Core::take_stranger`] names, and then say
+    /// [`Core::remap`].
+    Remap(usize),
     /// Read the end of a history, which [`Core::history_question`] describes, then say [`Core::history_read`].
     ReadHistory(History),
 }
@@ -154,6 +158,8 @@ struct PoolState {
     reading: Vec<reading::Reading>,
     /// Of each server, where it was; as long as `groups`.
     witnesses: Vec<witness::Witness>,
+    /// Where its slots are, if its servers are those of a cluster.
+    cluster: Option<Box<cluster::Cluster>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -264,11 +270,13 @@ impl Core {
                 ReadFrom::Primary => Vec::new(),
             },
             witnesses: Vec::new(),
+            cluster: None,
             heir: None,
             setup,
         });
         let bank = self.own_banks(number);
         self.pools[number as usize].bank = bank;
+        self.begin_cluster(number);
         if preconnect {
             for server in 0..servers {
                 let lane = self.lane_to(bank, server, 0);

@@ -18,12 +18,16 @@ use super::slots::NONE;
 use super::{Core, text};
 use crate::command::Channels;
 use crate::frame::Request;
+use crate::placement::slot_of;
 use crate::topology::Rank;
 
 /// Subscribers listen at a new primary within this, or are let go: the others wait for them.
 const MOVE_WITHIN: Duration = Duration::from_millis(300);
 /// A primary whose subscribers lost their connection is said to be gone within this, or it was not the primary's end.
 const NEWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// A subscriber that the nodes of a cluster send on so often finds no node that has its slot.
+const SENT_ON_MAX: u8 = 64;
 
 /// What a client listens to: a kind, see [`KINDS`], and a name.
 type Names = BTreeSet<(usize, Vec<u8>)>;
@@ -62,12 +66,25 @@ pub(super) struct Subscriptions {
     asked: Names,
     /// As the server has confirmed them.
     confirmed: Names,
+    /// Sharded channels that it has said it leaves, and that the server has not confirmed; in a cluster a node ends others by
+    /// itself.
+    leaving: Vec<Vec<u8>>,
+    /// How often it was sent on without having listened.
+    sent_on: u8,
 }
 
 impl Subscriptions {
     /// It has said this, and the server will hear it.
     pub(super) fn ask(&mut self, channels: Channels, on: bool, request: &Request<'_>) {
         let kind = kind(channels);
+        if !on && channels == Channels::Sharded {
+            if request.count() == 1 {
+                let sharded = self.asked.iter().filter(|(other, _)| *other == kind);
+                self.leaving.extend(sharded.map(|(_, name)| name.clone()));
+            }
+            let named = request.arguments().skip(1).map(|it| it.value.to_vec());
+            self.leaving.extend(named);
+        }
         if !on && request.count() == 1 {
             self.asked.retain(|(other, _)| *other != kind);
         }
@@ -85,11 +102,62 @@ impl Subscriptions {
     pub(super) fn confirm(&mut self, said: &Confirmation<'_>) {
         let Some(name) = said.name else { return };
         let name = (said.kind, name.to_vec());
+        if !said.on
+            && said.kind == kind(Channels::Sharded)
+            && let Some(at) = self.leaving.iter().position(|it| *it == name.1)
+        {
+            self.leaving.swap_remove(at);
+        }
         if said.on {
+            self.sent_on = 0;
             self.confirmed.insert(name);
         } else {
             self.confirmed.remove(&name);
         }
+    }
+
+    /// Whether this ends a sharded subscription that the client has not ended.
+    pub(super) fn are_ended_by(&self, said: &Confirmation<'_>) -> bool {
+        let sharded = kind(Channels::Sharded);
+        said.kind == sharded
+            && !said.on
+            && said.name.is_some_and(|name| {
+                let name = (sharded, name.to_vec());
+                self.asked.contains(&name) && !self.leaving.contains(&name.1)
+            })
+    }
+
+    /// It is sent on once more. False: too often without having listened.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        self.sent_on = self.sent_on.saturating_add(1);
+        self.sent_on <= SENT_ON_MAX
+    }
+
+    /// The slots of the sharded channels that it wants, each once.
+    pub(super) fn sharded_slots(&self) -> Vec<u16> {
+        let sharded = kind(Channels::Sharded);
+        let names = self.asked.iter().filter(|(other, _)| *other == sharded);
+        let slots: BTreeSet<u16> = names.map(|(_, name)| slot_of(name)).collect();
+        slots.into_iter().collect()
+    }
+
+    /// What it has asked for and was not confirmed, as commands.
+    pub(super) fn unconfirmed(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for name in self.asked.difference(&self.confirmed) {
+            let (command, ..) = KINDS[name.0];
+            tandem_resp::encode_command(&[command, &name.1], &mut bytes);
+        }
+        bytes
+    }
+
+    /// Forgets sharded channels that were not confirmed. Whether there were any.
+    pub(super) fn drop_unconfirmed(&mut self) -> bool {
+        let before = self.asked.len();
+        let (sharded, confirmed) = (kind(Channels::Sharded), &self.confirmed);
+        self.asked
+            .retain(|name| name.0 != sharded || confirmed.contains(name));
+        self.asked.len() < before
     }
 
     /// The commands that bring a new connection to where the last one was, and how many confirmations they give.
@@ -203,7 +271,7 @@ impl Core {
     }
 
     /// A connection for messages is wanted, and there is none.
-    fn goes_away(&mut self, lane: u32, rank: Rank) {
+    pub(super) fn goes_away(&mut self, lane: u32, rank: Rank) {
         let place = &mut self.lanes[lane as usize];
         if place.away.is_none() {
             place.away = Some(Away {
@@ -294,6 +362,13 @@ impl Core {
 
     /// A moved subscriber listens again.
     pub(super) fn renewed(&mut self, lane: u32) {
+        let owner = self.lanes[lane as usize].owner;
+        if let Some(client) = owner.and_then(|owner| self.desk.find(owner))
+            && let Some(cold) = self.desk.cold_mut(client)
+            && let Some(subscriptions) = &mut cold.subscriptions
+        {
+            subscriptions.sent_on = 0;
+        }
         let place = &mut self.lanes[lane as usize];
         let (pool, server) = (place.pool, place.server);
         if place.away.take().is_some() {

@@ -28,7 +28,7 @@ pub(super) struct Known {
     /// Where its primary was when there last was one.
     home: Option<Address>,
     /// The closing that was reported as done.
-    quiet: Option<Rank>,
+    pub(super) quiet: Option<Rank>,
     /// Since when, by the clock of leases, it may not be believed until it is confirmed.
     pub(super) doubted: Option<Duration>,
     /// When its primary became another one, in milliseconds of the core.
@@ -60,7 +60,7 @@ impl Core {
     }
 
     /// Takes the word on one group.
-    fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
+    pub(super) fn regroup(&mut self, pool: u32, server: u32, group: &Group) {
         let (boot, now_ms) = (self.watch.boot, self.now_ms);
         let state = &mut self.pools[pool as usize];
         let before = state.groups[server as usize].take();
@@ -92,7 +92,7 @@ impl Core {
             known.moved_ms = now_ms;
         }
         match group.lease {
-            Lease::Fixed => known.doubted = None,
+            Lease::Fixed | Lease::Members => known.doubted = None,
             Lease::Until(until) if boot <= until => known.doubted = None,
             Lease::Until(_) | Lease::Open => {}
         }
@@ -177,6 +177,11 @@ impl Core {
                 }
                 self.lanes[index as usize].retry_at_ms = 0;
                 self.messages_due(index);
+                continue;
+            }
+            if lane.clustered && moved && lane.pinned && lane.extra_ms > 0 {
+                // The node itself ends what blocks there, and has not executed it.
+                lane.retired = true;
                 continue;
             }
             lane.followed = followed;

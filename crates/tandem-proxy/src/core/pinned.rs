@@ -68,10 +68,10 @@ impl Core {
     fn fresh_lane(&mut self, pool: u32, server: u32, bank: u32) -> u32 {
         let setup = &self.pools[pool as usize].setup;
         let counters = setup.counters.servers[server as usize].clone();
-        let replicas = setup.settings.replicas;
+        let fresh = Lane::new(pool, server, bank, counters).wanted_by(&setup.settings);
         self.place_lane(Lane {
             pinned: true,
-            ..Lane::new(pool, server, bank, counters).wanting(replicas)
+            ..fresh
         })
     }
 
@@ -118,6 +118,10 @@ impl Core {
             self.bulk_answered(lane);
         }
         let place = &self.lanes[lane as usize];
+        if !place.recalled.is_empty() {
+            // What a node has sent back is still to be asked.
+            return;
+        }
         let (owner, pool, server) = (place.owner, place.pool, place.server);
         let Some(client) = owner.and_then(|owner| self.desk.find(owner)) else {
             return;

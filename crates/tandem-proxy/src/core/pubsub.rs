@@ -4,6 +4,7 @@
 //! messages in order and a pattern sees every channel; PUBLISH goes there too. Sharded channels live where a key of
 //! their name would. Keyspace notifications are those of the plain channels' server only.
 
+use super::cluster::{Home, sends_on};
 use super::desk::Desk;
 use super::intake::Taken;
 use super::lane::Lane;
@@ -33,6 +34,16 @@ impl Core {
     fn subscribe(&mut self, index: u32, channels: Channels, request: &Request<'_>) -> Taken {
         let pool = self.desk.clients[index as usize].pool;
         let home = match channels {
+            _ if self.pools[pool as usize].cluster.is_some() => {
+                match self.home_in_cluster(index, channels, request) {
+                    Some(Home::At(home)) => Some(home),
+                    Some(Home::Error(error)) => {
+                        self.desk.say(index, error);
+                        return Taken::Yes;
+                    }
+                    None => None,
+                }
+            }
             Channels::Plain | Channels::Patterns => self.server_for(pool, ANYWHERE),
             Channels::Sharded => {
                 let mut home = None;
@@ -202,6 +213,8 @@ pub(super) enum Came {
     LastUnsubscribed,
     /// The last word about subscriptions that were made again.
     LastRenewed,
+    /// What it listens to is elsewhere; why is with its lane.
+    SentOn,
 }
 
 /// Something came on a connection for messages.
@@ -209,7 +222,19 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
     let Some(index) = lane.owner.and_then(|owner| desk.find(owner)) else {
         return Came::Message;
     };
+    if sends_on(lane, frame) {
+        lane.sent_on = frame.to_vec();
+        return Came::SentOn;
+    }
     if let Some(said) = moving::confirmation(frame) {
+        if lane.clustered
+            && !said.on
+            && let Some(subscriptions) = &mut desk.cold(index).subscriptions
+            && subscriptions.are_ended_by(&said)
+        {
+            lane.sent_on = frame.to_vec();
+            return Came::SentOn;
+        }
         if said.on && lane.renewing > 0 {
             lane.renewing -= 1;
             return match lane.renewing {

@@ -21,7 +21,7 @@ pub(super) struct Recalled {
     pub(super) slot: u32,
     pub(super) bytes: Vec<u8>,
     /// What the server said, to be passed on if need be.
-    reply: Vec<u8>,
+    pub(super) reply: Vec<u8>,
 }
 
 /// What servers say that have not executed a request and are not the ones to ask.
@@ -66,6 +66,11 @@ pub(super) fn is_not_executed(reply: &[u8]) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: u64) -> bool {
+    if lane.clustered
+        && let Some(taken) = super::cluster::look(lane, desk, reply)
+    {
+        return taken;
+    }
     let slot = lane.first;
     let place = desk.slots[slot];
     let waited = u64::from((now_ms as u32).wrapping_sub(place.since));
@@ -105,8 +110,13 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
     true
 }
 
+/// Whether a server says that it has not executed a request and is not the one to ask, or ends a wait for the same reason.
+pub(super) fn is_refusal(reply: &[u8]) -> bool {
+    reply.starts_with(UNBLOCKED) || is_not_executed(reply)
+}
+
 /// What this client had taken back gets the answers that came for it after all.
-fn pass_on(lane: &mut Lane, desk: &mut Desk, owner: Owner) {
+pub(super) fn pass_on(lane: &mut Lane, desk: &mut Desk, owner: Owner) {
     let (theirs, others): (Vec<Recalled>, Vec<Recalled>) = std::mem::take(&mut lane.recalled)
         .into_iter()
         .partition(|before| same_client(desk.slots[before.slot].owner, owner));
@@ -119,7 +129,12 @@ fn pass_on(lane: &mut Lane, desk: &mut Desk, owner: Owner) {
 impl Recalled {
     /// Its client gets what the server said.
     pub(super) fn pass_on(self, desk: &mut Desk) {
-        desk.answer(self.slot, &self.reply);
+        let reply = if super::cluster::is_block(&self.bytes) {
+            super::text::EXECABORT
+        } else {
+            &self.reply
+        };
+        desk.answer(self.slot, reply);
     }
 }
 
@@ -132,7 +147,7 @@ fn is_script(bytes: &[u8]) -> bool {
     }
 }
 
-fn same_client(left: Owner, right: Owner) -> bool {
+pub(super) fn same_client(left: Owner, right: Owner) -> bool {
     match (left, right) {
         (Owner::Client(left), Owner::Client(right)) => left == right,
         (Owner::Part { .. } | Owner::Witness | Owner::Script | Owner::Nobody, _)

@@ -49,7 +49,8 @@ pub(super) struct Step {
     /// The counter for the next server.
     after: u64,
     server: u64,
-    servers: u64,
+    /// The next server; none: this is the last.
+    next: Option<u64>,
 }
 
 impl Core {
@@ -78,12 +79,17 @@ impl Core {
             self.desk.say(index, b"-ERR invalid cursor\r\n");
             return Taken::Yes;
         };
+        let mut cursor = cursor;
         let begins = cursor.number() == 0;
         let stale = |cursor: Cursor| cursor.topology != topology(cursor.server);
         if !begins && (cursor.server >= servers || stale(cursor)) {
             self.desk.say(index, text::STALE_CURSOR);
             return Taken::Yes;
         }
+        if begins {
+            cursor.server = self.server_after(client.pool, None).unwrap_or_default();
+        }
+        let next = self.server_after(client.pool, Some(cursor.server));
         let own = cursor.own.to_string();
         let words: Vec<&[u8]> = request
             .arguments()
@@ -100,9 +106,9 @@ impl Core {
         tandem_resp::encode_command(&words, &mut part);
         let step = Step {
             topology: topology(cursor.server),
-            after: topology(cursor.server + 1),
+            after: next.map_or(0, topology),
             server: cursor.server,
-            servers,
+            next,
         };
         let taken = self.send_part(index, cursor.server as u32, Join::Scan(step), &part);
         self.desk.spare.give(part);
@@ -129,15 +135,15 @@ impl Step {
             server,
             ..
         } = self;
-        let next = match own {
-            0 if server + 1 == self.servers => 0,
-            0 => Cursor {
+        let next = match (own, self.next) {
+            (0, None) => 0,
+            (0, Some(server)) => Cursor {
                 topology: after,
-                server: server + 1,
+                server,
                 own: 0,
             }
             .number(),
-            own => Cursor {
+            (own, _) => Cursor {
                 topology,
                 server,
                 own,
@@ -213,7 +219,7 @@ mod tests {
                 topology: 1,
                 after: 1,
                 server,
-                servers: 2,
+                next: (server == 0).then_some(1),
             };
             let reply = format!("*2\r\n${}\r\n{own}\r\n*1\r\n$1\r\na\r\n", own.len());
             let mut merged = Vec::new();
@@ -226,7 +232,7 @@ mod tests {
             topology: 1,
             after: 1,
             server: 0,
-            servers: 2,
+            next: Some(1),
         };
         let too_large = b"*2\r\n$12\r\n999999999999\r\n*0\r\n";
         assert_eq!(step.merge(too_large, &mut Vec::new()), None);

@@ -78,6 +78,9 @@ impl Core {
             return self.wrong_number(index, command);
         }
         let pool = self.desk.clients[index as usize].pool;
+        if self.pools[pool as usize].cluster.is_some() {
+            return self.split_by_slot(index, command, (first, step), merge, request);
+        }
         if self.pools[pool as usize].setup.settings.servers.len() == 1 {
             return self.forward(index, 0, request.bytes());
         }
@@ -191,7 +194,7 @@ impl Core {
     }
 
     /// The client's slot for a reply that is put together.
-    fn await_parts(&mut self, index: u32, join: Join, parts: u16, order: &[u16]) -> u32 {
+    pub(super) fn await_parts(&mut self, index: u32, join: Join, parts: u16, order: &[u16]) -> u32 {
         let pool = self.desk.clients[index as usize].pool;
         self.pools[pool as usize]
             .setup
@@ -221,6 +224,11 @@ impl Core {
             self.desk.part_answered(split, part, error);
             return;
         }
+        self.enter_waiting_part(lane, split, part, bytes);
+    }
+
+    /// A part whose bytes are in the ring, of a lane that is connected or will be.
+    pub(super) fn enter_waiting_part(&mut self, lane: u32, split: u32, part: u16, bytes: usize) {
         let slot = self.desk.slots.take(Slot {
             owner: Owner::Part { split, part },
             wait: self.asks,
@@ -235,6 +243,9 @@ impl Core {
     /// The same request to every server of the pool.
     pub(super) fn everywhere(&mut self, index: u32, merge: Merge, request: &Request<'_>) -> Taken {
         let pool = self.desk.clients[index as usize].pool;
+        if self.pools[pool as usize].cluster.is_some() {
+            return self.everywhere_in_cluster(index, merge, request);
+        }
         let servers = self.pools[pool as usize].setup.settings.servers.len() as u32;
         if servers == 1 {
             return self.forward(index, 0, request.bytes());
@@ -353,7 +364,7 @@ pub(super) enum Shared {
 }
 
 /// `*count`, and the name.
-fn head_of_part(head: &mut Vec<u8>, name: &[u8], count: usize) {
+pub(super) fn head_of_part(head: &mut Vec<u8>, name: &[u8], count: usize) {
     head.push(b'*');
     push_decimal(head, count as i64);
     head.extend_from_slice(b"\r\n$");

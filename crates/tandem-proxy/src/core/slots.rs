@@ -66,6 +66,8 @@ pub(super) struct Stamp {
     pub(super) at_us: u32,
     /// Which command.
     pub(super) command: u16,
+    /// How often it was asked elsewhere than where it entered first.
+    pub(super) hops: u8,
 }
 
 /// All slots of a thread.
@@ -118,6 +120,13 @@ impl Slots {
     #[inline(always)]
     pub(super) fn set_stamp(&mut self, index: u32, stamp: Stamp) {
         self.stamps[index as usize] = stamp;
+    }
+
+    /// A request is asked once more; how often that makes.
+    pub(super) fn hop(&mut self, index: u32) -> u8 {
+        let hops = &mut self.stamps[index as usize].hops;
+        *hops = hops.saturating_add(1);
+        *hops
     }
 
     #[inline(always)]

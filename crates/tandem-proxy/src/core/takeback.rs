@@ -13,6 +13,7 @@
 use std::ops::Range;
 
 use super::client::Life;
+use super::cluster::ASKING;
 use super::doubt::Doubt;
 use super::lane::{Lane, State};
 use super::slots::{NONE, Owner};
@@ -35,7 +36,7 @@ enum Fate {
     Unknown,
 }
 
-/// A request, or a transaction from MULTI to EXEC.
+/// A request, or a transaction from MULTI to EXEC; in a cluster, with the ASKING before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unit {
     /// Its slots, by place in the queue. The last one is that of the client.
@@ -131,7 +132,9 @@ impl Core {
         }
         let recalled = std::mem::take(&mut lane.recalled);
         for request in recalled {
-            if self.is_wanted(request.slot) {
+            if self.is_wanted(request.slot) && self.lanes[index as usize].clustered {
+                self.queue_again(index, request.slot, &request.bytes);
+            } else if self.is_wanted(request.slot) {
                 let lane = &mut self.lanes[index as usize];
                 lane.ring.push(&request.bytes);
                 self.desk.slots[request.slot].next_in_lane = NONE;
@@ -314,10 +317,13 @@ impl Queue {
         let mut units = Vec::new();
         let mut at = 0;
         while at < self.slots.len() {
+            // What is asked of a node behind ASKING is never without it, and never anything else.
+            let behind = at + 1 < self.slots.len() && request(at) == ASKING;
+            let begins = at + usize::from(behind);
             let last = match headless {
                 Some(end) if at == 0 => end,
-                Some(_) | None if request(at) == MULTI => end_of(at).unwrap_or(at),
-                Some(_) | None => at,
+                Some(_) | None if request(begins) == MULTI => end_of(begins).unwrap_or(begins),
+                Some(_) | None => begins,
             };
             let start = if at == 0 { 0 } else { self.slots[at - 1].1 };
             units.push(Unit {
@@ -332,16 +338,20 @@ impl Queue {
 
     /// The requests of a unit; of a transaction those between MULTI and EXEC.
     pub(super) fn requests<'a>(&'a self, unit: &Unit) -> impl Iterator<Item = &'a [u8]> {
-        let slots = unit.slots.clone();
+        let bytes = |at: usize| {
+            let start = if at == 0 { 0 } else { self.slots[at - 1].1 };
+            &self.bytes[start..self.slots[at].1]
+        };
+        let mut slots = unit.slots.clone();
+        if slots.len() > 1 && bytes(slots.start) == ASKING {
+            slots.start += 1;
+        }
         let inner = if slots.len() > 1 {
             slots.start + 1..slots.end - 1
         } else {
             slots
         };
-        inner.map(|at| {
-            let start = if at == 0 { 0 } else { self.slots[at - 1].1 };
-            &self.bytes[start..self.slots[at].1]
-        })
+        inner.map(bytes)
     }
 }
 

@@ -231,6 +231,7 @@ impl Core {
             return self.transaction_over(index);
         }
         self.send_block(lane, index, &multi);
+        self.keep_block(lane, &multi.bytes, multi.lengths.len());
         // EXEC ends the watch, whatever it answers.
         self.desk.cold(index).watch = Watch::No;
         self.desk.clients[index as usize].set_special();

@@ -95,7 +95,9 @@ impl Core {
                 .cold
                 .as_ref()
                 .is_some_and(|cold| cold.multi.is_some() || cold.subscribed);
-            let looked_at = client.particular || client.restricted;
+            // What a node of a cluster sends back has to be there to be asked elsewhere.
+            let clustered = self.pools[client.pool as usize].cluster.is_some();
+            let looked_at = client.particular || client.restricted || clustered;
             if let Some(key) = key
                 && !in_multi
                 && command.takes(request.count())

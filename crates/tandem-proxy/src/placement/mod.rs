@@ -14,10 +14,12 @@ mod ketama;
 mod modula;
 mod order;
 mod rendezvous;
+mod slots;
 mod tag;
 
 pub use self::compare::moved_share;
 pub use self::order::{compare_names, sort_servers};
+pub use self::slots::{SLOTS, Slots, slot_of};
 pub use self::tag::tagged;
 
 use crate::settings::{Distribution, Hash, Pool};
@@ -40,6 +42,7 @@ enum Choice {
     Modula(modula::List),
     Random(Box<[u32]>),
     Rendezvous(rendezvous::Draw),
+    Slots(Slots),
 }
 
 impl Placement {
@@ -72,12 +75,44 @@ impl Placement {
                 Distribution::Rendezvous => {
                     Choice::Rendezvous(rendezvous::Draw::new(taking_part.iter().copied()))
                 }
+                // Before anything is known of a cluster all slots are at its first seat, which is nobody's.
+                Distribution::Slots => Choice::Slots(Slots::all_at(0)),
             }
         };
         Self {
             hash: pool.hash,
             tag: pool.hash_tag,
             choice,
+        }
+    }
+
+    /// By the slots of a cluster.
+    #[must_use]
+    pub fn by_slots(slots: Slots) -> Self {
+        Self {
+            hash: Hash::Crc16,
+            tag: Some(*b"{}"),
+            choice: Choice::Slots(slots),
+        }
+    }
+
+    /// Puts one slot of a cluster elsewhere.
+    pub(crate) fn put_slot(&mut self, slot: u16, place: u16) {
+        if let Choice::Slots(slots) = &mut self.choice {
+            slots.put((slot, slot), place);
+        }
+    }
+
+    /// Whether every slot of a cluster is where it is in this one.
+    pub(crate) fn has_slots_of(&self, other: &Self) -> bool {
+        matches!((&self.choice, &other.choice), (Choice::Slots(one), Choice::Slots(other)) if one == other)
+    }
+
+    /// Where a slot of a cluster is.
+    pub(crate) fn place_of_slot(&self, slot: u16) -> Option<u32> {
+        match &self.choice {
+            Choice::Slots(slots) => slots.place_of(slot).map(u32::from),
+            _ => None,
         }
     }
 
@@ -94,6 +129,7 @@ impl Placement {
             Choice::Modula(list) => list.owner(self.number_of(key)),
             Choice::Random(live) => live.get(draw() as usize % live.len()).copied(),
             Choice::Rendezvous(draw) => draw.owner(self.number_of(key)),
+            Choice::Slots(slots) => Some(slots.owner(key)),
         };
         owner.map(|index| index as usize)
     }

@@ -8,6 +8,7 @@ use mio::Waker;
 
 use super::pulse::Beats;
 use super::socket::Door;
+use crate::cluster::Map;
 use crate::core::{History, Peer, PoolSetup};
 use crate::tail::Tail;
 use crate::topology::Topology;
@@ -28,6 +29,13 @@ pub(super) enum Letter {
         pool: Arc<str>,
         /// What is said.
         topology: Arc<Topology>,
+    },
+    /// Where the slots of a pool's cluster are.
+    Map {
+        /// Its name.
+        pool: Arc<str>,
+        /// The newest map.
+        map: Arc<Map>,
     },
     /// What is believed of a group was asked for anew.
     Confirmed {

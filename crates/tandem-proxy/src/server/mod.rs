@@ -34,9 +34,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::cluster::Map;
 use crate::core::{Core, PoolSetup};
 use crate::ejection::Ejector;
-use crate::settings::{Address, Pool};
+use crate::settings::{Address, Distribution, Pool};
 use crate::slowlog::SlowLog;
 use crate::statistics::{PoolCounters, PoolStatistics, ServerStatistics};
 use crate::subscribers::Subscribers;
@@ -274,6 +275,22 @@ impl Running {
         }
     }
 
+    /// Where the slots of the pool of this name are, whose servers are those of a cluster.
+    pub fn map(&self, pool: &str, map: Arc<Map>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pools.iter_mut().find(|one| one.settings.name == pool) {
+            known.topology = Some(Arc::new(map.topology.clone()));
+        }
+        drop(pools);
+        let pool: Arc<str> = pool.into();
+        for mailbox in &self.mailboxes {
+            mailbox.put(Letter::Map {
+                pool: pool.clone(),
+                map: map.clone(),
+            });
+        }
+    }
+
     /// What is believed of a group was asked for anew, no sooner than at this time since boot (`CLOCK_BOOTTIME`): threads
     /// that stood still before that, and were told if there is something newer, go on.
     pub fn confirm(&self, pool: &str, server: usize, asked: Duration) {
@@ -474,7 +491,12 @@ fn descriptors(pools: &[Shared]) -> usize {
     let own: u64 = pools
         .iter()
         .map(|pool| {
-            u64::from(pool.settings.server_connections) * pool.settings.servers.len() as u64 + 1
+            let servers = match pool.settings.distribution {
+                // Seats, of which few are taken as a rule.
+                Distribution::Slots => 16,
+                _ => pool.settings.servers.len() as u64,
+            };
+            u64::from(pool.settings.server_connections) * servers + 1
         })
         .sum();
     usize::try_from(all.saturating_sub(own + 32))

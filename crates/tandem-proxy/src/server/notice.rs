@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::settings::Address;
 use crate::topology::Rank;
 
 /// Something that happened on one thread.
@@ -16,6 +17,13 @@ pub enum Notice {
         server: usize,
         /// Of the word.
         rank: Rank,
+    },
+    /// A thread was told that slots are elsewhere than on its map, or lost a node of a cluster.
+    Remap {
+        /// The pool's name.
+        pool: String,
+        /// Who was named and is not known.
+        stranger: Option<Address>,
     },
     /// The thread stood still: it serves its groups no further before [`super::Running::confirm`].
     Stalled,

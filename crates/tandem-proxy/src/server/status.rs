@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Running, Shared};
 use crate::command;
 use crate::latency::Latency;
-use crate::settings::Address;
+use crate::settings::{Address, Distribution};
 use crate::statistics::PoolStatistics;
 use crate::topology::Phase;
 
@@ -74,9 +74,19 @@ fn status(pool: &Shared) -> PoolStatus {
         .zip(0..)
         .filter(|(sum, _)| sum.count() > 0)
         .filter_map(|(sum, id)| Some((command::name_of(id)?, sum)));
-    let servers = 0..pool.settings.servers.len();
+    let mut statistics = pool.statistics();
+    // Of a cluster's seats, those that are somebody's.
+    let seated = |server: usize| {
+        let word = pool.topology.as_ref();
+        let group = word.and_then(|word| word.groups.get(server));
+        pool.settings.distribution != Distribution::Slots
+            || group.is_some_and(|group| group.phase != Phase::None)
+    };
+    let servers = (0..pool.settings.servers.len()).filter(|&server| seated(server));
+    let mut at = 0..;
+    statistics.servers.retain(|_| at.next().is_some_and(seated));
     PoolStatus {
-        statistics: pool.statistics(),
+        statistics,
         listen: shown(&pool.settings.listen),
         shards: servers.map(|server| shard(pool, server)).collect(),
         unknown,

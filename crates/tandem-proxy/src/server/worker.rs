@@ -413,6 +413,13 @@ impl Worker {
                 server,
                 rank,
             }),
+            Order::Remap(pool) => {
+                let stranger = self.core.take_stranger(pool);
+                self.teller.tell(Notice::Remap {
+                    pool: self.core.settings(pool).name.clone(),
+                    stranger,
+                });
+            }
             Order::Confirm => self.teller.tell(Notice::Stalled),
             Order::ReadHistory(which) => {
                 if let Some(question) = self.core.history_question(which) {
@@ -467,6 +474,11 @@ impl Worker {
             Letter::Topology { pool, topology } => {
                 if let Some(pool) = self.core.pool_named(&pool) {
                     self.core.snapshot(pool, &topology, self.now);
+                }
+            }
+            Letter::Map { pool, map } => {
+                if let Some(pool) = self.core.pool_named(&pool) {
+                    self.core.remap(pool, &map, self.now);
                 }
             }
             Letter::Confirmed {

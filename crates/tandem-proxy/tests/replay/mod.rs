@@ -193,7 +193,11 @@ fn turn(core: &mut Core, got: &mut HashMap<Peer, Vec<u8>>, now: Instant) {
             Some(Order::Connect(peer)) => core.connected(peer, now),
             Some(Order::Close(peer)) => drop(got.remove(&peer)),
             Some(
-                Order::Resume(_) | Order::ReadHistory(_) | Order::Quiesced(..) | Order::Confirm,
+                Order::Resume(_)
+                | Order::ReadHistory(_)
+                | Order::Quiesced(..)
+                | Order::Remap(_)
+                | Order::Confirm,
             ) => {}
             None => return,
         }

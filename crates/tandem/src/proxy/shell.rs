@@ -173,8 +173,8 @@ impl Shell {
                         self.log.error(&format!("thread {thread} has ended: {why}"));
                         return FAILED;
                     }
-                    // Only of servers that follow a group.
-                    Notice::Quiet { .. } | Notice::Stalled => {}
+                    // Only of servers that follow a group, or are a cluster's.
+                    Notice::Quiet { .. } | Notice::Remap { .. } | Notice::Stalled => {}
                 },
                 _ = signals.hang_up.recv() => {
                     self.log.notice("signal 1 (SIGHUP) received, reopening log file");

@@ -42,6 +42,7 @@ use control::{Answer, ReplyLine};
 use follow::Followed;
 pub(crate) use group::credentials;
 use group::{Event, Group, Sibling};
+pub(crate) use proxy::cluster_seen;
 use seat::Seat;
 
 /// How long a daemon that was told to stop may take to hand its roles over.

@@ -3,6 +3,7 @@
 mod accounts;
 mod acks;
 mod bounds;
+mod cluster;
 mod early;
 mod failures;
 mod follow;
@@ -88,6 +89,8 @@ pub(super) struct World {
     pub(super) quiet: Vec<(usize, Rank)>,
     /// How often the core wanted to know what still holds.
     pub(super) confirms: usize,
+    /// How often a core wanted a newer map.
+    pub(super) remaps: usize,
     /// Histories that were asked for.
     pub(super) histories: Vec<History>,
     /// Servers that refuse connections.
@@ -125,6 +128,7 @@ impl World {
             resumed: Vec::new(),
             quiet: Vec::new(),
             confirms: 0,
+            remaps: 0,
             histories: Vec::new(),
             refusing: Vec::new(),
             stuck: Vec::new(),
@@ -189,6 +193,7 @@ impl World {
                 }
                 Order::Resume(peer) => self.resumed.push(peer),
                 Order::Quiesced(_, server, rank) => self.quiet.push((server, rank)),
+                Order::Remap(_) => self.remaps += 1,
                 Order::Confirm => self.confirms += 1,
                 Order::ReadHistory(history) => self.histories.push(history),
             }

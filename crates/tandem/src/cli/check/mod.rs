@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
-use tandem_config::settings::{Group, Manage, Settings};
+use tandem_config::settings::{Group, Manage, Proxy, Settings};
 
 use self::net::Holders;
 pub(crate) use self::net::Links;
@@ -27,7 +27,7 @@ use crate::cli::table::table;
 use crate::cli::{DONE, FAILED, REFUSED, USAGE, Where, block_on, groups_at};
 use crate::files::HostFiles;
 use crate::redis::raw::Target;
-use crate::run::{credentials, read_secret};
+use crate::run::{cluster_seen, credentials, read_secret};
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -208,6 +208,10 @@ async fn look(settings: &Settings, groups: &[Group], sample: Duration) -> Vec<Fi
         );
     }
     for proxy in &settings.proxies {
+        if !proxy.cluster.is_empty() {
+            let found = proxy_cluster(settings, proxy).await;
+            findings.push(found.of_group(&format!("proxy {}", proxy.name), true));
+        }
         let Some(vip) = &proxy.vip else { continue };
         let mut found = net::router(settings, &vip.vrrp, Some(&vip.front), Holders::AnyHost).await;
         found.push(host::signed(settings));
@@ -219,6 +223,24 @@ async fn look(settings: &Settings, groups: &[Group], sample: Duration) -> Vec<Fi
         );
     }
     findings
+}
+
+/// Whether a proxy's cluster answers, and has all slots.
+async fn proxy_cluster(settings: &Settings, proxy: &Proxy) -> Finding {
+    let item = "cluster";
+    match cluster_seen(settings, proxy).await {
+        Err(why) => Finding::fails(
+            item,
+            format!("no node can be asked: {why}"),
+            "name nodes that run, reachable from here, with the password and TLS that they want",
+        ),
+        Ok(seen) if seen.uncovered > 0 => Finding::warning(
+            item,
+            format!("{}, {} slots are nobody's", seen.text, seen.uncovered),
+            "redis-cli --cluster fix, at one of the nodes",
+        ),
+        Ok(seen) => Finding::fine(item, seen.text),
+    }
 }
 
 async fn of_group(settings: &Settings, group: &Group, sample: Duration) -> Vec<Finding> {

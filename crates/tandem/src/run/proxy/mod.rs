@@ -2,10 +2,11 @@
 //!
 //! A proxy's shards are groups. Where their primaries are is said by the loops of this host's groups, or, for groups of
 //! other hosts, by their daemons ([`watch`]); here each word becomes a snapshot for the threads that carry requests
-//! (`tandem_proxy`). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
+//! (`tandem_proxy`). A Redis Cluster is asked itself ([`cluster`]). Nothing goes the other way: a proxy decides nothing about a group. Which host has its address is decided
 //! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
+mod cluster;
 mod notices;
 mod vip;
 mod watch;
@@ -20,7 +21,8 @@ use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
 use tandem_core::topology::{Forks as Left, Member, Topology as Word};
-use tandem_proxy::placement::sort_servers;
+use tandem_proxy::cluster::{Map, seats};
+use tandem_proxy::placement::{SLOTS, sort_servers};
 use tandem_proxy::server::{Notice, Options, Pulse, Running};
 use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
 use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
@@ -32,6 +34,7 @@ use super::control::Proxies;
 use super::directory::{Told, Words};
 use crate::redis::raw::Credentials;
 pub(super) use access::Certificates;
+use cluster::{Asked, Asker};
 use notices::Ears;
 use vip::Vip;
 use watch::Watch;
@@ -50,6 +53,8 @@ pub(super) struct Proxy {
     /// Its threads' signs of life, for its VIP.
     pulse: Sender<Pulse>,
     notices: mpsc::Receiver<(usize, Notice)>,
+    /// Who asks the nodes of the cluster that it stands before.
+    cluster: Option<Asked>,
     /// Of its servers.
     password: Option<Vec<u8>>,
     certificates: Certificates,
@@ -65,7 +70,11 @@ struct Around {
 
 impl Proxy {
     /// Binds its address and starts its threads. Requests are held until the first word on their group.
-    fn start(settings: &config::Proxy, certificates: &Certificates) -> Result<Self> {
+    fn start(
+        settings: &config::Proxy,
+        certificates: &Certificates,
+        cluster: Option<Asked>,
+    ) -> Result<Self> {
         let password = settings.password_file.as_deref().map(access::text);
         let password = password.transpose()?;
         let secret = password.clone();
@@ -80,6 +89,9 @@ impl Proxy {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => usize::from(threads),
         };
+        if cluster.is_some() {
+            servers = seats::pool(settings.name.clone(), tcp(settings.listen)).servers;
+        }
         let pool = Pool {
             name: settings.name.clone(),
             listen: tcp(settings.listen),
@@ -120,11 +132,21 @@ impl Proxy {
             pulse: Sender::new(running.pulse()),
             running,
             notices,
+            cluster,
             password: secret.map(String::into_bytes),
             certificates: certificates.clone(),
         };
         proxy.tell(&|_| None);
+        proxy.map();
         Ok(proxy)
+    }
+
+    /// Gives the threads the newest map of their cluster, where they have one.
+    fn map(&self) {
+        if let Some(cluster) = &self.cluster {
+            let map = cluster.maps.borrow().clone();
+            self.running.map(&self.settings.name, map);
+        }
     }
 
     fn tell(&self, word: &dyn Fn(&str) -> Option<Word>) {
@@ -145,13 +167,14 @@ impl Proxy {
             let settings = self.settings.clone();
             let certificates = self.certificates.clone();
             let pulse = self.pulse.clone();
+            let cluster = self.cluster.clone();
             self.end(&around).await?;
             self = loop {
                 tokio::select! {
                     () = tokio::time::sleep(RESTART_AFTER) => {}
                     _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 }
-                match Self::start(&settings, &certificates) {
+                match Self::start(&settings, &certificates, cluster.clone()) {
                     Ok(proxy) => {
                         pulse.send_replace(proxy.running.pulse());
                         break Self { pulse, ..proxy };
@@ -168,6 +191,7 @@ impl Proxy {
     async fn serve(&mut self, around: &Around, stop: &mut Receiver<bool>) -> Result<(), String> {
         let (mut here, mut there) = (around.here.subscribe(), around.elsewhere.subscribe());
         let mut ears = self.ears(around);
+        let mut maps = self.cluster.as_ref().map(|cluster| cluster.maps.clone());
         loop {
             self.tell(&newest(&here, &there));
             tokio::select! {
@@ -176,6 +200,7 @@ impl Proxy {
                     self.tell(&newest(&here, &there));
                     self.running.confirm(&self.settings.name, server, asked);
                 }
+                () = newer(&mut maps) => self.map(),
                 Ok(()) = here.changed() => {}
                 Ok(()) = there.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -193,6 +218,7 @@ impl Proxy {
             running,
             mut notices,
             pulse: _,
+            cluster: _,
             password: _,
             certificates: _,
         } = self;
@@ -230,8 +256,20 @@ impl Proxy {
             around.address,
             credentials.as_ref(),
             self.certificates.connector().as_ref(),
+            self.cluster.clone(),
         )
     }
+}
+
+/// Returns when there is a newer map of a cluster; without a cluster, never.
+async fn newer(maps: &mut Option<Receiver<Arc<Map>>>) {
+    if let Some(maps) = maps
+        && maps.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nobody asks, or nobody asks any more: the last map stays.
+    std::future::pending::<()>().await;
 }
 
 /// The newest word on a group.
@@ -246,6 +284,10 @@ fn tell(
     shards: &[config::Shard],
     word: &dyn Fn(&str) -> Option<Word>,
 ) {
+    if shards.is_empty() {
+        // It stands before a cluster, which is told by maps.
+        return;
+    }
     let groups = shards.iter().map(|shard| match &shard.at {
         ShardAt::Server { server } => Group {
             rank: Rank::default(),
@@ -308,7 +350,15 @@ pub(super) fn start(
             watch.over_tls(certificates.connector());
             running.spawn_local(watch.run(stop.clone()));
         }
-        let started = Proxy::start(proxy, &certificates).with_context(in_proxy)?;
+        let cluster = if proxy.cluster.is_empty() {
+            None
+        } else {
+            let access = cluster_access(settings, proxy, &certificates).with_context(in_proxy)?;
+            let (asker, asked) = Asker::new(proxy, access);
+            running.spawn_local(asker.run(stop.clone()));
+            Some(asked)
+        };
+        let started = Proxy::start(proxy, &certificates, cluster).with_context(in_proxy)?;
         proxies.push((proxy.name.clone(), started.running.observer()));
         if let Some(vip) = &proxy.vip {
             let pulse = started.pulse.subscribe();
@@ -319,6 +369,55 @@ pub(super) fn start(
         all.push(certificates);
     }
     Ok((all, proxies))
+}
+
+/// What `tandem check` sees of a proxy's cluster.
+pub(crate) struct Seen {
+    /// Shards and nodes.
+    pub(crate) text: String,
+    /// Slots that nobody has.
+    pub(crate) uncovered: usize,
+}
+
+/// Asks the nodes that a proxy's settings name, until one answers.
+pub(crate) async fn cluster_seen(
+    settings: &Settings,
+    proxy: &config::Proxy,
+) -> Result<Seen, String> {
+    let error = |error: anyhow::Error| format!("{error:#}");
+    let certificates = Certificates::read(proxy).map_err(error)?;
+    let access = cluster_access(settings, proxy, &certificates).map_err(error)?;
+    let mut why = String::new();
+    for &seed in &proxy.cluster {
+        match cluster::ask(&tcp(seed), &access).await {
+            Ok(said) => {
+                let nodes = said.view.shards.iter().flat_map(|shard| shard.nodes());
+                return Ok(Seen {
+                    text: format!("{} shards, {} nodes", said.view.shards.len(), nodes.count()),
+                    uncovered: SLOTS.saturating_sub(said.view.covered()),
+                });
+            }
+            Err(error) => why = format!("{seed}: {error}"),
+        }
+    }
+    Err(why)
+}
+
+/// How this host's proxy speaks to the nodes of its cluster.
+fn cluster_access(
+    settings: &Settings,
+    proxy: &config::Proxy,
+    certificates: &Certificates,
+) -> Result<cluster::Access> {
+    let password = proxy.password_file.as_deref().map(access::text);
+    Ok(cluster::Access {
+        credentials: password.transpose()?.map(|password| Credentials {
+            user: proxy.access.server_user.clone().map(String::into_bytes),
+            password: password.into_bytes(),
+        }),
+        tls: certificates.connector(),
+        source: settings.host.address,
+    })
 }
 
 fn tcp(at: SocketAddr) -> Address {

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::super::directory::Told;
 use super::super::follow::role;
+use super::cluster::Asked;
 use crate::linux::clock::boot_time;
 use crate::redis::raw::Credentials;
 
@@ -63,6 +64,8 @@ pub(super) struct Ears {
     /// Of each shard: the look under way.
     looks: BTreeMap<usize, AbortHandle>,
     confirmed: (mpsc::Sender<Confirmed>, mpsc::Receiver<Confirmed>),
+    /// Who asks the nodes of a cluster.
+    cluster: Option<Asked>,
 }
 
 impl Ears {
@@ -74,6 +77,7 @@ impl Ears {
         from: IpAddr,
         credentials: Option<&Credentials>,
         tls: Option<&Connector>,
+        cluster: Option<Asked>,
     ) -> Self {
         let source = |shard: &Shard| {
             let told = match shard.at {
@@ -95,6 +99,7 @@ impl Ears {
             finished: BTreeMap::new(),
             looks: BTreeMap::new(),
             confirmed: mpsc::channel(NOTICES_MAX),
+            cluster,
         }
     }
 
@@ -114,6 +119,11 @@ impl Ears {
             Notice::Stalled => {
                 tracing::warn!("proxy: thread {thread} stood still; asks what holds by now");
                 self.look();
+            }
+            Notice::Remap { stranger, .. } => {
+                if let Some(cluster) = &self.cluster {
+                    cluster.wish(stranger);
+                }
             }
             Notice::Ended(why) => return Err(format!("thread {thread} has ended: {why}")),
         }

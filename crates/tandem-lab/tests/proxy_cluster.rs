@@ -1,0 +1,302 @@
+//! A proxy before a real Redis Cluster: slots move, nodes join and die, and clients keep their address and their connection.
+
+#![allow(clippy::unwrap_used)] // A panic in a test is its report.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_lab::ns::{Host, Lab};
+use tandem_lab::process::Process;
+use tandem_lab::proxy::tagged::{Report, Settings as Load, Workload};
+use tandem_lab::resp::{Connection, Reply, encode};
+use tandem_lab::server::{Server, Settings};
+use tandem_lab::{can_run, poll};
+
+const BOUND: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_millis(20);
+const PORT: u16 = 6390;
+/// First node's port.
+const NODES: u16 = 7001;
+const SLOTS: u16 = 16384;
+
+/// Nodes, of which some are a cluster already, and a proxy.
+struct Rig {
+    lab: Lab,
+    nodes: Vec<Server>,
+    /// The first so many have slots from the beginning.
+    primaries: usize,
+    proxy: Option<Process>,
+}
+
+fn number(reply: &Reply) -> i64 {
+    match reply {
+        Reply::Integer(number) => *number,
+        other => panic!("{other:?} is no number"),
+    }
+}
+
+fn texts(reply: Reply) -> Vec<String> {
+    match reply {
+        Reply::Array(values) => values.iter().filter_map(Reply::text).collect(),
+        other => panic!("{other:?} is no list"),
+    }
+}
+
+impl Rig {
+    /// So many primaries share the slots; then one replica for each of the first, and nodes that belong to nobody.
+    fn start(primaries: usize, replicas: usize, spare: usize) -> Self {
+        let lab = Lab::builder().host("one", "10.0.0.1/24").build().unwrap();
+        let host = lab.host("one");
+        let node = |number: usize| {
+            let settings = Settings {
+                port: NODES + number as u16,
+                extra: [
+                    "cluster-enabled yes",
+                    "cluster-node-timeout 1000",
+                    "cluster-replica-validity-factor 0",
+                    "repl-diskless-sync-delay 0",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                ..Settings::default()
+            };
+            Server::start(host, &settings).unwrap()
+        };
+        let nodes: Vec<Server> = (0..primaries + replicas + spare).map(node).collect();
+        let rig = Self {
+            lab,
+            nodes,
+            primaries,
+            proxy: None,
+        };
+        let share = SLOTS / primaries as u16;
+        for at in 0..primaries {
+            let first = share * at as u16;
+            let last = if at + 1 == primaries {
+                SLOTS - 1
+            } else {
+                first + share - 1
+            };
+            rig.ask(at, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
+            let (first, last) = (first.to_string(), last.to_string());
+            rig.ask(at, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        rig.join(primaries + replicas);
+        for at in 0..replicas {
+            let primary = rig.id(at);
+            let replica = primaries + at;
+            rig.until("a replica to know its primary", || {
+                let mut node = rig.nodes[replica].connect()?;
+                Ok(match node.call(&["CLUSTER", "REPLICATE", &primary])? {
+                    Reply::Error(text) => Err(text),
+                    _ => Ok(()),
+                })
+            });
+            rig.until("a replica to follow", || {
+                let mut node = rig.nodes[replica].connect()?;
+                let link = node.info("master_link_status")?;
+                Ok(if link == "up" { Ok(()) } else { Err(link) })
+            });
+        }
+        rig
+    }
+
+    fn host(&self) -> &Arc<Host> {
+        self.lab.host("one")
+    }
+
+    fn until<T>(&self, what: &str, look: impl FnMut() -> anyhow::Result<Result<T, String>>) -> T {
+        poll::until(what, BOUND, EVERY, look).unwrap()
+    }
+
+    fn ask(&self, node: usize, command: &[&str]) -> Reply {
+        self.nodes[node].connect().unwrap().demand(command).unwrap()
+    }
+
+    fn id(&self, node: usize) -> String {
+        self.ask(node, &["CLUSTER", "MYID"]).text().unwrap()
+    }
+
+    /// The first so many nodes know each other, and all slots.
+    fn join(&self, nodes: usize) {
+        for at in 1..nodes {
+            let port = (NODES + at as u16).to_string();
+            self.ask(0, &["CLUSTER", "MEET", "10.0.0.1", &port]);
+        }
+        for at in 0..nodes {
+            self.until("the nodes to know each other", || {
+                let info = self.ask(at, &["CLUSTER", "INFO"]).text().unwrap();
+                let known = format!("cluster_known_nodes:{nodes}\r\n");
+                let good = info.contains("cluster_state:ok") && info.contains(&known);
+                Ok(if good { Ok(()) } else { Err(info) })
+            });
+        }
+    }
+
+    /// Starts the proxy, which is told of one node.
+    fn front(&mut self) -> SocketAddr {
+        let host = self.host();
+        let (address, state) = (host.address(), host.dir().join("state"));
+        let text = format!(
+            "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
+             cluster = [\"{address}:{NODES}\"]\nthreads = 2\n",
+            state.display()
+        );
+        std::fs::create_dir_all(&state).unwrap();
+        let file = host.dir().join("proxy.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
+        command.arg("run").arg("-c").arg(file);
+        self.proxy = Some(self.host().spawn("proxy", &mut command).unwrap());
+        let to = SocketAddr::new(address, PORT);
+        self.until("the proxy to answer", || {
+            let open = || Connection::open(self.host(), to, BOUND)?.call(&["GET", "nothing"]);
+            Ok(match open() {
+                Ok(Reply::Bulk(None)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        });
+        to
+    }
+
+    fn client(&self) -> Connection {
+        let to = SocketAddr::new(self.host().address(), PORT);
+        Connection::open(self.host(), to, BOUND).unwrap()
+    }
+
+    fn load(&self, name: &str, depth: usize) -> Workload {
+        let to = SocketAddr::new(self.host().address(), PORT);
+        let load = Load {
+            clients: 12,
+            depth,
+            name: name.to_owned(),
+            ..Load::default()
+        };
+        Workload::start(self.host(), to, &load).unwrap()
+    }
+
+    /// The slots of a node that have keys.
+    fn slots_in_use(&self, node: usize) -> BTreeSet<u16> {
+        let mut connection = self.nodes[node].connect().unwrap();
+        let keys = texts(connection.demand(&["KEYS", "*"]).unwrap());
+        let slot = |key: String| {
+            let slot = connection.demand(&["CLUSTER", "KEYSLOT", &key]).unwrap();
+            number(&slot) as u16
+        };
+        keys.into_iter().map(slot).collect()
+    }
+
+    /// Moves a slot with its keys as an operator's tool does: key by key, while others ask for them.
+    fn migrate(&self, slot: u16, from: usize, to: usize) {
+        let (source, target) = (self.id(from), self.id(to));
+        let slot = slot.to_string();
+        let port = (NODES + to as u16).to_string();
+        self.ask(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
+        self.ask(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
+        let mut node = self.nodes[from].connect().unwrap();
+        loop {
+            let keys = node.demand(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
+            let Some(key) = texts(keys.unwrap()).pop() else {
+                break;
+            };
+            node.demand(&["MIGRATE", "10.0.0.1", &port, &key, "0", "5000"])
+                .unwrap();
+        }
+        // The new home first; then everybody, or a claim that is on its way may win over the newest.
+        let others = (0..self.primaries).filter(|node| ![from, to].contains(node));
+        for node in [to, from].into_iter().chain(others) {
+            self.ask(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &target]);
+        }
+    }
+}
+
+fn without_failures(report: &Report) {
+    assert_eq!(report.failure_count(), 0, "{:?}", report.failures);
+}
+
+#[test]
+fn slots_that_move_under_load_are_noticed_by_no_client() {
+    if !can_run("slots_that_move_under_load_are_noticed_by_no_client") {
+        return;
+    }
+    let mut rig = Rig::start(3, 0, 1);
+    rig.front();
+    let (pipelined, single) = (rig.load("many", 16), rig.load("one", 1));
+    pipelined.wait_for_each(100, BOUND).unwrap();
+    single.wait_for_each(20, BOUND).unwrap();
+
+    // Somebody blocks where a slot will leave.
+    let mut blocked = rig.client();
+    blocked.send(&encode(&["BLPOP", "queue", "0"])).unwrap();
+    let queue = number(&rig.ask(0, &["CLUSTER", "KEYSLOT", "queue"])) as u16;
+    let home = usize::from(queue / (SLOTS / 3)).min(2);
+
+    let moved = rig.slots_in_use(0);
+    println!("{} slots with keys move", moved.len());
+    assert!(moved.len() > 20);
+    for &slot in &moved {
+        rig.migrate(slot, 0, 1);
+    }
+    pipelined.wait_for_each(100, BOUND).unwrap();
+    // A node joins and takes some.
+    rig.join(4);
+    for slot in rig.slots_in_use(1).into_iter().take(60) {
+        rig.migrate(slot, 1, 3);
+    }
+    if !moved.contains(&queue) {
+        rig.migrate(queue, home, (home + 1) % 3);
+    }
+    pipelined.wait_for_each(100, BOUND).unwrap();
+    single.wait_for_each(20, BOUND).unwrap();
+    let reports = [pipelined.stop().unwrap(), single.stop().unwrap()];
+    for report in &reports {
+        without_failures(report);
+        println!("the longest answer took {:?}", report.longest);
+    }
+
+    let mut client = rig.client();
+    client.demand(&["LPUSH", "queue", "work"]).unwrap();
+    assert_eq!(texts(blocked.read().unwrap()), ["queue", "work"]);
+    let keys = number(&client.demand(&["DBSIZE"]).unwrap());
+    let each = (0..4).map(|node| number(&rig.ask(node, &["DBSIZE"])));
+    assert_eq!(keys, each.sum::<i64>(), "all shards, the new one too");
+}
+
+#[test]
+fn a_primary_of_a_cluster_that_dies_or_steps_down_costs_no_client_its_connection() {
+    let test = "a_primary_of_a_cluster_that_dies_or_steps_down_costs_no_client_its_connection";
+    if !can_run(test) {
+        return;
+    }
+    let mut rig = Rig::start(3, 2, 0);
+    rig.front();
+    let load = rig.load("down", 8);
+    load.wait_for_each(100, BOUND).unwrap();
+
+    // Planned: nobody notices.
+    rig.ask(3, &["CLUSTER", "FAILOVER"]);
+    rig.until("the replica to be primary", || {
+        let role = rig.nodes[3].connect()?.info("role")?;
+        Ok(if role == "master" { Ok(()) } else { Err(role) })
+    });
+    load.wait_for_each(100, BOUND).unwrap();
+    without_failures(&load.report());
+
+    // Killed: what was under way is not known, everybody goes on.
+    rig.nodes[1].process().kill();
+    rig.until("the replica to be primary", || {
+        let role = rig.nodes[4].connect()?.info("role")?;
+        Ok(if role == "master" { Ok(()) } else { Err(role) })
+    });
+    load.wait_for_each(100, BOUND).unwrap();
+    let report = load.stop().unwrap();
+    println!("failures: {:?}", report.failures);
+    println!("the longest answer took {:?}", report.longest);
+    for failure in report.failures.keys() {
+        let told = failure.contains(": TANDEM-UNKNOWN ") || failure.contains(": TANDEM-NOPRIMARY ");
+        assert!(told, "{failure}");
+    }
+}
