@@ -158,6 +158,15 @@ impl SocketDiag {
         Ok(found)
     }
 
+    /// Whether a connection of a local port to this host has bytes that the other side has not acknowledged, whoever owned
+    /// it.
+    pub(crate) fn has_unsent(&mut self, port: u16, remote: IpAddr) -> io::Result<bool> {
+        let address = None;
+        let sockets = self.list(Local { address, port }, States::CONNECTED)?;
+        let mut theirs = sockets.iter().filter(|it| it.remote.ip() == remote);
+        Ok(theirs.any(|it| it.send_queue > 0))
+    }
+
     /// The sockets connected to `remote` that are in one of `states`: a server's replication link, for instance.
     pub(crate) fn list_to(
         &mut self,
@@ -323,6 +332,33 @@ mod tests {
             address: Some(address.ip()),
             port: address.port(),
         }
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_seen_also_when_the_process_has_closed() {
+        in_namespace(
+            "what_is_not_acknowledged_is_seen_also_when_the_process_has_closed",
+            async || {
+                let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+                let port = local(&listener).port;
+                let (mut client, mut server) = connect(&listener);
+                let home = client.local_addr().expect("connected").ip();
+                let mut diag = SocketDiag::open().expect("netlink");
+                let mut unsent = |remote| diag.has_unsent(port, remote).expect("a listing");
+                server.write_all(b"12345").expect("written");
+                assert!(!unsent(home), "what was received counts as delivered");
+                server.set_nonblocking(true).expect("an option");
+                let more = [0; 64 * 1024];
+                while server.write(&more).is_ok() {}
+                assert!(unsent(home));
+                assert!(!unsent([127, 0, 0, 9].into()));
+                drop(server);
+                assert!(unsent(home), "an orphan's bytes are still on their way");
+                let mut all = Vec::new();
+                client.read_to_end(&mut all).expect("to the end");
+                assert!(!unsent(home));
+            },
+        );
     }
 
     #[test]

@@ -487,7 +487,10 @@ fn who_has_left_is_not_asked_for_again() {
     cluster.ask(client, "SUNIONSTORE {bar}1 {bar}2 {bar}3");
     cluster.at(1);
     cluster.says(1, TRYAGAIN);
-    cluster.world.core.closed(client, How::Reset, cluster.world.now);
+    cluster
+        .world
+        .core
+        .closed(client, How::Reset, cluster.world.now);
     cluster.world.later(Duration::from_millis(4));
     assert_eq!(cluster.at(1), "");
     cluster.world.assert_nothing_is_left();

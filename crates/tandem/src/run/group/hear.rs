@@ -30,6 +30,7 @@ impl Group {
                     self.peer_quiet_since = now;
                     if let Ok(address) = statement.server_address.parse() {
                         self.workshop.peer_server = Some(address);
+                        self.workshop.server.set_successor(address.ip());
                     }
                 }
                 self.feed(PairInput::Keeper(input), now);

@@ -173,6 +173,9 @@ impl Group {
             credentials: credentials.clone(),
         };
         let server = Server::new(target);
+        if let Some(peer) = peer_server(settings, group) {
+            server.set_successor(peer.ip());
+        }
         tokio::spawn(server::watch(
             server.clone(),
             group.down_after,
