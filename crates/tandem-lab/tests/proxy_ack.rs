@@ -4,59 +4,25 @@
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
 mod common;
+#[path = "proxy_common/third.rs"]
+mod third;
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use common::{BOUND, EVERY, Rig, with};
-use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
+use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side};
 use tandem_lab::client::{Client, Settings as ClientSettings, Target};
-use tandem_lab::process::Process;
 use tandem_lab::resp::{Connection, Reply};
 use tandem_lab::server::{Flavour, Settings};
 use tandem_lab::{can_run, poll};
+use third::{UNKNOWN, proxy};
 
-const PORT: u16 = 6390;
 /// Clients that write at once.
 const WRITERS: usize = 8;
 
-/// A daemon on the third host that holds no server and follows the pair by its daemons.
-fn proxy(rig: &Rig, line: &str) -> (Process, SocketAddr) {
-    let host = rig.pair().lab().host(THIRD);
-    let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
-    let [a, b] = Side::BOTH.map(daemon);
-    let (address, state) = (host.address(), host.dir().join("proxy-state"));
-    let text = format!(
-        "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-         groups = [\"orders\"]\nthreads = 2\n{line}\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
-        state.display()
-    );
-    std::fs::create_dir_all(&state).unwrap();
-    let file = host.dir().join("proxy.toml");
-    std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
-    command.arg("run").arg("-c").arg(file);
-    let process = host.spawn("proxy", &mut command).unwrap();
-    (process, SocketAddr::new(address, PORT))
-}
-
-/// A connection whose writes are acknowledged.
 fn connect(rig: &Rig, to: SocketAddr) -> Connection {
-    let host = rig.pair().lab().host(CLIENT);
-    poll::until("a write through the proxy", BOUND, EVERY, || {
-        let open = || {
-            let mut connection = Connection::open(host, to, Duration::from_secs(10))?;
-            let reply = connection.call(&["SET", "first", "1"])?;
-            Ok::<_, std::io::Error>((connection, reply))
-        };
-        Ok(match open() {
-            Ok((connection, reply)) if reply.text().as_deref() == Some("OK") => Ok(connection),
-            Ok((_, reply)) => Err(format!("{reply:?}")),
-            Err(error) => Err(error.to_string()),
-        })
-    })
-    .unwrap()
+    third::connect(rig, to, &["SET", "first", "1"])
 }
 
 fn is_ok(reply: &Reply) -> bool {
@@ -87,7 +53,7 @@ fn with_a_frozen_replica_no_write_is_answered_ok() {
         let replica = rig.pair().server(Side::B).process();
         replica.freeze();
         let first = client.call(&["SET", "k", "1"]).unwrap();
-        let told = matches!(&first, Reply::Error(text) if text.starts_with("TANDEM-UNKNOWN "));
+        let told = matches!(&first, Reply::Error(text) if text.starts_with(UNKNOWN));
         assert!(told, "{flavour:?}: {first:?}");
         for _ in 0..20 {
             let next = client.call(&["INCR", "n"]).unwrap();

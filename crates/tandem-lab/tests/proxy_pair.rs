@@ -3,53 +3,20 @@
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
 mod common;
+#[path = "proxy_common/third.rs"]
+mod third;
 
 use std::net::SocketAddr;
-use std::process::Command;
-use std::time::Duration;
 
-use common::{BOUND, EVERY, Rig};
-use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
-use tandem_lab::process::Process;
+use common::{BOUND, Rig};
+use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side};
+use tandem_lab::can_run;
 use tandem_lab::proxy::tagged::{Settings as Load, Workload};
 use tandem_lab::resp::{Connection, Reply, encode};
-use tandem_lab::{can_run, poll};
-
-const PORT: u16 = 6390;
-/// First word of the one answer that says that nobody knows.
-const UNKNOWN: &str = "TANDEM-UNKNOWN ";
-
-/// A daemon on the third host that holds no server and follows the pair by its daemons.
-fn proxy(rig: &Rig) -> (Process, SocketAddr) {
-    let host = rig.pair().lab().host(THIRD);
-    let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
-    let [a, b] = Side::BOTH.map(daemon);
-    let (address, state) = (host.address(), host.dir().join("proxy-state"));
-    let text = format!(
-        "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-         groups = [\"orders\"]\nthreads = 2\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
-        state.display()
-    );
-    std::fs::create_dir_all(&state).unwrap();
-    let file = host.dir().join("proxy.toml");
-    std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
-    command.arg("run").arg("-c").arg(file);
-    let process = host.spawn("proxy", &mut command).unwrap();
-    (process, SocketAddr::new(address, PORT))
-}
+use third::{UNKNOWN, proxy};
 
 fn connect(rig: &Rig, to: SocketAddr) -> Connection {
-    let host = rig.pair().lab().host(CLIENT);
-    poll::until("the proxy to answer", BOUND, EVERY, || {
-        let open = || {
-            let mut connection = Connection::open(host, to, Duration::from_secs(10))?;
-            connection.call(&["GET", "nothing"])?;
-            Ok::<_, std::io::Error>(connection)
-        };
-        Ok(open().map_err(|error| error.to_string()))
-    })
-    .unwrap()
+    third::connect(rig, to, &["GET", "nothing"])
 }
 
 /// Writes and reads key after key until `enough` says so of a write that was acknowledged; all acknowledged keys.
@@ -83,7 +50,7 @@ fn a_killed_primary_costs_clients_of_the_proxy_no_connection_and_no_read() {
         return;
     }
     let mut rig = Rig::started();
-    let (_proxy, at) = proxy(&rig);
+    let (_proxy, at) = proxy(&rig, "");
     let mut client = connect(&rig, at);
     let mut kept = write_and_read(&mut client, 0, |number| number >= 200);
 
@@ -107,7 +74,7 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
         return;
     }
     let mut rig = Rig::started();
-    let (_proxy, at) = proxy(&rig);
+    let (_proxy, at) = proxy(&rig, "");
     let mut client = connect(&rig, at);
     // Several threads, each with a listener and one who blocks.
     let mut listeners: Vec<Connection> = (0..6).map(|_| connect(&rig, at)).collect();
@@ -121,7 +88,7 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
         one.send(&encode(&["BLPOP", &queue, "0"])).unwrap();
     }
     let load = Load {
-        clients: 16,
+        clients: 50,
         depth: 1,
         name: "switchover-".to_owned(),
         ..Load::default()

@@ -4,22 +4,20 @@
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
 mod common;
+#[path = "proxy_common/third.rs"]
+mod third;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BOUND, EVERY, Rig, plain};
-use tandem_lab::arrangement::{Arrangement, CLIENT, Fault, Side, THIRD};
-use tandem_lab::process::Process;
+use common::{BOUND, Rig, plain};
+use tandem_lab::arrangement::{Arrangement, Fault};
+use tandem_lab::can_run;
 use tandem_lab::resp::{Connection, Reply};
-use tandem_lab::{can_run, poll};
+use third::{UNKNOWN, proxy};
 
-const PORT: u16 = 6390;
-/// First word of the one answer that says that nobody knows.
-const UNKNOWN: &str = "TANDEM-UNKNOWN ";
 /// Each has one request under way nearly all of the time.
 const CLIENTS: usize = 24;
 /// Kills; one may come between a server's writing to its replica and to its clients, and then nothing can be repeated.
@@ -27,37 +25,8 @@ const KILLS: usize = 3;
 /// Before and after each kill.
 const STEADY: Duration = Duration::from_millis(400);
 
-/// A daemon on the third host that holds no server and follows the pair by its daemons.
-fn proxy(rig: &Rig) -> (Process, SocketAddr) {
-    let host = rig.pair().lab().host(THIRD);
-    let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
-    let [a, b] = Side::BOTH.map(daemon);
-    let (address, state) = (host.address(), host.dir().join("proxy-state"));
-    let text = format!(
-        "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-         groups = [\"orders\"]\nthreads = 2\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
-        state.display()
-    );
-    std::fs::create_dir_all(&state).unwrap();
-    let file = host.dir().join("proxy.toml");
-    std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
-    command.arg("run").arg("-c").arg(file);
-    let process = host.spawn("proxy", &mut command).unwrap();
-    (process, SocketAddr::new(address, PORT))
-}
-
 fn connect(rig: &Rig, to: SocketAddr) -> Connection {
-    let host = rig.pair().lab().host(CLIENT);
-    poll::until("the proxy to answer", BOUND, EVERY, || {
-        let open = || {
-            let mut connection = Connection::open(host, to, Duration::from_secs(10))?;
-            connection.call(&["GET", "nothing"])?;
-            Ok::<_, std::io::Error>(connection)
-        };
-        Ok(open().map_err(|error| error.to_string()))
-    })
-    .unwrap()
+    third::connect(rig, to, &["GET", "nothing"])
 }
 
 /// What one client did.
@@ -128,7 +97,7 @@ fn a_kill_makes_no_write_happen_twice_and_most_of_those_under_way_happen() {
         return;
     }
     let mut rig = Rig::start_of(plain().host_line("directory = \"servers\""));
-    let (_proxy, at) = proxy(&rig);
+    let (_proxy, at) = proxy(&rig, "");
     let stop = AtomicBool::new(false);
     let clients: Vec<Connection> = (0..CLIENTS).map(|_| connect(&rig, at)).collect();
     let mut stories = Vec::new();
