@@ -172,6 +172,10 @@ impl Keeper {
         let due = self
             .marked_at
             .is_none_or(|at| now.saturating_duration_since(at) >= MARK_EVERY);
+        // A mark says what is surely in the AOF only in a history that continues that of the mark before: no change of name is
+        // passed over.
+        let named = self.journal.mark.as_ref().map(|mark| &mark.lineage);
+        let due = due || named != self.server().map(|view| &view.replid);
         if due && self.take_mark(now) {
             let record = Box::new(self.journal.clone());
             self.last_record = None;
