@@ -129,11 +129,11 @@ impl World {
             let text = format!("epoch {} is used by two promotions", state.epoch);
             self.broken("P5", text);
         }
-        // The other side may rightly have taken a newer epoch since, through a cut.
+        // The other side may rightly have taken a newer epoch since, through a cut, or one of the same number.
         let newer = self.hosts[other(h)]
             .daemon
             .as_ref()
-            .is_some_and(|d| d.pair.keeper().journal().data_epoch > state.epoch);
+            .is_some_and(|d| d.pair.keeper().journal().data_epoch.counter >= state.epoch.counter);
         if !newer
             && matches!(state.cause, Cause::Statement | Cause::RemoteFenced)
             && self.could_acknowledge(other(h))
@@ -167,12 +167,15 @@ impl World {
         let Some(daemon) = &self.hosts[h].daemon else {
             return;
         };
-        let epoch: Epoch = daemon.pair.keeper().journal().data_epoch.clone();
-        if epoch.counter == 0 {
+        let keeper = daemon.pair.keeper();
+        let epoch: Epoch = keeper.journal().data_epoch.clone();
+        // A server may go on while its daemon, which begins anew, has no say in it yet: whether that is in the epoch of
+        // the journal, or in one that was lost with a full disk, is not known.
+        if epoch.counter == 0 || !keeper.phase().name().holds_primary() {
             return;
         }
         let before = *self.acked_in.entry(epoch.clone()).or_insert(h);
-        if before != h && daemon.pair.keeper().phase().name().holds_primary() {
+        if before != h {
             let text = format!("both servers acknowledge writes in epoch {epoch}");
             self.broken("two-writers", text);
         }

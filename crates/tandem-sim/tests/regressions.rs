@@ -154,6 +154,14 @@ const FIXED: &[(u64, &str)] = &[
     ),
     (6_420, "as above"),
     (
+        19_519,
+        "a replica's mark skipped a lineage of under a second, and after the power was back its AOF counted for more than it held",
+    ),
+    (
+        13_943,
+        "a verdict's epoch was told before it was durable, and forgotten in a crash",
+    ),
+    (
         1_975,
         "a primary that had stepped back counted turns of its successor's epoch, and proxies passed the successor's word over",
     ),

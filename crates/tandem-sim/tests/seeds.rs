@@ -1,4 +1,4 @@
-//! Ten thousand histories of a pair under faults, each checked against P1 to P5.
+//! Ten thousand histories of a pair under faults, each checked against P1 to P6.
 
 use tandem_sim::Place;
 
