@@ -159,3 +159,87 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::AnswerKind;
+    use crate::ids::HostId;
+    use crate::keeper::testing::keeper;
+    use crate::keeper::{Input, Output, PeerEvent, Phase, ServerEvent};
+    use crate::statement::Released;
+
+    const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
+
+    fn epoch(counter: u64, host: &str) -> Epoch {
+        Epoch {
+            counter,
+            host: HostId::new(host),
+        }
+    }
+
+    /// Host b, primary of epoch 2@b, whose peer says this.
+    fn primary(phase: PhaseName, theirs: Epoch, now: Instant) -> (Keeper, Vec<Output>) {
+        let mut keeper = keeper(now);
+        keeper.phase = Phase::Primary { since: now };
+        keeper.journal.epoch = epoch(2, "b");
+        keeper.journal.data_epoch = epoch(2, "b");
+        keeper.journal.primary_lineage = Some(crate::ids::ReplId("lineage".to_owned()));
+        let view = crate::testing::primary_view("run", "lineage", 90);
+        keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), now);
+        keeper.handle(Input::Server(ServerEvent::View(Box::new(view))), now);
+        let statement = Statement {
+            group: "g".to_owned(),
+            host: HostId::new("a"),
+            phase,
+            epoch: theirs,
+            released: None::<Released>,
+            evidence: None,
+            ..Statement::decode(STATEMENT).expect("the corpus is good")
+        };
+        let out = keeper.handle(Input::Peer(PeerEvent::Heard(Box::new(statement))), now);
+        (keeper, out)
+    }
+
+    fn records(out: &[Output]) -> Vec<(StepId, Epoch)> {
+        let record = |output: &Output| match output {
+            Output::Do {
+                id,
+                step: Step::Journal(record),
+                ..
+            } => Some((*id, record.data_epoch.clone())),
+            _ => None,
+        };
+        out.iter().filter_map(record).collect()
+    }
+
+    #[test]
+    fn a_primary_rises_above_what_nobody_acts_on() {
+        let now = crate::testing::origin();
+        let table = [
+            (PhaseName::Replica, epoch(1, "a"), None),
+            (PhaseName::Replica, epoch(2, "b"), None),
+            (PhaseName::Replica, epoch(3, "a"), Some(4)),
+            (PhaseName::Waiting, epoch(2, "a"), Some(3)),
+            // This host's own, which it has forgotten.
+            (PhaseName::Rejoining, epoch(3, "b"), Some(4)),
+            // Whoever acts on it is no matter for this rule.
+            (PhaseName::TakingOver, epoch(3, "a"), None),
+            (PhaseName::Primary, epoch(3, "a"), None),
+        ];
+        for (phase, theirs, risen) in table {
+            let (keeper, out) = primary(phase, theirs.clone(), now);
+            let written = records(&out)
+                .into_iter()
+                .map(|(_, epoch)| epoch.counter)
+                .filter(|counter| *counter > 2);
+            assert_eq!(
+                written.collect::<Vec<_>>(),
+                Vec::from_iter(risen),
+                "{phase:?} {theirs}"
+            );
+            let told = keeper.topology(now);
+            assert!(told.rank.epoch <= 3 && keeper.journal.data_epoch == epoch(2, "b"));
+        }
+    }
+}
