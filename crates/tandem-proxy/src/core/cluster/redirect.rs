@@ -143,14 +143,12 @@ impl Core {
         };
         let hops = self.desk.slots.hop(back.slot);
         let at = self.named_by(index, &to);
-        let state = &mut self.pools[pool as usize];
+        let state = &self.pools[pool as usize];
         let seat = state.cluster.as_ref().and_then(|it| it.seat_at(&at));
         if !to.ask
             && let Some(seat) = seat
-            && state.placement.place_of_slot(to.slot) != Some(seat)
         {
-            std::sync::Arc::make_mut(&mut state.placement).put_slot(to.slot, seat as u16);
-            self.slots_moved(pool);
+            self.slot_moved(pool, to.slot, seat);
         }
         if !to.ask || seat.is_none() {
             self.wish(pool, Some(at));

@@ -646,6 +646,46 @@ fn a_transaction_whose_slot_moves_is_sent_again_as_a_whole() {
 }
 
 #[test]
+fn a_slot_may_move_while_a_transaction_is_written() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.is(vec![
+        shard(&[1, 11], &[(0, 5060)]),
+        shard(&[2, 12], &[(5061, 16383)]),
+    ]);
+    cluster.ask(client, "INCR {bar}n");
+    cluster.ask(client, "EXEC");
+    assert_eq!(cluster.at(2), "MULTI, SET bar 1, INCR {bar}n, EXEC");
+    cluster.says(2, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n");
+    assert_eq!(
+        cluster.world.take(client),
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n"
+    );
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.ask(client, "SET foo 1");
+    assert!(
+        cluster
+            .world
+            .take(client)
+            .ends_with("ask for each key by itself\r\n")
+    );
+    cluster.ask(client, "EXEC");
+    assert_eq!(cluster.world.take(client), EXECABORT);
+    // What is watched where a slot was counts as changed; elsewhere it does not.
+    cluster.ask(client, "WATCH bar");
+    cluster.says(2, OK);
+    cluster.is(halves());
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.ask(client, "EXEC");
+    assert!(cluster.world.take(client).ends_with("+QUEUED\r\n*-1\r\n"));
+    cluster.world.assert_nothing_is_left();
+}
+
+#[test]
 fn a_transaction_on_two_nodes_is_tried_again_and_sent_on_once_more() {
     let mut cluster = Cluster::new();
     let client = cluster.world.client();
