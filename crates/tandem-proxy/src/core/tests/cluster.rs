@@ -453,7 +453,15 @@ fn what_blocks_blocks_where_its_key_is() {
     let client = cluster.world.client();
     cluster.ask(client, "BLPOP bar 0");
     assert_eq!(cluster.at(1), "BLPOP bar 0");
+    // However long it has blocked.
+    cluster.world.later(HOLD * 2);
     cluster.says(1, &moved(5061, 2));
+    assert_eq!(cluster.at(2), "BLPOP bar 0");
+    cluster.world.later(HOLD * 2);
+    cluster.says(2, &moved(5061, 1));
+    assert_eq!(cluster.at(1), "BLPOP bar 0");
+    cluster.says(1, &moved(5061, 2));
+    cluster.world.later(Duration::from_millis(16));
     assert_eq!(cluster.at(2), "BLPOP bar 0");
     cluster.says(2, b"*2\r\n$3\r\nbar\r\n$1\r\nx\r\n");
     assert_eq!(cluster.world.take(client), "*2\r\n$3\r\nbar\r\n$1\r\nx\r\n");
