@@ -131,6 +131,8 @@ pub(super) struct Multi {
     pub(super) lengths: Vec<u32>,
     /// Where its keys are, once one has been named.
     pub(super) server: Option<u32>,
+    /// Their slot, in a cluster, where that may move while the transaction is written.
+    pub(super) slot: Option<u16>,
     /// One of its requests was refused: EXEC will be too.
     pub(super) broken: bool,
 }

@@ -122,6 +122,11 @@ impl Slots {
         self.stamps[index as usize] = stamp;
     }
 
+    /// A request was where it belonged.
+    pub(super) fn forget_hops(&mut self, index: u32) {
+        self.stamps[index as usize].hops = 0;
+    }
+
     /// A request is asked once more; how often that makes.
     pub(super) fn hop(&mut self, index: u32) -> u8 {
         let hops = &mut self.stamps[index as usize].hops;

@@ -5,6 +5,7 @@
 //! WATCH changes the state of a connection.
 
 use super::client::{Multi, Watch};
+use super::cluster::slot_of_request;
 use super::intake::Taken;
 use super::scatter::{ANYWHERE, Shared};
 use super::slots::{NONE, Owner, Slot};
@@ -163,12 +164,22 @@ impl Core {
             Shared::Apart(_) => return self.wrong(index, text::CROSS_SHARD),
             Shared::Nobody => return self.wrong(index, text::unreachable(How::Refused)),
         };
+        let pool = self.desk.clients[index as usize].pool;
+        let clustered = self.pools[pool as usize].cluster.is_some();
+        let slot = if clustered {
+            slot_of_request(request.bytes())
+        } else {
+            None
+        };
         let Some(multi) = &mut self.desk.cold(index).multi else {
             return Taken::Yes;
         };
-        if let (Some(before), Some(now)) = (multi.server, server)
-            && before != now
-        {
+        let apart = match (multi.slot, slot) {
+            (Some(before), Some(now)) => before != now,
+            _ if clustered => false,
+            _ => matches!((multi.server, server), (Some(before), Some(now)) if before != now),
+        };
+        if apart {
             return self.wrong(index, text::CROSS_SHARD);
         }
         if multi.bytes.len() + request.bytes().len() > LARGEST || multi.lengths.len() >= LONGEST {
@@ -184,7 +195,13 @@ impl Core {
         let Some(multi) = &mut self.desk.cold(index).multi else {
             return Taken::Yes;
         };
-        multi.server = multi.server.or(server);
+        multi.server = if clustered {
+            // The slot is the same; where it is may have changed.
+            server.or(multi.server)
+        } else {
+            multi.server.or(server)
+        };
+        multi.slot = multi.slot.or(slot);
         multi.bytes.extend_from_slice(request.bytes());
         multi.lengths.push(request.bytes().len() as u32);
         self.desk.say(index, b"+QUEUED\r\n");

@@ -22,6 +22,8 @@ pub use self::order::{compare_names, sort_servers};
 pub use self::slots::{SLOTS, Slots, slot_of};
 pub use self::tag::tagged;
 
+use std::collections::BTreeSet;
+
 use crate::settings::{Distribution, Hash, Pool};
 
 /// Where the keys of one pool are while a certain set of its servers takes part.
@@ -103,9 +105,14 @@ impl Placement {
         }
     }
 
-    /// Whether every slot of a cluster is where it is in this one.
-    pub(crate) fn has_slots_of(&self, other: &Self) -> bool {
-        matches!((&self.choice, &other.choice), (Choice::Slots(one), Choice::Slots(other)) if one == other)
+    /// Of a cluster: where slots were, in `before`, that are elsewhere here.
+    pub(crate) fn left_by(&self, before: &Self) -> BTreeSet<u32> {
+        let slots = 0..SLOTS as u16;
+        let left = slots.filter_map(|slot| {
+            let place = before.place_of_slot(slot)?;
+            (self.place_of_slot(slot) != Some(place)).then_some(place)
+        });
+        left.collect()
     }
 
     /// Where a slot of a cluster is.

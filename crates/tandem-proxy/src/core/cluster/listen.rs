@@ -91,13 +91,9 @@ impl Core {
         let wishes = subscriptions.unconfirmed();
         if let Some(to) = Redirection::read(word) {
             let at = self.named_by(lane, &to);
-            let state = &mut self.pools[pool as usize];
-            let seat = state.cluster.as_ref().and_then(|it| it.seat_at(&at));
-            if let Some(seat) = seat
-                && state.placement.place_of_slot(slot) != Some(seat)
-            {
-                std::sync::Arc::make_mut(&mut state.placement).put_slot(slot, seat as u16);
-                self.slots_moved(pool);
+            let cluster = self.pools[pool as usize].cluster.as_ref();
+            if let Some(seat) = cluster.and_then(|it| it.seat_at(&at)) {
+                self.slot_moved(pool, slot, seat);
             }
             self.wish(pool, Some(at));
         } else {

@@ -21,10 +21,11 @@ mod redirect;
 mod spread;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::{Hold, Life};
+use super::client::{Hold, Life, Watch};
 use super::slots::{NONE, Owner};
 use super::{Core, Order};
 use crate::cluster::{Map, Seats};
@@ -36,6 +37,7 @@ pub(super) use block::{Block, is_block};
 pub(super) use listen::{Home, sends_on};
 pub(super) use redirect::{ASKING, look};
 use spread::Spread;
+pub(super) use waiting::slot_of_request;
 
 /// Between two wishes of a thread for a newer map.
 const WISH_MS: u64 = 50;
@@ -108,7 +110,7 @@ impl Core {
             })
             .collect();
         let placement = Placement::by_slots(map.slots.clone());
-        let moved = !placement.has_slots_of(&state.placement);
+        let left = placement.left_by(&state.placement);
         state.placement = Arc::new(placement);
         state.version = map.version;
         // Its servers are groups from now on; which, is said one by one.
@@ -119,8 +121,8 @@ impl Core {
             self.reseat(pool as u32, server as u32, group);
         }
         self.reroute(pool as u32);
-        if moved {
-            self.slots_moved(pool as u32);
+        if !left.is_empty() {
+            self.slots_moved(pool as u32, &left);
         }
         self.part_with_idle(pool as u32);
         self.settle();
@@ -173,15 +175,40 @@ impl Core {
         known.is_none_or(|known| known.quiet.as_ref() == Some(&known.group.rank))
     }
 
-    /// A slot is elsewhere than before. Whoever is owed something may have asked for it where it was, and is sent after it only
-    /// in a moment: nothing more is read from such a client until then, or what it asks next would overtake that. One with a
-    /// connection of its own may block on it for long, and its end has to be noticed.
-    fn slots_moved(&mut self, pool: u32) {
+    /// Slots are elsewhere than before, which were at these seats. Whoever is owed something may have asked for it where it was,
+    /// and is sent after it only in a moment: nothing more is read from such a client until then, or what it asks next would
+    /// overtake that. One with a connection of its own may block on it for long, and its end has to be noticed; but what is
+    /// watched there may be changed elsewhere from now on, and counts as changed.
+    fn slots_moved(&mut self, pool: u32, from: &BTreeSet<u32>) {
         for client in &mut self.desk.clients {
-            let owed = client.outstanding > 0 && client.pinned == NONE;
-            if client.pool == pool && client.life == Life::Open && owed {
-                client.hold = Hold::Quiet;
+            if client.pool != pool || client.life != Life::Open {
+                continue;
             }
+            if client.pinned == NONE {
+                if client.outstanding > 0 {
+                    client.hold = Hold::Quiet;
+                }
+                continue;
+            }
+            let lane = &mut self.lanes[client.pinned as usize];
+            if let Some(cold) = &mut client.cold
+                && cold.watch == Watch::Yes
+                && from.contains(&lane.server)
+            {
+                cold.watch = Watch::Lost;
+                // It watches, and must not be given to another like this.
+                lane.retired = true;
+            }
+        }
+    }
+
+    /// One slot is elsewhere than this thread knew.
+    fn slot_moved(&mut self, pool: u32, slot: u16, seat: u32) {
+        let placement = &mut self.pools[pool as usize].placement;
+        let before = placement.place_of_slot(slot);
+        if before != Some(seat) {
+            Arc::make_mut(placement).put_slot(slot, seat as u16);
+            self.slots_moved(pool, &before.into_iter().collect());
         }
     }
 

@@ -34,6 +34,11 @@ pub(in super::super) const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// So often a request follows an ASK at once: more than any cluster sends it on.
 const AT_ONCE: u8 = 4;
 
+/// What was sent on after so long has blocked, in milliseconds.
+const BLOCKED_MS: u32 = 1000;
+/// What blocks is sent on so often without having blocked anywhere, over some two seconds.
+const HOPS_MAX: u8 = 250;
+
 const TRY_AGAIN: &[u8] = b"-TRYAGAIN ";
 const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served";
 const ELSEWHERE: [&[u8]; 4] = [b"-MOVED ", b"-ASK ", TRY_AGAIN, NOT_SERVED];
@@ -116,6 +121,18 @@ impl Core {
         let Some(back) = self.lanes[index as usize].sent_back.take() else {
             return;
         };
+        if self.lanes[index as usize].extra_ms > 0 {
+            // It waited there as it was meant to: how long it may be sent on counts from now.
+            let place = &mut self.desk.slots[back.slot];
+            let blocked = (self.now_ms as u32).wrapping_sub(place.since) > BLOCKED_MS;
+            place.since = self.now_ms as u32;
+            if blocked {
+                self.desk.slots.forget_hops(back.slot);
+            } else if self.desk.slots.stamp(back.slot).hops >= HOPS_MAX {
+                back.pass_on(&mut self.desk);
+                return;
+            }
+        }
         if self.has_waited(self.desk.slots[back.slot].since) {
             back.pass_on(&mut self.desk);
             return;
@@ -143,14 +160,12 @@ impl Core {
         };
         let hops = self.desk.slots.hop(back.slot);
         let at = self.named_by(index, &to);
-        let state = &mut self.pools[pool as usize];
+        let state = &self.pools[pool as usize];
         let seat = state.cluster.as_ref().and_then(|it| it.seat_at(&at));
         if !to.ask
             && let Some(seat) = seat
-            && state.placement.place_of_slot(to.slot) != Some(seat)
         {
-            std::sync::Arc::make_mut(&mut state.placement).put_slot(to.slot, seat as u16);
-            self.slots_moved(pool);
+            self.slot_moved(pool, to.slot, seat);
         }
         if !to.ask || seat.is_none() {
             self.wish(pool, Some(at));

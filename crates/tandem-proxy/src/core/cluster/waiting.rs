@@ -231,7 +231,7 @@ impl Core {
 }
 
 /// The slot of the first key of a request, or of a transaction. None: it has none.
-pub(super) fn slot_of_request(bytes: &[u8]) -> Option<u16> {
+pub(in super::super) fn slot_of_request(bytes: &[u8]) -> Option<u16> {
     if is_block(bytes) {
         return block::requests(bytes).skip(1).find_map(slot_of_request);
     }

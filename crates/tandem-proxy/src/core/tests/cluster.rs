@@ -453,7 +453,15 @@ fn what_blocks_blocks_where_its_key_is() {
     let client = cluster.world.client();
     cluster.ask(client, "BLPOP bar 0");
     assert_eq!(cluster.at(1), "BLPOP bar 0");
+    // However long it has blocked.
+    cluster.world.later(HOLD * 2);
     cluster.says(1, &moved(5061, 2));
+    assert_eq!(cluster.at(2), "BLPOP bar 0");
+    cluster.world.later(HOLD * 2);
+    cluster.says(2, &moved(5061, 1));
+    assert_eq!(cluster.at(1), "BLPOP bar 0");
+    cluster.says(1, &moved(5061, 2));
+    cluster.world.later(Duration::from_millis(16));
     assert_eq!(cluster.at(2), "BLPOP bar 0");
     cluster.says(2, b"*2\r\n$3\r\nbar\r\n$1\r\nx\r\n");
     assert_eq!(cluster.world.take(client), "*2\r\n$3\r\nbar\r\n$1\r\nx\r\n");
@@ -643,6 +651,46 @@ fn a_transaction_whose_slot_moves_is_sent_again_as_a_whole() {
         assert_eq!(cluster.world.take(other), "$-1\r\n");
         cluster.world.assert_nothing_is_left();
     }
+}
+
+#[test]
+fn a_slot_may_move_while_a_transaction_is_written() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.is(vec![
+        shard(&[1, 11], &[(0, 5060)]),
+        shard(&[2, 12], &[(5061, 16383)]),
+    ]);
+    cluster.ask(client, "INCR {bar}n");
+    cluster.ask(client, "EXEC");
+    assert_eq!(cluster.at(2), "MULTI, SET bar 1, INCR {bar}n, EXEC");
+    cluster.says(2, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n");
+    assert_eq!(
+        cluster.world.take(client),
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n"
+    );
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.ask(client, "SET foo 1");
+    assert!(
+        cluster
+            .world
+            .take(client)
+            .ends_with("ask for each key by itself\r\n")
+    );
+    cluster.ask(client, "EXEC");
+    assert_eq!(cluster.world.take(client), EXECABORT);
+    // What is watched where a slot was counts as changed; elsewhere it does not.
+    cluster.ask(client, "WATCH bar");
+    cluster.says(2, OK);
+    cluster.is(halves());
+    cluster.ask(client, "MULTI");
+    cluster.ask(client, "SET bar 1");
+    cluster.ask(client, "EXEC");
+    assert!(cluster.world.take(client).ends_with("+QUEUED\r\n*-1\r\n"));
+    cluster.world.assert_nothing_is_left();
 }
 
 #[test]
