@@ -41,6 +41,7 @@ impl Core {
         lane.setup.clear();
         lane.setup_sent = 0;
         let identity = &self.banks[lane.bank as usize].identity;
+        lane.theirs = identity.user.is_some();
         let mut left = setup(&mut lane.setup, settings, identity);
         if lane.acked && lane.is_to_primary() {
             lane.setup.extend_from_slice(ASK_STANDING);

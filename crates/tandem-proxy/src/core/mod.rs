@@ -31,6 +31,7 @@ mod desk;
 mod doubt;
 mod early;
 mod follow;
+mod hello;
 mod identity;
 mod idle;
 mod info;
@@ -39,6 +40,7 @@ mod lane;
 mod lease;
 mod life;
 mod local;
+mod monitor;
 mod moving;
 mod particular;
 mod peer;
@@ -154,6 +156,8 @@ struct PoolState {
     reading: Vec<reading::Reading>,
     /// Of each server, where it was; as long as `groups`.
     witnesses: Vec<witness::Witness>,
+    /// What HELLO tells, once a server was asked.
+    told_version: Option<hello::Version>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -264,6 +268,7 @@ impl Core {
                 ReadFrom::Primary => Vec::new(),
             },
             witnesses: Vec::new(),
+            told_version: None,
             heir: None,
             setup,
         });

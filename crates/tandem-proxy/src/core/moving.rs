@@ -62,12 +62,23 @@ pub(super) struct Subscriptions {
     asked: Names,
     /// As the server has confirmed them.
     confirmed: Names,
+    /// What it has still to say to what it was asked.
+    pub(super) owed: super::pubsub::Owed,
 }
 
 impl Subscriptions {
     /// It has said this, and the server will hear it.
     pub(super) fn ask(&mut self, channels: Channels, on: bool, request: &Request<'_>) {
         let kind = kind(channels);
+        let named = request.count() - 1;
+        self.owed.push(match named {
+            0 => self
+                .asked
+                .iter()
+                .filter(|(other, _)| *other == kind)
+                .count(),
+            named => named,
+        });
         if !on && request.count() == 1 {
             self.asked.retain(|(other, _)| *other != kind);
         }

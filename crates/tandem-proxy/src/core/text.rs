@@ -43,6 +43,10 @@ a pool of its own for another\r\n";
 pub(super) const CROSS_SHARD: &[u8] =
     b"-CROSSSLOT Keys in request are on different shards of this proxy and this \
 command cannot be split; give them a common hash tag, or ask for each key by itself\r\n";
+/// SORT that reads keys on any shard.
+pub(super) const CROSS_PATTERN: &[u8] =
+    b"-CROSSSLOT BY and GET of SORT read keys that may be on any shard of this proxy; \
+give their patterns the hash tag of the sorted key, or sort without them\r\n";
 /// More clients block, watch or subscribe than there may be connections for.
 pub(super) const TOO_MANY_PINNED: &[u8] =
     b"-ERR too many clients of this proxy block, watch or subscribe at once; try \
