@@ -98,6 +98,8 @@ pub(super) struct Cold {
     pub(super) lib_ver: Vec<u8>,
     /// Between MULTI and EXEC.
     pub(super) multi: Option<Box<Multi>>,
+    /// Clients with a lower id had come when it was told last that its primary had moved before a WAIT.
+    pub(super) waited: u64,
     /// What it watches, on its pinned connection.
     pub(super) watch: Watch,
     /// Its pinned connection brings messages, or what MONITOR shows.

@@ -117,6 +117,7 @@ impl Core {
             self.lane_due(index);
         }
         self.acks_due();
+        self.waits_due();
         self.arm_turn();
         self.settle();
     }

@@ -40,6 +40,7 @@ impl Core {
             ),
             Route::Keys => self.together(index, command, request),
             Route::Script => self.script(index, command, request),
+            Route::Wait if command.name == "wait" => self.wait_for_replicas(index, request),
             Route::Blocking(_) | Route::Wait => self.blocking(index, command, request),
             Route::AnyShard => self.anywhere(index, request),
             Route::OnlyShard => {

@@ -62,6 +62,7 @@ mod takeback;
 mod text;
 mod transaction;
 mod upload;
+mod waits;
 mod withheld;
 mod witness;
 
@@ -152,6 +153,8 @@ struct PoolState {
     acks: Vec<acks::Acks>,
     /// How many of them get no acknowledgements now.
     alone: u32,
+    /// Of each server, who waits for its replicas; empty before the first.
+    waits: Vec<waits::Waits>,
     /// Of each server, what is known of its replicas; empty where nothing is read from them.
     reading: Vec<reading::Reading>,
     /// Of each server, where it was; as long as `groups`.
@@ -263,6 +266,7 @@ impl Core {
                 None => Vec::new(),
             },
             alone: 0,
+            waits: Vec::new(),
             reading: match replicas.read {
                 ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
                 ReadFrom::Primary => Vec::new(),

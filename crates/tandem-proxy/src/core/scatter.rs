@@ -192,7 +192,7 @@ impl Core {
     }
 
     /// The client's slot for a reply that is put together.
-    fn await_parts(&mut self, index: u32, join: Join, parts: u16, order: &[u16]) -> u32 {
+    pub(super) fn await_parts(&mut self, index: u32, join: Join, parts: u16, order: &[u16]) -> u32 {
         let pool = self.desk.clients[index as usize].pool;
         self.pools[pool as usize]
             .setup

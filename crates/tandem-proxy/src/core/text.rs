@@ -35,6 +35,10 @@ pub(super) const BAD_NAME: &[u8] =
 pub(super) const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 /// No number where one should be.
 pub(super) const NOT_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+/// A time that is none, as Redis says it.
+pub(super) const TIMEOUT_NOT_INTEGER: &[u8] = b"-ERR timeout is not an integer or out of range\r\n";
+/// A time before now, as Redis says it.
+pub(super) const TIMEOUT_NEGATIVE: &[u8] = b"-ERR timeout is negative\r\n";
 /// SELECT of another database than the pool's.
 pub(super) const OTHER_DATABASE: &[u8] =
     b"-ERR SELECT: this proxy serves one database, number 0 to its clients; use \

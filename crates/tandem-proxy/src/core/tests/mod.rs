@@ -19,6 +19,7 @@ mod slow;
 mod stories;
 mod streams;
 mod uploads;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -201,22 +201,6 @@ fn a_call_that_does_not_block_goes_the_ordinary_way() {
 }
 
 #[test]
-fn wait_waits_for_everything_up_to_now() {
-    let mut world = World::new(pool(1));
-    let client = world.client();
-    world.give(client, &request("WAIT 1 100"));
-    let sent = world.at_server(0);
-    assert!(sent.starts_with("*3\r\n$7\r\nPUBLISH\r\n"), "{sent}");
-    assert!(
-        sent.ends_with("$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"),
-        "{sent}"
-    );
-    world.server_says(0, b":0\r\n:1\r\n");
-    assert_eq!(world.take(client), ":1\r\n");
-    world.assert_nothing_is_left();
-}
-
-#[test]
 fn messages_reach_their_subscriber_alone() {
     let mut world = World::new(pool(2));
     let (subscriber, publisher) = (world.client(), world.client());
