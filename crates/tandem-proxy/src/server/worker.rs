@@ -416,7 +416,8 @@ impl Worker {
             Order::Confirm => self.teller.tell(Notice::Stalled),
             Order::ReadHistory(which) => {
                 if let Some(question) = self.core.history_question(which) {
-                    history::read(which, question.clone(), self.mailbox.clone());
+                    let tls = self.core.history_connector(which);
+                    history::read(which, question.clone(), tls, self.mailbox.clone());
                 }
             }
         }
