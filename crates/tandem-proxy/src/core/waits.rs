@@ -351,6 +351,10 @@ impl Core {
 
     /// The primary is another one. Of those who wait, nobody knows what the last one had of theirs, unless an offset says it.
     pub(super) fn waits_moved(&mut self, pool: u32, server: u32) {
+        if self.witness(pool, server).is_none_or(|seen| seen.era <= 1) {
+            // It is the first that is heard of: nobody has written to another.
+            return;
+        }
         let (next_id, now_ms) = (self.next_id, self.now_ms);
         let waits = &mut self.waits_of(pool)[server as usize];
         waits.moved_id = next_id;
@@ -370,6 +374,23 @@ impl Core {
             self.waits(pool, server).next_ms = now_ms;
         }
         self.wait_if_due(pool, server);
+    }
+
+    /// A pool takes the place of another, whose clients it gets: what went with a primary before is still gone.
+    pub(super) fn waits_inherited(&mut self, old: u32, new: u32) {
+        let names = |pool: &super::PoolState| -> Vec<String> {
+            let servers = pool.setup.settings.servers.iter();
+            servers.map(|server| server.name.clone()).collect()
+        };
+        let (before, after) = (&self.pools[old as usize], &self.pools[new as usize]);
+        let (names_before, names_after) = (names(before), names(after));
+        let moved: Vec<u64> = before.waits.iter().map(|waits| waits.moved_id).collect();
+        let waits = self.waits_of(new);
+        for (name, waits) in names_after.iter().zip(waits) {
+            let place = names_before.iter().position(|other| other == name);
+            let moved_id = place.and_then(|place| moved.get(place));
+            waits.moved_id = moved_id.copied().unwrap_or(0);
+        }
     }
 
     /// Does what is due of all who wait.

@@ -132,7 +132,7 @@ fn a_reload_asks_again_who_has_another_password() {
         counters: Arc::new(PoolCounters::new(1)),
         connections: 1,
     };
-    world.core.reload(vec![setup], world.now);
+    world.core.reload(vec![(setup, None)], world.now);
     world.take(app);
     world.take(other);
     world.give(app, &request("PING"));

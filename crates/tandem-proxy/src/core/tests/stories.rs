@@ -277,7 +277,7 @@ fn pools_are_replaced_under_connected_clients() {
         counters: world.counters.clone(),
         connections: 1,
     };
-    assert_eq!(world.core.reload(vec![setup], world.now), [1]);
+    assert_eq!(world.core.reload(vec![(setup, None)], world.now), [1]);
     world.turn();
     world.give(idle, &request("GET b"));
     assert_ne!(world.up[&0], old_lane);

@@ -115,6 +115,18 @@ fn nobody_vouches_for_what_went_with_a_primary() {
 }
 
 #[test]
+fn the_first_primary_that_is_heard_of_has_taken_nobodys_place() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+    world.give(client, &request("WAIT 1 0"));
+    let batches = world.connections[0].1;
+    world.give(batches, &says('a', 90, 90));
+    assert_eq!(world.take(client), ":1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn a_wait_that_is_none_is_said_as_redis_says_it() {
     let mut world = World::new(pool(1));
     let client = world.client();
