@@ -1,8 +1,8 @@
 //! What HELLO tells of the server: one standalone server, of the lowest version among those behind.
 //!
-//! They are asked (INFO server) when a client wants to know and nobody did within the last second: a version changes with
-//! a restart or a failover at most. Where none can be asked now, or none may be, what was known last counts, and
-//! before that the oldest version whose commands the table has.
+//! They are asked (INFO server) when a client wants to know and one of them was connected to since that was known: a version
+//! changes with a restart or a failover at most, and nobody waits for a server that stands still. Where none can be asked
+//! now, or none may be, it is the oldest version whose commands the table has.
 
 use super::Core;
 use super::info;
@@ -14,8 +14,6 @@ use tandem_resp::Protocol;
 /// The oldest version whose commands the table has.
 const OLDEST: &[u8] = b"7.0.0";
 const ASK_VERSION: &[u8] = b"*2\r\n$4\r\nINFO\r\n$6\r\nserver\r\n";
-/// How long an answer counts.
-const FRESH_MS: u64 = 1000;
 
 /// Who said HELLO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +21,6 @@ pub(super) struct Hello {
     pool: u32,
     id: u64,
     resp3: bool,
-}
-
-/// The version of a pool.
-#[derive(Debug)]
-pub(super) struct Version {
-    told: Vec<u8>,
-    at_ms: u64,
 }
 
 impl Hello {
@@ -79,12 +70,11 @@ impl Core {
         self.note_versions();
         let state = &self.pools[hello.pool as usize];
         let servers = state.setup.settings.servers.len() as u32;
-        let told = state.told_version.as_ref();
-        let fresh = told.is_some_and(|told| self.now_ms < told.at_ms + FRESH_MS);
+        let told = state.told_version.as_deref();
         let askable = |server| self.is_open(hello.pool, server);
-        if fresh || !(0..servers).all(askable) {
+        if told.is_some() || !(0..servers).all(askable) {
             let mut reply = self.desk.spare.take();
-            hello.write(told.map(|told| &told.told[..]), &mut reply);
+            hello.write(told, &mut reply);
             self.desk.say(index, &reply);
             self.desk.spare.give(reply);
             return Taken::Yes;
@@ -99,8 +89,15 @@ impl Core {
     /// Notes what the answers to earlier questions were.
     fn note_versions(&mut self) {
         for (pool, told) in std::mem::take(&mut self.desk.versions) {
-            let at_ms = self.now_ms;
-            self.pools[pool as usize].told_version = Some(Version { told, at_ms });
+            self.pools[pool as usize].told_version = Some(told);
+        }
+    }
+
+    /// A server was connected to that requests of many go to: it may be another one.
+    pub(super) fn forget_version(&mut self, lane: u32) {
+        let lane = &self.lanes[lane as usize];
+        if !lane.pinned && lane.aside.is_none() && lane.at.is_none() {
+            self.pools[lane.pool as usize].told_version = None;
         }
     }
 }

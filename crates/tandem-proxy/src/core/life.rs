@@ -218,6 +218,7 @@ impl Core {
         if lane.ask_at_ms != u64::MAX {
             lane.ask_at_ms = self.now_ms;
         }
+        self.forget_version(index);
         self.renew(index);
         self.lane_let_in(index);
         self.aside_ready(index);

@@ -160,7 +160,7 @@ struct PoolState {
     /// Of each server, where it was; as long as `groups`.
     witnesses: Vec<witness::Witness>,
     /// What HELLO tells, once a server was asked.
-    told_version: Option<hello::Version>,
+    told_version: Option<Vec<u8>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }

@@ -10,7 +10,7 @@ fn info(version: &str) -> Vec<u8> {
 }
 
 #[test]
-fn it_is_the_lowest_of_the_servers_behind_and_asked_again_after_a_while() {
+fn it_is_the_lowest_of_the_servers_behind_and_asked_again_of_one_that_comes_back() {
     let mut world = World::new(pool(2));
     let client = world.client();
     world.give(client, &request("HELLO"));
@@ -26,7 +26,12 @@ fn it_is_the_lowest_of_the_servers_behind_and_asked_again_after_a_while() {
     let other = world.client();
     world.give(other, &request("HELLO 2"));
     assert!(world.take(other).contains("7.9.2"), "by heart");
-    world.later(Duration::from_millis(1001));
+    let (key, lane) = (world.key_on(1), world.up[&1]);
+    world.core.closed(lane, How::Eof, world.now);
+    world.turn();
+    world.give(other, &request(&format!("GET {key}")));
+    world.server_says(1, b"$-1\r\n");
+    assert_eq!(world.take(other), "$-1\r\n");
     world.give(other, &request("HELLO 2"));
     world.server_says(1, b"-NOPERM no\r\n");
     world.server_says(0, &info("7.10.1"));
