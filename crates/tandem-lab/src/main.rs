@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use tandem_lab::arrangement::Fault;
 use tandem_lab::bench::{
     Contestant, Plan, Scenario, interop as bench_interop, proxy, proxy_failover, render, run,
-    sentinel,
+    sentinel, suites,
 };
 use tandem_lab::fleet::Program;
 use tandem_lab::libraries::Library;
@@ -41,6 +41,8 @@ enum Bench {
     Proxy(Proxy),
     /// What clients behind a proxy notice when the primary of a pair is killed or moved.
     ProxyFailover(ProxyFailover),
+    /// Client libraries' own tests against a server, and against `tandem proxy` in front of one group and of two.
+    Suites(Suites),
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +134,21 @@ struct ProxyFailover {
     results: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Suites {
+    /// Where `scripts/fetch-suites` put them.
+    folder: PathBuf,
+    /// Only these: redis-py, redis-py-resp2, ioredis.
+    #[arg(long, value_delimiter = ',')]
+    on: Vec<suites::Suite>,
+    /// Only these files or tests, as the suite's runner names them.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where results are kept; what is in it is not run again.
+    #[arg(long, default_value = "suites-results.jsonl")]
+    results: PathBuf,
+}
+
 impl Sentinel {
     fn scenarios(&self) -> Result<Vec<sentinel::Scenario>, String> {
         let mut scenarios = Vec::new();
@@ -159,13 +176,17 @@ fn main() -> ExitCode {
         eprintln!("tandem-lab cannot run here: {reason}");
         return ExitCode::FAILURE;
     }
-    measure_alone();
+    // Suites measure nothing and take long.
+    if !matches!(bench, Bench::Suites(_)) {
+        measure_alone();
+    }
     let table = match bench {
         Bench::Failover(args) => failover(args),
         Bench::Interop(args) => interop(&args),
         Bench::Sentinel(args) => sentinels(args),
         Bench::Proxy(args) => proxies(args),
         Bench::ProxyFailover(args) => proxy_failovers(args),
+        Bench::Suites(args) => client_suites(args),
     };
     match table {
         Ok(table) => {
@@ -238,6 +259,20 @@ fn proxy_failovers(args: ProxyFailover) -> anyhow::Result<String> {
         results: args.results,
     };
     Ok(proxy_failover::render(&proxy_failover::run(&plan)?))
+}
+
+fn client_suites(args: Suites) -> anyhow::Result<String> {
+    let plan = suites::Plan {
+        suites: if args.on.is_empty() {
+            suites::Suite::ALL.to_vec()
+        } else {
+            args.on
+        },
+        folder: args.folder,
+        only: args.only,
+        results: args.results,
+    };
+    Ok(suites::render(&suites::run(&plan)?))
 }
 
 fn failover(args: Failover) -> anyhow::Result<String> {

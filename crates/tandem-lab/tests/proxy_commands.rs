@@ -1,7 +1,11 @@
 //! The proxy's table of commands against the servers that it was made from, and one that is older.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use tandem_lab::ns::Lab;
-use tandem_lab::resp::{Connection, Reply};
+use tandem_lab::proxy::{Pool, Program, Proxy};
+use tandem_lab::resp::{Connection, Reply, encode};
 use tandem_lab::server::{Flavour, Server, Settings};
 use tandem_lab::{can_run, skip};
 use tandem_proxy::command::{Access, Command, KeyList, Route, all, find, keys, resolve};
@@ -343,5 +347,87 @@ fn every_server_knows_its_commands_as_the_table_does() {
             }
         }
         drop(server);
+    }
+}
+
+/// For anything that should happen within a second or so, on a machine that is busy with other things.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// What client libraries' own tests found.
+#[test]
+fn what_a_connection_is_told_is_what_a_server_would_say() {
+    let test = "what_a_connection_is_told_is_what_a_server_would_say";
+    if !can_run(test) {
+        return;
+    }
+    for flavour in flavours(test) {
+        let lab = Lab::pair().unwrap();
+        let primary = start(&lab, flavour);
+        let replica = Server::start(
+            lab.host("b"),
+            &Settings {
+                flavour,
+                ..Settings::default()
+            },
+        )
+        .unwrap();
+        replica.replicate(Some(primary.address())).unwrap();
+        replica.wait_until_synced(BOUND).unwrap();
+        let pool = Pool::new(22121, &[SocketAddr::from(([127, 0, 0, 1], 6379))]);
+        let proxy = Proxy::start(Program::Tandem, lab.host("a"), &pool).unwrap();
+        let connect = || Connection::open(lab.host("a"), proxy.address(), BOUND).unwrap();
+        let (mut one, mut other) = (connect(), connect());
+
+        // The version that the server tells.
+        let version = primary.connect().unwrap().info("redis_version").unwrap();
+        let Reply::Array(hello) = one.demand(&["HELLO", "2"]).unwrap() else {
+            panic!("HELLO is no array")
+        };
+        assert_eq!(hello[3].text(), Some(version), "{flavour:?}");
+
+        // A replica that has what was written, and one that has not.
+        one.demand(&["SET", "a", "1"]).unwrap();
+        let all = one.demand(&["WAIT", "1", "20000"]).unwrap();
+        assert_eq!(all, Reply::Integer(1), "{flavour:?}");
+        replica.process().freeze();
+        one.demand(&["SET", "a", "2"]).unwrap();
+        let none = one.demand(&["WAIT", "1", "300"]).unwrap();
+        assert_eq!(none, Reply::Integer(0), "{flavour:?}");
+        replica.process().thaw();
+
+        // Whoever subscribes again at once is subscribed.
+        let words = [&["SUBSCRIBE", "news"][..], &["UNSUBSCRIBE"]];
+        let both = words.map(encode).concat();
+        one.send(&[&both[..], &encode(words[0])].concat()).unwrap();
+        for (kind, count) in [("subscribe", 1), ("unsubscribe", 0), ("subscribe", 1)] {
+            let due = [
+                Reply::Bulk(Some(kind.as_bytes().to_vec())),
+                Reply::Bulk(Some(b"news".to_vec())),
+                Reply::Integer(count),
+            ];
+            assert_eq!(
+                one.read().unwrap(),
+                Reply::Array(due.to_vec()),
+                "{flavour:?}"
+            );
+        }
+        assert_eq!(
+            other.demand(&["PUBLISH", "news", "hi"]).unwrap(),
+            Reply::Integer(1)
+        );
+
+        // What the server executes.
+        let mut watcher = connect();
+        watcher.demand(&["MONITOR"]).unwrap();
+        other.demand(&["GET", "of the other"]).unwrap();
+        loop {
+            // The proxy asks something for itself, too.
+            let Reply::Simple(line) = watcher.read().unwrap() else {
+                panic!("a line of MONITOR")
+            };
+            if line.contains("of the other") {
+                break;
+            }
+        }
     }
 }

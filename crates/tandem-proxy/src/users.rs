@@ -251,6 +251,7 @@ fn channels(command: &Command, count: usize) -> std::ops::Range<usize> {
         | Route::AllShards(_)
         | Route::AllNodes(_)
         | Route::Scan
+        | Route::Monitor
         | Route::Transaction(_)
         | Route::Connection(_)
         | Route::Local(_)

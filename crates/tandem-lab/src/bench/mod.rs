@@ -5,7 +5,7 @@
 //! for every run, because by hand-made set-ups only the first failover is promised.
 //!
 //! [`sentinel`] is the benchmark of Sentinels alone, [`interop`] the matrix of `tandem vrrp` beside keepalived, [`proxy`] and
-//! [`proxy_failover`] those of proxies.
+//! [`proxy_failover`] those of proxies, [`suites`] what client libraries' own tests say of a proxy.
 
 mod idle;
 pub mod interop;
@@ -17,6 +17,7 @@ pub mod proxy_failover;
 mod scenario;
 pub mod sentinel;
 mod stall;
+pub mod suites;
 mod table;
 
 use std::path::PathBuf;

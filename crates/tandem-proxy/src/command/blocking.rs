@@ -44,6 +44,7 @@ pub fn blocks_for<A: Args + ?Sized>(command: &Command, args: &A) -> Blocks {
         | Route::AllNodes(_)
         | Route::Scan
         | Route::PubSub(_)
+        | Route::Monitor
         | Route::Transaction(_)
         | Route::Connection(_)
         | Route::Local(_)

@@ -24,7 +24,7 @@ pub(super) fn sort<A: Args + ?Sized>(command: &Command, args: &A, found: &mut Ke
         {
             at += 1;
             if args.arg(at).contains(&b'*') {
-                found.set_patterns();
+                found.push_pattern(at);
             }
         } else if may_store && option.eq_ignore_ascii_case(b"store") && left >= 1 {
             at += 1;

@@ -99,7 +99,7 @@ pub struct Key {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyList {
     keys: Vec<Key>,
-    patterns: bool,
+    patterns: Vec<u32>,
 }
 
 impl KeyList {
@@ -112,12 +112,18 @@ impl KeyList {
     /// Whether the command reads keys too that no argument names, by a pattern (SORT's BY and GET). They can be anywhere.
     #[must_use]
     pub fn has_patterns(&self) -> bool {
-        self.patterns
+        !self.patterns.is_empty()
+    }
+
+    /// The arguments that are such patterns.
+    #[must_use]
+    pub fn patterns(&self) -> &[u32] {
+        &self.patterns
     }
 
     fn clear(&mut self) {
         self.keys.clear();
-        self.patterns = false;
+        self.patterns.clear();
     }
 
     pub(super) fn push(&mut self, at: usize, access: Access) {
@@ -127,8 +133,8 @@ impl KeyList {
         }
     }
 
-    pub(super) fn set_patterns(&mut self) {
-        self.patterns = true;
+    pub(super) fn push_pattern(&mut self, at: usize) {
+        self.patterns.extend(u32::try_from(at));
     }
 }
 

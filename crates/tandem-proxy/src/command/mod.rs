@@ -157,6 +157,7 @@ impl Command {
             | Route::Wait
             | Route::Scan
             | Route::PubSub(_)
+            | Route::Monitor
             | Route::Transaction(_)
             | Route::Connection(_)
             | Route::Local(_)

@@ -42,6 +42,8 @@ pub enum Route {
     Scan,
     /// Publish and subscribe.
     PubSub(PubSub),
+    /// MONITOR: what one server executes, over a connection of its own.
+    Monitor,
     /// MULTI, EXEC and what belongs to them.
     Transaction(Transaction),
     /// Reads or changes the state of the client's connection.

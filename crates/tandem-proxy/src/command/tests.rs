@@ -232,6 +232,7 @@ fn shortcuts_agree_with_the_specifications() {
             | Route::AllShards(_)
             | Route::AllNodes(_)
             | Route::Scan
+            | Route::Monitor
             | Route::Wait
             | Route::Connection(_)
             | Route::Container => assert!(command.specs.is_empty(), "{}", command.name),

@@ -232,7 +232,7 @@ impl Core {
         }
         let acks = self.acks(pool, server);
         let lane = acks.lane;
-        let bytes = batch(acks.number, ack.replicas);
+        let bytes = batch(acks.number, (i64::from(ack.replicas), PATIENCE_MS));
         if !self.ask_aside(lane, &bytes) {
             self.arm(now_ms + RETRY_MS);
             return;
@@ -390,6 +390,7 @@ impl Core {
 
     /// The primary is another one: it is asked at once whether it has what waits.
     pub(super) fn acks_moved(&mut self, pool: u32, server: u32) {
+        self.waits_moved(pool, server);
         let Some(acks) = self.pools[pool as usize].acks.get(server as usize) else {
             return;
         };
@@ -456,15 +457,15 @@ impl Core {
 }
 
 /// The requests of a batch.
-fn batch(number: u64, replicas: u32) -> Vec<u8> {
+pub(super) fn batch(number: u64, (replicas, patience_ms): (i64, u64)) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192);
     let mut digits = Vec::new();
     push_decimal(&mut digits, number as i64);
     tandem_resp::encode_command(&[b"PUBLISH", &b"tandem:ack"[..], &digits], &mut bytes);
     bytes.extend_from_slice(ASK_STANDING);
     let (mut count, mut patience) = (Vec::new(), Vec::new());
-    push_decimal(&mut count, i64::from(replicas));
-    push_decimal(&mut patience, PATIENCE_MS as i64);
+    push_decimal(&mut count, replicas);
+    push_decimal(&mut patience, patience_ms as i64);
     tandem_resp::encode_command(&[&b"WAIT"[..], &count, &patience], &mut bytes);
     tandem_resp::encode_command(&[b"ROLE"], &mut bytes);
     bytes

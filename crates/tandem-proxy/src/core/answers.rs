@@ -253,7 +253,7 @@ fn walk(
             {
                 lane.lineage = standing.lineage;
             }
-            if is_refusal(reply) {
+            if is_refusal(reply, lane.theirs) {
                 break Some(End::Refused(reply.to_vec()));
             }
             if let Some(doubt) = lane.doubts.front()
@@ -397,10 +397,10 @@ fn stalls(lane: &mut Lane, desk: &mut Desk) -> bool {
 }
 
 /// Whether a set-up reply means that requests would not do what they say. A server without password says so to
-/// AUTH, and does everything all the same.
-fn is_refusal(reply: &[u8]) -> bool {
+/// AUTH, and does everything all the same; but a client (`theirs`) that gave it gets that for an answer.
+fn is_refusal(reply: &[u8], theirs: bool) -> bool {
     const NO_PASSWORD: &[u8] = b"without any password configured";
     const NO_PASSWORD_OLD: &[u8] = b"but no password is set";
     let harmless = |text: &[u8]| reply.windows(text.len()).any(|part| part == text);
-    reply.first() == Some(&b'-') && !harmless(NO_PASSWORD) && !harmless(NO_PASSWORD_OLD)
+    reply.first() == Some(&b'-') && (theirs || !harmless(NO_PASSWORD) && !harmless(NO_PASSWORD_OLD))
 }

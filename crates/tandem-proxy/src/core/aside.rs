@@ -1,6 +1,6 @@
 //! Connections on which the proxy asks servers something for itself, beside the requests of its clients.
 //!
-//! Who asks what is [`acks`](super::acks)'s and [`reading`](super::reading)'s; here is how such a connection comes and
+//! Who asks what is [`acks`](super::acks)'s, [`waits`](super::waits)'s and [`reading`](super::reading)'s; here is how such a connection comes and
 //! goes, and what of the answers is understood.
 
 use super::lane::{Lane, State};
@@ -15,6 +15,8 @@ use tandem_resp::{Limits, ReplyDecoder, Value};
 pub(super) enum Aside {
     /// Batches that ask a primary whether its replicas have what was written.
     Ack,
+    /// Batches that ask for those who wait whether replicas have what they wrote.
+    Wait,
     /// Samples of how far a primary or a replica is.
     Sample,
 }
@@ -175,8 +177,10 @@ impl Core {
     #[cold]
     pub(super) fn particular_sent(&mut self, index: u32) {
         let lane = &self.lanes[index as usize];
-        if lane.aside == Some(Aside::Ack) {
-            self.batch_sent(lane.pool, lane.server);
+        match lane.aside {
+            Some(Aside::Ack) => self.batch_sent(lane.pool, lane.server),
+            Some(Aside::Wait) => self.wait_sent(lane.pool, lane.server),
+            Some(Aside::Sample) | None => {}
         }
     }
 
@@ -202,6 +206,7 @@ impl Core {
             at += len;
             match aside {
                 Aside::Ack => self.batch_heard(pool, server, reply),
+                Aside::Wait => self.wait_heard(pool, server, reply),
                 Aside::Sample => self.sampled(index, reply),
             }
         }
@@ -212,6 +217,7 @@ impl Core {
         let lane = &self.lanes[index as usize];
         match lane.aside {
             Some(Aside::Ack) => self.batch_if_due(lane.pool, lane.server),
+            Some(Aside::Wait) => self.wait_if_due(lane.pool, lane.server),
             Some(Aside::Sample) | None => {}
         }
     }
@@ -232,6 +238,7 @@ impl Core {
         let (pool, server) = (lane.pool, lane.server);
         match lane.aside {
             Some(Aside::Ack) => self.batch_lost(pool, server),
+            Some(Aside::Wait) => self.wait_lost(pool, server),
             Some(Aside::Sample) => self.sample_lost(index),
             None => {}
         }

@@ -98,13 +98,15 @@ pub(super) struct Cold {
     pub(super) lib_ver: Vec<u8>,
     /// Between MULTI and EXEC.
     pub(super) multi: Option<Box<Multi>>,
+    /// Clients with a lower id had come when it was told last that its primary had moved before a WAIT.
+    pub(super) waited: u64,
     /// What it watches, on its pinned connection.
     pub(super) watch: Watch,
-    /// Its pinned connection brings messages.
+    /// Its pinned connection brings messages, or what MONITOR shows.
     pub(super) subscribed: bool,
     /// It is about to be somebody else.
     pub(super) claim: Option<Claim>,
-    /// Of what, while it does.
+    /// Of what, while it does; none: it is MONITOR's.
     pub(super) subscriptions: Option<Box<Subscriptions>>,
     /// A large request that is under way.
     pub(super) upload: Option<Box<super::upload::Upload>>,
@@ -194,6 +196,13 @@ impl Client {
     /// Whether its own connection brings messages.
     pub(super) fn is_subscribed(&self) -> bool {
         self.cold.as_ref().is_some_and(|cold| cold.subscribed)
+    }
+
+    /// Whether that is what MONITOR shows.
+    pub(super) fn is_monitoring(&self) -> bool {
+        self.cold
+            .as_ref()
+            .is_some_and(|cold| cold.subscribed && cold.subscriptions.is_none())
     }
 
     /// The bank that it is about to enter, or [`NONE`].

@@ -48,6 +48,8 @@ pub(super) struct Desk {
     pub(super) round: u32,
     /// What a server said when the core asked it; empty as a rule.
     pub(super) witnessed: Vec<u8>,
+    /// Of pools, the versions that their servers have told since HELLO was said last; one of each.
+    pub(super) versions: Vec<(u32, Vec<u8>)>,
 }
 
 /// What is left of a client.
@@ -83,6 +85,7 @@ impl Desk {
             gathered: 0,
             round: 0,
             witnessed: Vec::new(),
+            versions: Vec::new(),
         }
     }
 

@@ -24,6 +24,7 @@ use super::{Core, History, Order};
 use crate::command::{self, KeyList, PubSub, Route};
 use crate::frame::{Limits, Scan};
 use crate::tail::{MOST, Question, Tail};
+use crate::tls::Connector;
 use crate::topology::{Fork, Forks, Phase};
 
 /// How long a history may take to be read.
@@ -55,6 +56,13 @@ impl Core {
         let witness = self.witness(history.pool, history.server)?;
         let reading = witness.reading.as_ref()?;
         (reading.number == history.number).then_some(&reading.question)
+    }
+
+    /// How the server is spoken to that is to be asked: over TLS, or plainly.
+    #[must_use]
+    pub fn history_connector(&self, history: History) -> Option<Connector> {
+        let pool = self.pools.get(history.pool as usize)?;
+        pool.setup.settings.access.server_tls.clone()
     }
 
     /// What was read; none: it cannot be had.
@@ -117,14 +125,7 @@ impl Core {
             .map(|doubt| doubt.since.offset)
             // What is too old is given up, so that it costs the others nothing.
             .filter(|&offset| offset < fork.offset && fork.offset - offset <= MOST);
-        // What reads a history speaks no TLS, and says no password to who does.
-        let secret = self.pools[pool as usize]
-            .setup
-            .settings
-            .access
-            .server_tls
-            .is_some();
-        let Some(from) = offsets.min().filter(|_| !secret) else {
+        let Some(from) = offsets.min() else {
             self.decide(index, Known::Fork(&fork));
             return true;
         };

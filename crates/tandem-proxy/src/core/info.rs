@@ -117,6 +117,14 @@ fn keyspace(texts: &[&[u8]], body: &mut Vec<u8>) {
     }
 }
 
+/// The lowest of the versions that these replies name.
+pub(super) fn lowest_version<'r>(replies: impl Iterator<Item = &'r [u8]>) -> Option<&'r [u8]> {
+    let texts = replies.filter_map(text);
+    let named = texts.filter_map(|text| find(text, b"redis_version").map(|told| (text, told)));
+    let lowest = named.min_by_key(|(text, _)| version(text));
+    lowest.map(|(_, told)| told)
+}
+
 /// What a bulk or verbatim string holds.
 fn text(reply: &[u8]) -> Option<&[u8]> {
     let head = reply.iter().position(|&byte| byte == b'\n')? + 1;

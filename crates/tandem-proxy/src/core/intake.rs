@@ -511,6 +511,9 @@ impl Core {
         if cold.multi.is_some() {
             return self.in_multi(index, command, request);
         }
+        if client.is_monitoring() {
+            return self.while_monitoring(index, command);
+        }
         if cold.subscribed && !client.resp3 {
             return self.while_subscribed(index, command, request);
         }

@@ -157,6 +157,8 @@ pub(super) struct Lane {
     pub(super) ended: How,
     /// AUTH, SELECT, HELLO.
     pub(super) setup: Vec<u8>,
+    /// The user in it is a client's choice, who is told what the server says to that.
+    pub(super) theirs: bool,
     pub(super) setup_sent: usize,
     pub(super) counters: Arc<ServerCounters>,
     /// What this lane has put into the gauges.
@@ -225,6 +227,7 @@ impl Lane {
             retry_at_ms: 0,
             ended: How::Eof,
             setup: Vec::new(),
+            theirs: false,
             setup_sent: 0,
             counters,
             gauged: [0; 4],

@@ -41,6 +41,7 @@ impl Core {
         lane.setup.clear();
         lane.setup_sent = 0;
         let identity = &self.banks[lane.bank as usize].identity;
+        lane.theirs = identity.user.is_some();
         let mut left = setup(&mut lane.setup, settings, identity);
         if lane.acked && lane.is_to_primary() {
             lane.setup.extend_from_slice(ASK_STANDING);
@@ -117,6 +118,7 @@ impl Core {
         }
         self.acks_due();
         self.clusters_due();
+        self.waits_due();
         self.arm_turn();
         self.settle();
     }
@@ -217,6 +219,7 @@ impl Core {
         if lane.ask_at_ms != u64::MAX {
             lane.ask_at_ms = self.now_ms;
         }
+        self.forget_version(index);
         self.renew(index);
         self.lane_let_in(index);
         self.aside_ready(index);

@@ -10,13 +10,9 @@ use super::identity::{Assumed, Credentials, Identity, same};
 use super::intake::Taken;
 use super::slots::NONE;
 use super::{Core, PoolState, text};
-use crate::command::{Command, Connection, Local, Refusal, Route};
+use crate::command::{self, Command, Connection, KeyList, Local, Refusal, Route};
 use crate::frame::Request;
 use crate::settings::Users;
-use tandem_resp::Protocol;
-
-/// What HELLO and INFO say: the oldest version whose commands the table has.
-const VERSION: &[u8] = b"7.0.0";
 
 impl Core {
     /// Puts a request on its way; its number of arguments is right, and its client may ask.
@@ -26,6 +22,10 @@ impl Core {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Taken {
+        if self.has_long_key(index, command, request) {
+            self.desk.say(index, text::KEY_TOO_LONG);
+            return Taken::Yes;
+        }
         match command.route {
             Route::OneKey { at } => {
                 let key = request.argument(usize::from(at)).unwrap_or_default();
@@ -40,6 +40,7 @@ impl Core {
             ),
             Route::Keys => self.together(index, command, request),
             Route::Script => self.script(index, command, request),
+            Route::Wait if command.name == "wait" => self.wait_for_replicas(index, request),
             Route::Blocking(_) | Route::Wait => self.blocking(index, command, request),
             Route::AnyShard => self.anywhere(index, request),
             Route::OnlyShard => {
@@ -59,6 +60,7 @@ impl Core {
                 self.everywhere(index, merge, request)
             }
             Route::PubSub(which) => self.pubsub(index, which, request),
+            Route::Monitor => self.monitor(index, command, request),
             Route::Transaction(which) => self.transaction(index, which, command, request),
             Route::Connection(which) => self.connection(index, which, command, request),
             Route::Local(which) => self.local(index, which, request),
@@ -68,6 +70,18 @@ impl Core {
                 Taken::Yes
             }
         }
+    }
+
+    /// Whether a key of this is longer than may be. One that is told while it arrives is refused by then.
+    #[inline]
+    pub(super) fn has_long_key(
+        &self,
+        index: u32,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> bool {
+        let longest = self.bounds_of(index).key;
+        request.bytes().len() > longest && any_key_over(longest, command, request)
     }
 
     pub(super) fn refused(&mut self, index: u32, command: &Command, why: Refusal) {
@@ -300,37 +314,10 @@ impl Core {
                 return Taken::Yes;
             }
         }
-        let id = self.desk.clients[index as usize].id;
         if let Some(name) = name {
             self.desk.cold(index).name = name.to_vec();
         }
-        let mut reply = self.desk.spare.take();
-        let protocol = if resp3 {
-            Protocol::Resp3
-        } else {
-            Protocol::Resp2
-        };
-        tandem_resp::write_map_header(7, protocol, &mut reply);
-        for (field, value) in [(&b"server"[..], &b"redis"[..]), (b"version", VERSION)] {
-            tandem_resp::write_bulk(field, &mut reply);
-            tandem_resp::write_bulk(value, &mut reply);
-        }
-        for (field, value) in [
-            (&b"proto"[..], if resp3 { 3 } else { 2 }),
-            (b"id", id as i64),
-        ] {
-            tandem_resp::write_bulk(field, &mut reply);
-            tandem_resp::write_integer(value, &mut reply);
-        }
-        for (field, value) in [(&b"mode"[..], &b"standalone"[..]), (b"role", b"master")] {
-            tandem_resp::write_bulk(field, &mut reply);
-            tandem_resp::write_bulk(value, &mut reply);
-        }
-        tandem_resp::write_bulk(b"modules", &mut reply);
-        tandem_resp::write_array_header(0, &mut reply);
-        self.desk.say(index, &reply);
-        self.desk.spare.give(reply);
-        Taken::Yes
+        self.say_hello(index)
     }
 
     pub(super) fn say_bulk(&mut self, index: u32, value: &[u8]) {
@@ -339,4 +326,13 @@ impl Core {
         self.desk.say(index, &reply);
         self.desk.spare.give(reply);
     }
+}
+
+#[cold]
+fn any_key_over(longest: usize, command: &'static Command, request: &Request<'_>) -> bool {
+    let mut found = KeyList::default();
+    // Arguments that do not say where keys are: any server will say why.
+    let _ = command::keys(command, request, &mut found);
+    let mut keys = found.keys().iter();
+    keys.any(|key| command::Args::arg(request, key.at as usize).len() > longest)
 }

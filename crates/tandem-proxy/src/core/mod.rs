@@ -32,6 +32,7 @@ mod desk;
 mod doubt;
 mod early;
 mod follow;
+mod hello;
 mod identity;
 mod idle;
 mod info;
@@ -40,6 +41,7 @@ mod lane;
 mod lease;
 mod life;
 mod local;
+mod monitor;
 mod moving;
 mod particular;
 mod peer;
@@ -61,6 +63,7 @@ mod takeback;
 mod text;
 mod transaction;
 mod upload;
+mod waits;
 mod withheld;
 mod witness;
 
@@ -154,12 +157,16 @@ struct PoolState {
     acks: Vec<acks::Acks>,
     /// How many of them get no acknowledgements now.
     alone: u32,
+    /// Of each server, who waits for its replicas; empty before the first.
+    waits: Vec<waits::Waits>,
     /// Of each server, what is known of its replicas; empty where nothing is read from them.
     reading: Vec<reading::Reading>,
     /// Of each server, where it was; as long as `groups`.
     witnesses: Vec<witness::Witness>,
     /// Where its slots are, if its servers are those of a cluster.
     cluster: Option<Box<cluster::Cluster>>,
+    /// What HELLO tells, once a server was asked.
+    told_version: Option<Vec<u8>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
 }
@@ -265,12 +272,14 @@ impl Core {
                 None => Vec::new(),
             },
             alone: 0,
+            waits: Vec::new(),
             reading: match replicas.read {
                 ReadFrom::Replica => (0..servers).map(|_| reading::Reading::new()).collect(),
                 ReadFrom::Primary => Vec::new(),
             },
             witnesses: Vec::new(),
             cluster: None,
+            told_version: None,
             heir: None,
             setup,
         });

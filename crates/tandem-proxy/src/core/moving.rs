@@ -71,6 +71,8 @@ pub(super) struct Subscriptions {
     leaving: Vec<Vec<u8>>,
     /// How often it was sent on without having listened.
     sent_on: u8,
+    /// What it has still to say to what it was asked.
+    pub(super) owed: super::pubsub::Owed,
 }
 
 impl Subscriptions {
@@ -85,6 +87,15 @@ impl Subscriptions {
             let named = request.arguments().skip(1).map(|it| it.value.to_vec());
             self.leaving.extend(named);
         }
+        let named = request.count() - 1;
+        self.owed.push(match named {
+            0 => self
+                .asked
+                .iter()
+                .filter(|(other, _)| *other == kind)
+                .count(),
+            named => named,
+        });
         if !on && request.count() == 1 {
             self.asked.retain(|(other, _)| *other != kind);
         }

@@ -141,6 +141,7 @@ impl Core {
             | Route::PubSub(PubSub::Publish(_)) => true,
             // Nothing of them reaches a server, or nothing that an acknowledgement is about.
             Route::Wait
+            | Route::Monitor
             | Route::PubSub(PubSub::Subscribe(_) | PubSub::Unsubscribe(_) | PubSub::Inspect)
             | Route::Transaction(_)
             | Route::Connection(_)

@@ -263,8 +263,8 @@ impl Core {
         };
         self.lanes[lane as usize].extra_ms = extra_ms;
         if waits {
-            // On a connection that has written nothing newer servers answer at once, and untruly. A message to nobody
-            // makes it wait for everything up to now.
+            // WAITAOF. On a connection that has written nothing newer servers answer at once, and untruly. A message to
+            // nobody makes it wait for everything up to now.
             self.send_unheard(lane, TO_NOBODY);
         }
         self.forward_on(lane, index, request.bytes())

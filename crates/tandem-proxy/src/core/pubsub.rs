@@ -4,6 +4,8 @@
 //! messages in order and a pattern sees every channel; PUBLISH goes there too. Sharded channels live where a key of
 //! their name would. Keyspace notifications are those of the plain channels' server only.
 
+use std::collections::VecDeque;
+
 use super::cluster::{Home, sends_on};
 use super::desk::Desk;
 use super::intake::Taken;
@@ -87,6 +89,10 @@ impl Core {
         (channels, on): (Channels, bool),
         request: &Request<'_>,
     ) -> Taken {
+        if let Some(error) = self.shut(lane) {
+            self.desk.say(index, error);
+            return Taken::Yes;
+        }
         let taken = self.tell(index, lane, request);
         if taken == Taken::Yes
             && let Some(subscriptions) = &mut self.desk.cold(index).subscriptions
@@ -162,7 +168,13 @@ impl Core {
             | Route::Connection(Connection::Quit | Connection::Reset) => None,
             Route::Local(Local::Ping) => {
                 let lane = self.desk.clients[index as usize].pinned;
-                Some(self.tell(index, lane, request))
+                let taken = self.tell(index, lane, request);
+                if taken == Taken::Yes
+                    && let Some(subscriptions) = &mut self.desk.cold(index).subscriptions
+                {
+                    subscriptions.owed.push(1);
+                }
+                Some(taken)
             }
             Route::OneKey { .. }
             | Route::Split { .. }
@@ -170,6 +182,7 @@ impl Core {
             | Route::Script
             | Route::Blocking(_)
             | Route::Wait
+            | Route::Monitor
             | Route::AnyShard
             | Route::OnlyShard
             | Route::AllShards(_)
@@ -226,6 +239,15 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
         lane.sent_on = frame.to_vec();
         return Came::SentOn;
     }
+    if desk.clients[index as usize].is_monitoring() {
+        desk.stream(index, frame);
+        // MONITOR itself was refused: then its client is an ordinary one again.
+        return match frame.first() {
+            Some(b'-') => Came::LastUnsubscribed,
+            _ => Came::Message,
+        };
+    }
+    let mut over = ends_subscriptions(frame);
     if let Some(said) = moving::confirmation(frame) {
         if lane.clustered
             && !said.on
@@ -244,13 +266,66 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
         }
         if let Some(subscriptions) = &mut desk.cold(index).subscriptions {
             subscriptions.confirm(&said);
+            over = subscriptions.owed.confirmed(over);
         }
+    } else if !is_message(frame)
+        && let Some(subscriptions) = &mut desk.cold(index).subscriptions
+    {
+        over = subscriptions.owed.answered();
     }
     desk.stream(index, frame);
-    match ends_subscriptions(frame) {
+    match over {
         true => Came::LastUnsubscribed,
         false => Came::Message,
     }
+}
+
+/// What a server has still to say to a subscriber: one answer for each channel of each request, in their order. While
+/// there is something, a subscription that is the last may be followed by another.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// Of each request, how many answers are left; at least 1.
+    answers: VecDeque<usize>,
+    /// The last word was that there is no subscription.
+    none_left: bool,
+}
+
+impl Owed {
+    /// A request that gets so many answers, and one if there is nothing to say.
+    pub(super) fn push(&mut self, answers: usize) {
+        self.answers.push_back(answers.max(1));
+    }
+
+    /// An answer to one channel of a request; `none_left`: no subscription is left after it. Whether all is over.
+    fn confirmed(&mut self, none_left: bool) -> bool {
+        self.none_left = none_left;
+        match self.answers.front_mut() {
+            Some(left) if *left > 1 => *left -= 1,
+            Some(_) | None => drop(self.answers.pop_front()),
+        }
+        self.is_over()
+    }
+
+    /// An answer to the whole of a request: to PING, or an error. Whether all is over.
+    fn answered(&mut self) -> bool {
+        self.answers.pop_front();
+        self.is_over()
+    }
+
+    fn is_over(&self) -> bool {
+        self.none_left && self.answers.is_empty()
+    }
+}
+
+/// Whether a frame is something that was published.
+fn is_message(frame: &[u8]) -> bool {
+    const KINDS: [&[u8]; 3] = [
+        b"$7\r\nmessage\r\n",
+        b"$8\r\npmessage\r\n",
+        b"$8\r\nsmessage\r\n",
+    ];
+    let rest = memchr::memchr(b'\n', frame).map(|end| &frame[end + 1..]);
+    rest.is_some_and(|rest| KINDS.iter().any(|kind| rest.starts_with(kind)))
 }
 
 /// Whether this is the confirmation of an UNSUBSCRIBE with a count of 0.

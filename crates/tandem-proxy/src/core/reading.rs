@@ -121,10 +121,14 @@ impl Core {
                 let key = request.argument(usize::from(at))?;
                 self.server_for(pool, key)?
             }
+            // Who asks for too long a key is told so in the ordinary way.
+            _ if self.has_long_key(index, command, request) => return None,
             Route::Split { .. } | Route::Keys | Route::Script => {
                 match self.servers_of_keys(index, command, request) {
                     Shared::At(server) => server,
-                    Shared::Nowhere | Shared::Apart(_) | Shared::Nobody => return None,
+                    Shared::Nowhere | Shared::Apart(_) | Shared::Anywhere | Shared::Nobody => {
+                        return None;
+                    }
                 }
             }
             // They ask more than one server, keep a place in one, or block.

@@ -10,19 +10,25 @@ use super::client::Life;
 use super::slots::NONE;
 use super::{Core, PoolSetup};
 use crate::settings::{Replicas, Users};
+use crate::topology::Topology;
 
 impl Core {
     /// These are all pools from now on. The number of each, in this order.
     ///
-    /// A pool with the very settings that it had stays as it is. Clients of a pool whose name is gone are let go.
-    pub fn reload(&mut self, setups: Vec<PoolSetup>, now: Instant) -> Vec<usize> {
+    /// A pool with the very settings that it had stays as it is. Clients of a pool whose name is gone are let go. A new pool
+    /// has its word on its groups before anybody asks it for anything.
+    pub fn reload(
+        &mut self,
+        setups: Vec<(PoolSetup, Option<Arc<Topology>>)>,
+        now: Instant,
+    ) -> Vec<usize> {
         self.clock(now);
         let old: Vec<u32> = (0..self.pools.len() as u32)
             .filter(|&pool| self.pools[pool as usize].heir.is_none())
             .collect();
         let mut kept = Vec::new();
         let mut numbers = Vec::new();
-        for setup in setups {
+        for (setup, word) in setups {
             let same = old.iter().copied().find(|&pool| {
                 Arc::ptr_eq(&self.pools[pool as usize].setup.settings, &setup.settings)
             });
@@ -36,12 +42,13 @@ impl Core {
                     same
                 }
                 (None, Some(namesake)) => {
-                    let number = self.add_pool(setup);
+                    let number = self.add_informed(setup, word.as_deref(), now);
                     self.pools[namesake as usize].heir = Some(number);
+                    self.waits_inherited(namesake, number);
                     kept.push(namesake);
                     number
                 }
-                (None, None) => self.add_pool(setup),
+                (None, None) => self.add_informed(setup, word.as_deref(), now),
             };
             numbers.push(number as usize);
         }
@@ -73,6 +80,30 @@ impl Core {
         self.cool(|lane| lane.retired);
         self.settle();
         numbers
+    }
+
+    fn add_informed(&mut self, setup: PoolSetup, word: Option<&Topology>, now: Instant) -> u32 {
+        let number = self.add_pool(setup);
+        if let Some(word) = word {
+            self.snapshot(number as usize, word, now);
+        }
+        number
+    }
+
+    /// The pools that a word on the groups of this name is for: that of its clients, and those that it has replaced, whose
+    /// last connections are not over yet. Not those that had other groups.
+    #[must_use]
+    pub fn pools_told(&self, name: &str) -> Vec<usize> {
+        let Some(current) = self.pool_named(name) else {
+            return Vec::new();
+        };
+        let groups = |pool: usize| {
+            let servers = self.settings(pool).servers.iter();
+            servers.map(|server| &server.name)
+        };
+        let is_told =
+            |&pool: &usize| self.settings(pool).name == name && groups(pool).eq(groups(current));
+        (0..self.pools.len()).filter(is_told).collect()
     }
 
     /// Moves a client to where its pool has gone. False: not before it is owed nothing, and it is held until then.

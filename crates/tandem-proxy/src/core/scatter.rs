@@ -6,6 +6,7 @@ use super::split::{Join, push_decimal};
 use super::{Core, text};
 use crate::command::{self, Command, KeyList, Merge};
 use crate::frame::{Request, Span};
+use crate::placement::tagged;
 
 /// What a split needs while it is made; kept to be filled again.
 #[derive(Debug, Default)]
@@ -250,14 +251,24 @@ impl Core {
         if servers == 1 {
             return self.forward(index, 0, request.bytes());
         }
-        let bytes = request.bytes();
+        self.ask_everywhere(index, Join::All(merge), servers, request.bytes())
+    }
+
+    /// The same bytes to every server, and one reply made of theirs.
+    pub(super) fn ask_everywhere(
+        &mut self,
+        index: u32,
+        join: Join,
+        servers: u32,
+        bytes: &[u8],
+    ) -> Taken {
         for server in 0..servers {
             let lane = self.lane_for(index, server);
             if !self.open_for(lane, index, bytes.len()) {
                 return Taken::Wait;
             }
         }
-        let split = self.await_parts(index, Join::All(merge), servers as u16, &[]);
+        let split = self.await_parts(index, join, servers as u16, &[]);
         for server in 0..servers {
             let lane = self.lane_for(index, server);
             if self.shut(lane).is_none() {
@@ -303,6 +314,10 @@ impl Core {
                 self.desk.say(index, text::CROSS_SHARD);
                 Taken::Yes
             }
+            Shared::Anywhere => {
+                self.desk.say(index, text::CROSS_PATTERN);
+                Taken::Yes
+            }
             Shared::Nobody => {
                 self.nobody(index);
                 Taken::Yes
@@ -334,11 +349,37 @@ impl Core {
                 (Shared::Nowhere, Some(server)) => Shared::At(server),
                 (Shared::At(before), Some(server)) if before == server => shared,
                 (Shared::At(first), Some(_)) => Shared::Apart(first),
-                (Shared::Apart(_) | Shared::Nobody, Some(_)) => shared,
+                (Shared::Apart(_) | Shared::Anywhere | Shared::Nobody, Some(_)) => shared,
             };
+        }
+        if tally.keys.has_patterns()
+            && let Shared::At(server) = shared
+            && !self.pools[pool as usize].twemproxy
+        {
+            let (indexed, keys) = tally.index(request);
+            let _ = command::keys(command, &indexed, keys);
+            let mut patterns = keys.patterns().iter();
+            if !patterns.all(|&at| {
+                let pattern = command::Args::arg(&indexed, at as usize);
+                self.is_bound_to(pool, pattern, server)
+            }) {
+                shared = Shared::Anywhere;
+            }
         }
         self.tally = tally;
         shared
+    }
+
+    /// Whether every key that a pattern of SORT may stand for is on this server: its hash tag says so, or nothing does.
+    #[cold]
+    fn is_bound_to(&mut self, pool: u32, pattern: &[u8], server: u32) -> bool {
+        // After an arrow there is the name of a field.
+        let star = memchr::memchr(b'*', pattern).unwrap_or(pattern.len());
+        let arrow = memchr::memmem::find(&pattern[star..], b"->");
+        let key = &pattern[..arrow.map_or(pattern.len(), |at| star + at)];
+        let tag = self.pools[pool as usize].setup.settings.hash_tag;
+        let hashed = tag.map_or(key, |tag| tagged(key, tag));
+        memchr::memchr(b'*', hashed).is_none() && self.server_for(pool, key) == Some(server)
     }
 
     /// A request that any server can answer.
@@ -359,6 +400,8 @@ pub(super) enum Shared {
     At(u32),
     /// On several; this has the first.
     Apart(u32),
+    /// Those that it names are on one; it reads others, which may be anywhere.
+    Anywhere,
     /// No server takes part.
     Nobody,
 }

@@ -90,7 +90,7 @@ impl Core {
                 let server = match self.servers_of_keys(index, command, request) {
                     Shared::At(server) | Shared::Apart(server) => Some(server),
                     Shared::Nowhere => self.server_for(pool, ANYWHERE),
-                    Shared::Nobody => None,
+                    Shared::Anywhere | Shared::Nobody => None,
                 };
                 if let Some(server) = server
                     && let Some(name) = called(request.bytes())

@@ -6,6 +6,7 @@
 //! `-ERR Invalid argument` there, which tells nobody anything.
 
 use super::desk::Desk;
+use super::hello::{self, Hello};
 use super::info;
 use super::scan;
 use super::slots::NONE;
@@ -22,6 +23,8 @@ pub(super) enum Join {
     All(Merge),
     /// There is one part, a step of a scan.
     Scan(scan::Step),
+    /// They name versions, and become the reply to HELLO.
+    Hello(Hello),
 }
 
 /// One split request.
@@ -134,11 +137,17 @@ impl Desk {
             split.failed.take()
         } else {
             let mut merged = self.spare.take();
+            if let Join::Hello(hello) = split.join
+                && let Some(version) = split.version()
+            {
+                self.versions.retain(|(pool, _)| *pool != hello.pool());
+                self.versions.push((hello.pool(), version.to_vec()));
+            }
             if !split.merge_into(&mut merged) {
                 merged.clear();
                 let what = match split.join {
                     Join::Scan(_) => text::CURSOR_TOO_LARGE,
-                    Join::All(_) => APART,
+                    Join::All(_) | Join::Hello(_) => APART,
                 };
                 merged.extend_from_slice(what);
             }
@@ -160,8 +169,14 @@ impl Desk {
 impl Split {
     /// Whether one good reply makes up for errors of the others, and there is one.
     fn may_fail_in_part(&self) -> bool {
-        self.join == Join::All(Merge::OneSucceeded)
-            && self.parts.iter().any(|part| !part.reply.is_empty())
+        matches!(self.join, Join::Hello(_))
+            || self.join == Join::All(Merge::OneSucceeded)
+                && self.parts.iter().any(|part| !part.reply.is_empty())
+    }
+
+    /// The lowest version that they name.
+    fn version(&self) -> Option<&[u8]> {
+        hello::lowest(self.parts.iter().map(|part| &part.reply[..]))
     }
 
     /// Puts the replies together; false if they are not of the kind that was expected.
@@ -171,6 +186,10 @@ impl Split {
             Join::Scan(step) => {
                 let reply = self.parts.first().map_or(&[][..], |part| &part.reply);
                 return step.merge(reply, merged).is_some();
+            }
+            Join::Hello(hello) => {
+                hello.write(self.version(), merged);
+                return true;
             }
         };
         match merge {

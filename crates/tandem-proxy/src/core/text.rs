@@ -35,6 +35,10 @@ pub(super) const BAD_NAME: &[u8] =
 pub(super) const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 /// No number where one should be.
 pub(super) const NOT_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+/// A time that is none, as Redis says it.
+pub(super) const TIMEOUT_NOT_INTEGER: &[u8] = b"-ERR timeout is not an integer or out of range\r\n";
+/// A time before now, as Redis says it.
+pub(super) const TIMEOUT_NEGATIVE: &[u8] = b"-ERR timeout is negative\r\n";
 /// SELECT of another database than the pool's.
 pub(super) const OTHER_DATABASE: &[u8] =
     b"-ERR SELECT: this proxy serves one database, number 0 to its clients; use \
@@ -43,6 +47,10 @@ a pool of its own for another\r\n";
 pub(super) const CROSS_SHARD: &[u8] =
     b"-CROSSSLOT Keys in request are on different shards of this proxy and this \
 command cannot be split; give them a common hash tag, or ask for each key by itself\r\n";
+/// SORT that reads keys on any shard.
+pub(super) const CROSS_PATTERN: &[u8] =
+    b"-CROSSSLOT BY and GET of SORT read keys that may be on any shard of this proxy; \
+give their patterns the hash tag of the sorted key, or sort without them\r\n";
 /// More clients block, watch or subscribe than there may be connections for.
 pub(super) const TOO_MANY_PINNED: &[u8] =
     b"-ERR too many clients of this proxy block, watch or subscribe at once; try \

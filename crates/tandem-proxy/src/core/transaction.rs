@@ -125,6 +125,7 @@ impl Core {
             | Route::Container
             | Route::Refused(_)
             | Route::Scan
+            | Route::Monitor
             | Route::Wait => {
                 let error = text::about(
                     "",
@@ -158,10 +159,14 @@ impl Core {
     }
 
     fn queue(&mut self, index: u32, command: &'static Command, request: &Request<'_>) -> Taken {
+        if self.has_long_key(index, command, request) {
+            return self.wrong(index, text::KEY_TOO_LONG);
+        }
         let server = match self.servers_of_keys(index, command, request) {
             Shared::Nowhere => None,
             Shared::At(server) => Some(server),
             Shared::Apart(_) => return self.wrong(index, text::CROSS_SHARD),
+            Shared::Anywhere => return self.wrong(index, text::CROSS_PATTERN),
             Shared::Nobody => return self.wrong(index, text::unreachable(How::Refused)),
         };
         let pool = self.desk.clients[index as usize].pool;
@@ -311,6 +316,10 @@ impl Core {
             Shared::Nowhere => self.server_for(pool, ANYWHERE),
             Shared::Apart(_) => {
                 self.desk.say(index, text::CROSS_SHARD);
+                return None;
+            }
+            Shared::Anywhere => {
+                self.desk.say(index, text::CROSS_PATTERN);
                 return None;
             }
             Shared::Nobody => None,

@@ -11,12 +11,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConnection, StreamOwned};
+
 use super::mailbox::{Letter, Mailbox};
 use super::resolve::first_address;
 use crate::core::{History, READ_WITHIN};
 use crate::frame::{Fed, Scanner};
 use crate::settings::Address;
 use crate::tail::{MOST, Question, Reader, Tail};
+use crate::tls::Connector;
 
 /// Bytes taken from the socket at once.
 const PIECE: usize = 64 * 1024;
@@ -24,12 +27,17 @@ const PIECE: usize = 64 * 1024;
 const ANSWER: usize = 256 * 1024;
 
 /// Has it read; the answer comes to the mailbox. Workers ask once per group and failover, so threads are few.
-pub(super) fn read(history: History, question: Question, back: Arc<Mailbox>) {
+pub(super) fn read(
+    history: History,
+    question: Question,
+    tls: Option<Connector>,
+    back: Arc<Mailbox>,
+) {
     let answer = back.clone();
     let spawned = std::thread::Builder::new()
         .name("proxy-history".to_owned())
         .spawn(move || {
-            let tail = ask(&question, Instant::now() + READ_WITHIN).ok();
+            let tail = ask(&question, tls.as_ref(), Instant::now() + READ_WITHIN).ok();
             answer.put(Letter::History { history, tail });
         });
     if spawned.is_err() {
@@ -47,11 +55,31 @@ struct Line {
 
 enum Stream {
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
 }
 
-fn ask(question: &Question, until: Instant) -> io::Result<Tail> {
-    let mut line = Line::open(&question.primary, until)?;
+impl Stream {
+    /// No single call takes longer than this.
+    fn within(&self, within: Duration) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => bounded(stream, within),
+            Self::Tls(stream) => bounded(stream.get_ref(), within),
+            Self::Unix(stream) => {
+                stream.set_read_timeout(Some(within))?;
+                stream.set_write_timeout(Some(within))
+            }
+        }
+    }
+}
+
+fn bounded(stream: &TcpStream, within: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))
+}
+
+fn ask(question: &Question, tls: Option<&Connector>, until: Instant) -> io::Result<Tail> {
+    let mut line = Line::open(&question.primary, tls, until)?;
     if !question.login.is_empty() {
         let mut words = vec![&b"AUTH"[..]];
         words.extend(question.login.iter().map(Vec::as_slice));
@@ -117,14 +145,24 @@ fn serves(info: &[u8], question: &Question) -> bool {
 }
 
 impl Line {
-    fn open(address: &Address, until: Instant) -> io::Result<Self> {
+    /// Over TLS where servers are spoken to so; never over a Unix socket.
+    fn open(address: &Address, tls: Option<&Connector>, until: Instant) -> io::Result<Self> {
         let stream = match address {
             Address::Tcp { host, port } => {
                 let at =
                     first_address(host, *port).ok_or_else(|| other("nobody knows its name"))?;
                 let stream = TcpStream::connect_timeout(&at, left(until)?)?;
                 stream.set_nodelay(true)?;
-                Stream::Tcp(stream)
+                match tls {
+                    None => Stream::Tcp(stream),
+                    Some(connector) => {
+                        let (config, name) = (connector.config.get(), connector.name.clone());
+                        let connection =
+                            ClientConnection::new(config, name).map_err(io::Error::other)?;
+                        // The handshake is part of what is said first.
+                        Stream::Tls(Box::new(StreamOwned::new(connection, stream)))
+                    }
+                }
             }
             Address::Unix { path, .. } => Stream::Unix(UnixStream::connect(path)?),
         };
@@ -138,16 +176,11 @@ impl Line {
     fn say(&mut self, words: &[&[u8]]) -> io::Result<()> {
         let mut bytes = Vec::new();
         tandem_resp::encode_command(words, &mut bytes);
-        let within = Some(left(self.until)?);
+        self.stream.within(left(self.until)?)?;
         match &mut self.stream {
-            Stream::Tcp(stream) => {
-                stream.set_write_timeout(within)?;
-                stream.write_all(&bytes)
-            }
-            Stream::Unix(stream) => {
-                stream.set_write_timeout(within)?;
-                stream.write_all(&bytes)
-            }
+            Stream::Tcp(stream) => stream.write_all(&bytes),
+            Stream::Tls(stream) => stream.write_all(&bytes).and_then(|()| stream.flush()),
+            Stream::Unix(stream) => stream.write_all(&bytes),
         }
     }
 
@@ -169,19 +202,14 @@ impl Line {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let within = Some(left(self.until)?);
+        self.stream.within(left(self.until)?)?;
         let before = self.input.len();
         self.input.resize(before + PIECE, 0);
         let space = &mut self.input[before..];
         let read = match &mut self.stream {
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(within)?;
-                stream.read(space)
-            }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(within)?;
-                stream.read(space)
-            }
+            Stream::Tcp(stream) => stream.read(space),
+            Stream::Tls(stream) => stream.read(space),
+            Stream::Unix(stream) => stream.read(space),
         };
         self.input.truncate(before + *read.as_ref().unwrap_or(&0));
         match read {
@@ -207,7 +235,95 @@ fn other(text: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+
     use super::*;
+    use crate::tls::Live;
+
+    /// Both sides of TLS, by a certificate that vouches for itself.
+    fn both_sides() -> (Arc<ServerConfig>, Connector) {
+        let made = rcgen::generate_simple_self_signed(vec!["redis.test".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = Connector {
+            config: Live::new(Arc::new(client)),
+            name: ServerName::try_from("redis.test").unwrap(),
+        };
+        (Arc::new(server), connector)
+    }
+
+    fn encoded(words: &[&str]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        tandem_resp::encode_command(words, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_history_is_read_over_tls() {
+        let (config, connector) = both_sides();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let written = encoded(&["SET", "a", "1"]);
+        let parent = "a".repeat(40);
+        let question = Question {
+            primary: Address::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port,
+            },
+            login: vec![b"p".to_vec()],
+            parent: parent.clone(),
+            from: 1000,
+            to: 1000 + written.len() as u64,
+        };
+        let info = format!(
+            "role:master\r\nmaster_replid2:{parent}\r\nsecond_repl_offset:{}\r\nrepl_backlog_active:1\r\n\
+             repl_backlog_size:800\r\nrepl_backlog_first_byte_offset:901\r\nrepl_backlog_histlen:700\r\n",
+            question.to + 1
+        );
+        let answers = [
+            (encoded(&["AUTH", "p"]), b"+OK\r\n".to_vec()),
+            (
+                encoded(&["INFO", "replication"]),
+                format!("${}\r\n{info}\r\n", info.len()).into_bytes(),
+            ),
+            (
+                encoded(&["PSYNC", &parent, "1001"]),
+                [&b"+CONTINUE b\r\n"[..], &written].concat(),
+            ),
+        ];
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+            for (asked, answer) in answers {
+                let mut got = vec![0; asked.len()];
+                stream.read_exact(&mut got).unwrap();
+                assert_eq!(got, asked);
+                stream.write_all(&answer).unwrap();
+                stream.flush().unwrap();
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(20);
+        let tail = ask(&question, Some(&connector), until).unwrap();
+        assert!(tail.touches(0, b"a", 1000));
+        assert!(!tail.touches(0, b"b", 1000));
+        server.join().unwrap();
+    }
 
     #[test]
     fn only_the_server_that_left_that_history_there_and_still_has_it_is_asked() {

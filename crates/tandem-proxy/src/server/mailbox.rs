@@ -64,6 +64,8 @@ pub(super) enum Letter {
 pub(super) struct Replacement {
     /// All pools from now on.
     pub(super) pools: Vec<PoolSetup>,
+    /// Of each, the newest word on its groups.
+    pub(super) topologies: Vec<Option<Arc<Topology>>>,
     /// Listening sockets for pools whose address is new, by index in `pools`.
     pub(super) listeners: Vec<(usize, Door)>,
 }

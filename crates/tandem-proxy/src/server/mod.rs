@@ -227,12 +227,29 @@ impl Running {
     /// # Errors
     /// A new address cannot be had; nothing was changed.
     pub fn reload(&self, pools: Vec<Pool>) -> Result<(), ReloadError> {
+        self.replace(pools, None)
+    }
+
+    /// As [`Running::reload`] for a pool whose servers are groups, with the newest word on them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reload_following(&self, pool: Pool, word: Arc<Topology>) -> Result<(), ReloadError> {
+        self.replace(vec![pool], Some(word))
+    }
+
+    fn replace(&self, pools: Vec<Pool>, word: Option<Arc<Topology>>) -> Result<(), ReloadError> {
         let threads = self.mailboxes.len();
         let mut current = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared: Vec<Shared> = pools
+        let mut shared: Vec<Shared> = pools
             .into_iter()
             .map(|pool| inherit(&current, pool, threads, self.base))
             .collect();
+        if let Some(word) = word {
+            for pool in &mut shared {
+                pool.topology = Some(word.clone());
+            }
+        }
         let mut listeners = Vec::new();
         listeners.resize_with(threads, Vec::new);
         for (number, pool) in shared.iter().enumerate() {
@@ -252,7 +269,11 @@ impl Running {
                 .iter()
                 .map(|pool| pool.setup(thread, threads))
                 .collect();
-            mailbox.put(Letter::Reload(Box::new(Replacement { pools, listeners })));
+            mailbox.put(Letter::Reload(Box::new(Replacement {
+                pools,
+                topologies: shared.iter().map(|pool| pool.topology.clone()).collect(),
+                listeners,
+            })));
         }
         *current = shared;
         Ok(())

@@ -423,7 +423,8 @@ impl Worker {
             Order::Confirm => self.teller.tell(Notice::Stalled),
             Order::ReadHistory(which) => {
                 if let Some(question) = self.core.history_question(which) {
-                    history::read(which, question.clone(), self.mailbox.clone());
+                    let tls = self.core.history_connector(which);
+                    history::read(which, question.clone(), tls, self.mailbox.clone());
                 }
             }
         }
@@ -472,7 +473,7 @@ impl Worker {
             }
             Letter::Reload(replacement) => self.reload(*replacement),
             Letter::Topology { pool, topology } => {
-                if let Some(pool) = self.core.pool_named(&pool) {
+                for pool in self.core.pools_told(&pool) {
                     self.core.snapshot(pool, &topology, self.now);
                 }
             }
@@ -486,7 +487,7 @@ impl Worker {
                 server,
                 asked,
             } => {
-                if let Some(pool) = self.core.pool_named(&pool) {
+                for pool in self.core.pools_told(&pool) {
                     self.core.confirmed(pool, server, asked, self.now);
                 }
             }
@@ -501,7 +502,9 @@ impl Worker {
     }
 
     fn reload(&mut self, replacement: Replacement) {
-        let numbers = self.core.reload(replacement.pools, self.now);
+        let words = replacement.topologies;
+        let setups = replacement.pools.into_iter().zip(words);
+        let numbers = self.core.reload(setups.collect(), self.now);
         for door in &mut self.doors {
             let Some(open) = door else { continue };
             let heir = numbers.iter().find(|&&pool| {

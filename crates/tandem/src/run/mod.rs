@@ -85,7 +85,7 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let mut running = tokio::task::JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
     let (stop_proxies, stopping) = watch::channel(false);
-    let (certificates, proxies) =
+    let (changing, proxies) =
         proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
     for group in &settings.groups {
         let places = group.seats();
@@ -172,7 +172,7 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
             _ = interrupt.recv() => stop_by = Some(stop(&seats, &stop_proxies, stop_by)),
             _ = hangup.recv() => hang_up(&reloader),
             Some(request) = reloads.recv() => {
-                take_over(&mut settings, request, &seats, &certificates);
+                take_over(&mut settings, request, &seats, &changing);
             }
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
         }
@@ -208,8 +208,15 @@ fn take_over(
     settings: &mut Settings,
     request: reload::Request,
     seats: &[Seat],
-    certificates: &[proxy::Certificates],
+    proxies: &proxy::Changing,
 ) {
+    // One that could not be taken over last time is not in force.
+    for changes in &proxies.settings {
+        let is = changes.in_force();
+        if let Some(proxy) = settings.proxies.iter_mut().find(|it| it.name == is.name) {
+            *proxy = is;
+        }
+    }
     let plan = reload::plan(settings, &request.new);
     let refused = !plan.moves.is_empty() && !request.accept;
     let mut answers = reload::Answers::new();
@@ -226,8 +233,28 @@ fn take_over(
                 let _ = seat.events.try_send(event);
             }
             Some(_) | None => {
-                let _ = answer.send(Answer::Reply(plan.refusal(&seat.group)));
+                let refusal = plan.refusal(&reload::of_group(&seat.group));
+                let _ = answer.send(Answer::Reply(refusal));
             }
+        }
+    }
+    for changes in &proxies.settings {
+        let before = changes.in_force();
+        let mut after = plan.settings.proxies.iter();
+        let Some(after) = after.find(|after| after.name == before.name && **after != before) else {
+            continue;
+        };
+        let name = reload::of_proxy(&after.name);
+        let (answer, answered) = oneshot::channel();
+        answers.push((name.clone(), answered));
+        if refused {
+            let refusal = plan.refusal(&name);
+            let _ = answer.send(Answer::Reply(refusal));
+        } else {
+            changes.send(proxy::Change {
+                settings: after.clone(),
+                answer,
+            });
         }
     }
     if !plan.restart.is_empty() {
@@ -241,7 +268,7 @@ fn take_over(
     }
     if !refused {
         *settings = plan.settings;
-        for certificates in certificates {
+        for certificates in &proxies.certificates {
             // A few small files, and rarely: no thread of its own.
             let Some(read) = certificates.read_again() else {
                 continue;

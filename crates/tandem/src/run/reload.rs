@@ -12,6 +12,7 @@ use tandem_config::settings::{Elector, Group, Preempt, Settings, Vip, Vrrp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Answer, ReplyLine};
+use super::proxy;
 
 /// The rule that refuses.
 pub(crate) const RULE: &str = "reload.moves";
@@ -23,12 +24,22 @@ pub(crate) const REQUESTS_MAX: usize = 4;
 /// What a changed file comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Per group that has them, what would move.
+    /// Per group or proxy that has them, what would move.
     pub(crate) moves: Vec<(String, Vec<String>)>,
     /// What waits for a restart of the daemon.
     pub(crate) restart: Vec<String>,
     /// What is in force once the rest is taken over.
     pub(crate) settings: Settings,
+}
+
+/// What answers and refusals call a group.
+pub(crate) fn of_group(name: &str) -> String {
+    format!("group {name}")
+}
+
+/// And a proxy.
+pub(crate) fn of_proxy(name: &str) -> String {
+    format!("proxy {name}")
 }
 
 /// Compares what is in force with what the file says now.
@@ -47,8 +58,27 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
     if old.follows != new.follows {
         plan.restart.push("groups with [group.sentinel]".to_owned());
     }
-    if old.proxies != new.proxies {
-        plan.restart.push("[[proxy]]".to_owned());
+    for proxy in &mut plan.settings.proxies {
+        let Some(wanted) = new.proxies.iter().find(|other| other.name == proxy.name) else {
+            plan.restart
+                .push(format!("proxy {} (gone from the file)", proxy.name));
+            continue;
+        };
+        let fixed = proxy::fixed(proxy, wanted);
+        if !fixed.is_empty() {
+            plan.restart
+                .push(format!("proxy {}: {}", proxy.name, fixed.join(", ")));
+        }
+        let taken = proxy::taken_over(proxy, wanted);
+        if let Some(moves) = proxy::moves(proxy, &taken) {
+            plan.moves.push((of_proxy(&proxy.name), vec![moves]));
+        }
+        *proxy = taken;
+    }
+    for proxy in &new.proxies {
+        if !old.proxies.iter().any(|other| other.name == proxy.name) {
+            plan.restart.push(format!("proxy {} (new)", proxy.name));
+        }
     }
     for group in &mut plan.settings.groups {
         let Some(wanted) = new.groups.iter().find(|other| other.name == group.name) else {
@@ -66,7 +96,7 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
         }
         let moves = moves(group, &taken);
         if !moves.is_empty() {
-            plan.moves.push((group.name.clone(), moves));
+            plan.moves.push((of_group(&group.name), moves));
         }
         *group = taken;
     }
@@ -293,14 +323,14 @@ impl Reloader {
 }
 
 impl Plan {
-    /// The refusal for a group, if the plan may not be taken over.
-    pub(crate) fn refusal(&self, group: &str) -> ReplyLine {
-        let own = self.moves.iter().find(|(name, _)| name == group);
+    /// The refusal for a group or proxy, if the plan may not be taken over.
+    pub(crate) fn refusal(&self, whose: &str) -> ReplyLine {
+        let own = self.moves.iter().find(|(name, _)| name == whose);
         let why = match own {
             Some((_, moves)) => moves.join("; "),
             None => {
                 let others: Vec<&str> = self.moves.iter().map(|(name, _)| name.as_str()).collect();
-                format!("group {} would move", others.join(", "))
+                format!("{} would move", others.join(", "))
             }
         };
         ReplyLine {
@@ -371,11 +401,50 @@ priority = 100
     }
 
     #[test]
-    fn a_proxy_that_changed_waits_for_a_restart_by_name() {
-        let proxy = "\n[[proxy]]\nlisten = \"10.0.0.1:6400\"\ngroups = [\"g\"]\n";
-        let file = format!("{FILE}{proxy}");
-        let plan = plan(&read(FILE), &read(&file));
-        assert_eq!(plan.restart, ["[[proxy]]"]);
+    fn a_proxy_changes_in_place_unless_keys_move_or_threads_are_made_by_it() {
+        let with = |proxy: &str| read(&format!("{FILE}\n[[proxy]]\nname = \"p\"\n{proxy}"));
+        let here = "listen = \"10.0.0.1:6400\"\ngroups = [\"g\"]\n";
+        let group = FILE.split("[[group]]").nth(1).unwrap();
+        let second = group
+            .replace("\"g\"", "\"h\"")
+            .replace("6379", "6380")
+            .replace("51", "52")
+            .replace(".100/", ".110/")
+            .replace(".101/", ".111/");
+        let old = with(here);
+
+        let silent = with(&format!(
+            "{here}timeout = \"1s\"\nack = 1\nmax_key = \"1kb\"\n"
+        ));
+        let it = plan(&old, &silent);
+        assert!(it.moves.is_empty(), "{:?}", it.moves);
+        assert!(it.restart.is_empty(), "{:?}", it.restart);
+        assert_eq!(it.settings, silent);
+
+        let threads = with(&format!("{here}threads = 3\ntimeout = \"1s\"\n"));
+        let it = plan(&old, &threads);
+        assert_eq!(it.restart, ["proxy p: threads"]);
+        assert_eq!(it.settings.proxies[0].threads, old.proxies[0].threads);
+        assert_eq!(it.settings.proxies[0].timeout, threads.proxies[0].timeout);
+
+        let two = "listen = \"10.0.0.1:6400\"\ngroups = [\"g\", \"h\"]\n";
+        let text = format!("{FILE}\n[[group]]{second}\n[[proxy]]\nname = \"p\"\n");
+        let (old, new) = (
+            read(&format!("{text}{here}")),
+            read(&format!("{text}{two}")),
+        );
+        let it = plan(&old, &new);
+        assert_eq!(it.settings, new);
+        let (whose, moves) = &it.moves[0];
+        assert_eq!(whose, "proxy p");
+        assert!(moves[0].contains("% of the keys"), "{moves:?}");
+        assert!(it.refusal("group g").text.starts_with("proxy p would move"));
+
+        let it = plan(&read(FILE), &silent);
+        assert_eq!(it.restart, ["proxy p (new)"]);
+        let it = plan(&silent, &read(FILE));
+        assert_eq!(it.restart, ["proxy p (gone from the file)"]);
+        assert_eq!(it.settings, silent);
     }
 
     #[test]
@@ -402,13 +471,17 @@ priority = 100
         ] {
             let plan = changed(from, to);
             let expected: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            assert_eq!(plan.moves, [("g".to_owned(), expected)]);
+            assert_eq!(plan.moves, [("group g".to_owned(), expected)]);
             assert!(plan.restart.is_empty(), "{:?}", plan.restart);
             assert_eq!(plan.settings, read(&FILE.replace(from, to)));
-            let refusal = plan.refusal("g");
+            let refusal = plan.refusal("group g");
             assert_eq!(refusal.rule.as_deref(), Some(RULE));
             assert!(refusal.text.starts_with(words[0]), "{}", refusal.text);
-            assert!(plan.refusal("other").text.starts_with("group g would move"));
+            assert!(
+                plan.refusal("group other")
+                    .text
+                    .starts_with("group g would move")
+            );
         }
     }
 

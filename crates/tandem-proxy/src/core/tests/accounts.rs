@@ -48,13 +48,17 @@ fn users_of_the_proxys_own_are_one_user_to_the_servers() {
     world.give(app, &request("ACL WHOAMI"));
     world.give(root, &request("HELLO 2 AUTH root r"));
     assert_eq!(world.take(app), "+OK\r\n$3\r\napp\r\n");
-    assert!(world.take(root).starts_with("*14\r\n"));
-    world.give(app, &request("GET app:1"));
-    world.give(root, &request("GET other"));
     let lane = world.up[&0];
     let setup = request("AUTH tandem-app upstream");
     assert_eq!(world.take(lane).into_bytes(), setup);
     world.give(lane, b"+OK\r\n");
+    assert_eq!(world.take(lane).into_bytes(), request("INFO server"));
+    world.give(lane, b"-NOPERM no\r\n");
+    let said = world.take(root);
+    assert!(said.starts_with("*14\r\n"), "{said}");
+    assert!(said.contains("\r\n7.0.0\r\n"), "{said}");
+    world.give(app, &request("GET app:1"));
+    world.give(root, &request("GET other"));
     let both = [request("GET app:1"), request("GET other")].concat();
     assert_eq!(world.take(lane).into_bytes(), both);
     world.give(lane, b"$1\r\n1\r\n$1\r\n2\r\n");
@@ -128,7 +132,7 @@ fn a_reload_asks_again_who_has_another_password() {
         counters: Arc::new(PoolCounters::new(1)),
         connections: 1,
     };
-    world.core.reload(vec![setup], world.now);
+    world.core.reload(vec![(setup, None)], world.now);
     world.take(app);
     world.take(other);
     world.give(app, &request("PING"));

@@ -18,7 +18,7 @@ fn at(place: u16) -> Address {
 }
 
 /// The primary at one place, a replica at another.
-fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
+pub(super) fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
     Topology {
         groups: vec![Group {
             forks: crate::topology::Forks::Untold,
@@ -37,7 +37,7 @@ fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> Topology {
 }
 
 /// INFO replication of a primary: its history by a letter, how much of it, and the history before.
-fn standing(history: char, offset: u64, before: char, begins: i64) -> String {
+pub(super) fn standing(history: char, offset: u64, before: char, begins: i64) -> String {
     let id = |letter: char| letter.to_string().repeat(40);
     let text = format!(
         "role:master\r\nmaster_replid:{}\r\nmaster_replid2:{}\r\nmaster_repl_offset:{offset}\r\nsecond_repl_offset:{begins}\r\n",
@@ -48,7 +48,7 @@ fn standing(history: char, offset: u64, before: char, begins: i64) -> String {
 }
 
 /// ROLE of a primary whose replica at a place has so much.
-fn role(place: u16, offset: u64) -> String {
+pub(super) fn role(place: u16, offset: u64) -> String {
     let offset = offset.to_string();
     let port = (1000 + place).to_string();
     format!(

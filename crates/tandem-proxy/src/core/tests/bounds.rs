@@ -195,3 +195,39 @@ fn idle_clients_own_no_buffers() {
     assert_eq!((place.input.capacity(), place.output.capacity()), (0, 0));
     assert!(place.cold.is_none());
 }
+
+#[test]
+fn a_key_that_is_too_long_is_refused_wherever_it_stands() {
+    let mut world = World::new(Pool {
+        bounds: Bounds {
+            key: 100,
+            ..Bounds::default()
+        },
+        ..pool(2)
+    });
+    let client = world.client();
+    let long = "k".repeat(101);
+    for words in [
+        format!("MGET a {long}"),
+        format!("MSET {long} 1 b 2"),
+        format!("SUNION {{a}}1 {{a}}{long}"),
+        format!("EVAL s 1 {long}"),
+        format!("BLPOP {long} 0"),
+    ] {
+        world.give(client, &request(&words));
+        let said = world.take(client);
+        assert!(said.contains("(max_key)"), "{words}: {said}");
+    }
+    world.give(client, &request("MULTI"));
+    world.give(client, &request(&format!("DEL {long}")));
+    world.give(client, &request("EXEC"));
+    let said = world.take(client);
+    assert!(said.contains("(max_key)"), "{said}");
+    assert!(said.contains("-EXECABORT"), "{said}");
+    // A value may be as long as it likes.
+    let key = world.key_on(0);
+    world.give(client, &request(&format!("MSET {key} {long}")));
+    world.server_says(0, b"+OK\r\n");
+    assert_eq!(world.take(client), "+OK\r\n");
+    world.assert_nothing_is_left();
+}

@@ -406,3 +406,31 @@ fn the_newest_epoch_wins_and_a_static_server_is_never_held() {
     world.server_says(0, READONLY);
     assert_eq!(world.take(client).into_bytes(), READONLY);
 }
+
+#[test]
+fn a_pool_that_replaces_another_knows_its_primary_before_it_is_asked_for_anything() {
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &serving(1, 3), world.now);
+    let client = world.client();
+    let settings = Arc::new(Pool {
+        timeout: Some(Duration::from_secs(1)),
+        ..pool(1)
+    });
+    let setup = PoolSetup {
+        subscribers: Arc::new(Subscribers::new(1)),
+        ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
+        settings,
+        counters: world.counters.clone(),
+        connections: 1,
+    };
+    let word = Arc::new(serving(1, 3));
+    world.core.reload(vec![(setup, Some(word))], world.now);
+    world.turn();
+    world.give(client, &request("GET a"));
+    assert_eq!(world.at_server(3).into_bytes(), request("GET a"));
+    assert_eq!(
+        world.core.pools_told("test"),
+        [0, 1],
+        "who has not moved yet hears it too"
+    );
+}

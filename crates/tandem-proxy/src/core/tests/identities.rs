@@ -126,10 +126,14 @@ fn a_hello_may_say_it_all() {
     let setup = [request("AUTH u p"), request("HELLO 3")].concat();
     assert_eq!(world.at_server(0).into_bytes(), setup);
     world.server_says(0, b"+OK\r\n%1\r\n+proto\r\n:3\r\n");
+    assert_eq!(
+        world.at_server(0).into_bytes(),
+        all(&["INFO server", "GET a"])
+    );
+    world.server_says(0, b"$0\r\n\r\n");
     let said = world.take(client);
     assert!(said.starts_with("%7\r\n$6\r\nserver\r\n"), "{said}");
     assert!(said.ends_with("$2\r\nme\r\n"), "{said}");
-    assert_eq!(world.at_server(0).into_bytes(), request("GET a"));
     world.server_says(0, b"_\r\n");
     assert_eq!(world.take(client), "_\r\n");
 }
@@ -508,4 +512,20 @@ proptest! {
         }
         world.assert_nothing_is_left();
     }
+}
+
+#[test]
+fn a_password_that_nobody_asked_for_gets_what_the_server_says_to_it() {
+    const NOT_ASKED: &[u8] =
+        b"-ERR AUTH <password> called without any password configured for the default user. \
+Are you sure your configuration is correct?\r\n";
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.give(client, &request("AUTH p"));
+    assert_eq!(world.at_server(0).into_bytes(), request("AUTH p"));
+    world.server_says(0, NOT_ASKED);
+    assert_eq!(world.take(client).into_bytes(), NOT_ASKED);
+    world.give(client, &request("GET a"));
+    world.server_says(0, b"$-1\r\n");
+    assert_eq!(world.take(client), "$-1\r\n", "as who it was before");
 }

@@ -7,8 +7,10 @@ mod cluster;
 mod early;
 mod failures;
 mod follow;
+mod hello;
 mod identities;
 mod lease;
+mod monitor;
 mod phase;
 mod pinned;
 mod proof;
@@ -18,6 +20,7 @@ mod slow;
 mod stories;
 mod streams;
 mod uploads;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -201,22 +201,6 @@ fn a_call_that_does_not_block_goes_the_ordinary_way() {
 }
 
 #[test]
-fn wait_waits_for_everything_up_to_now() {
-    let mut world = World::new(pool(1));
-    let client = world.client();
-    world.give(client, &request("WAIT 1 100"));
-    let sent = world.at_server(0);
-    assert!(sent.starts_with("*3\r\n$7\r\nPUBLISH\r\n"), "{sent}");
-    assert!(
-        sent.ends_with("$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"),
-        "{sent}"
-    );
-    world.server_says(0, b":0\r\n:1\r\n");
-    assert_eq!(world.take(client), ":1\r\n");
-    world.assert_nothing_is_left();
-}
-
-#[test]
 fn messages_reach_their_subscriber_alone() {
     let mut world = World::new(pool(2));
     let (subscriber, publisher) = (world.client(), world.client());
@@ -246,6 +230,7 @@ fn messages_reach_their_subscriber_alone() {
     world.take(own);
     world.give(subscriber, &request("PING"));
     assert_eq!(world.take(own).into_bytes(), request("PING"));
+    world.give(own, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
     world.give(subscriber, &request("UNSUBSCRIBE"));
     world.give(own, b"*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n");
     assert!(world.closed.contains(&own));
@@ -258,20 +243,49 @@ fn messages_reach_their_subscriber_alone() {
 }
 
 #[test]
+fn who_subscribes_again_before_the_last_subscription_has_ended_is_a_subscriber() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    let words = ["SUBSCRIBE a b", "UNSUBSCRIBE", "PING", "PSUBSCRIBE c*"];
+    let all: Vec<u8> = words.iter().flat_map(|words| request(words)).collect();
+    world.give(client, &all);
+    let own = world.up[&0];
+    assert_eq!(world.take(own).into_bytes(), all);
+    let said: Vec<u8> = [
+        &b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"[..],
+        b"*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n",
+        b"*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n",
+        b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
+        b"+PONG\r\n",
+        b"*3\r\n$10\r\npsubscribe\r\n$2\r\nc*\r\n:1\r\n",
+        b"*4\r\n$8\r\npmessage\r\n$2\r\nc*\r\n$1\r\nc\r\n$1\r\n0\r\n",
+    ]
+    .concat();
+    world.give(own, &said);
+    assert_eq!(world.take(client).into_bytes(), said);
+    assert!(!world.closed.contains(&own));
+    let ends = b"*3\r\n$12\r\npunsubscribe\r\n$2\r\nc*\r\n:0\r\n";
+    world.give(client, &request("PUNSUBSCRIBE c*"));
+    world.give(own, ends);
+    assert_eq!(world.take(client).as_bytes(), ends);
+    assert!(world.closed.contains(&own), "now nothing is left");
+}
+
+#[test]
 fn with_resp3_messages_come_between_replies() {
     let mut world = World::new(pool(1));
     let client = world.client();
     world.give(client, &request("HELLO 3"));
+    let shared = world.up[&0];
+    world.give(shared, b"%0\r\n$0\r\n\r\n");
     world.take(client);
     world.give(client, &request("SUBSCRIBE news"));
     let own = world.up[&0];
+    assert_ne!(shared, own);
     world.give(own, b"%0\r\n");
     world.give(own, b">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
     world.take(client);
     world.give(client, &request("GET a"));
-    let shared = world.up[&0];
-    assert_ne!(shared, own);
-    world.give(shared, b"%0\r\n");
     world.give(shared, b"$5\r\nab");
     world.give(own, b">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
     world.give(shared, b"cde\r\n");

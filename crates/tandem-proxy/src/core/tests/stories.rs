@@ -205,12 +205,18 @@ fn the_two_protocols_have_lanes_of_their_own() {
     world.give(old, &request("GET a"));
     let lane2 = world.up[&0];
     world.give(new, &request("HELLO 3"));
-    assert!(world.take(new).starts_with("%7\r\n$6\r\nserver\r\n"));
-    world.give(new, &request("GET a"));
     let lane3 = world.up[&0];
     assert_ne!(lane2, lane3);
     assert_eq!(world.take(lane3).into_bytes(), request("HELLO 3"));
     world.give(lane3, b"%1\r\n+proto\r\n:3\r\n");
+    assert_eq!(world.take(lane3).into_bytes(), request("INFO server"));
+    world.give(lane3, b"=23\r\ntxt:redis_version:7.2.5\r\n");
+    let said = world.take(new);
+    assert!(
+        said.starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.5\r\n"),
+        "{said}"
+    );
+    world.give(new, &request("GET a"));
     assert_eq!(world.take(lane3).into_bytes(), request("GET a"));
     world.give(lane3, b"_\r\n");
     world.give(lane2, b"$-1\r\n");
@@ -230,8 +236,9 @@ fn a_client_changes_its_protocol_only_when_it_is_owed_nothing() {
     let lane2 = world.up[&0];
     world.give(lane2, b"+OK\r\n");
     assert_ne!(world.up[&0], lane2, "what follows goes over the other lane");
-    assert!(world.take(client).starts_with("+OK\r\n%7\r\n"));
     world.server_says(0, b"%0\r\n");
+    world.server_says(0, b"$0\r\n\r\n");
+    assert!(world.take(client).starts_with("+OK\r\n%7\r\n"));
     world.server_says(0, b"$1\r\n1\r\n");
     assert_eq!(world.take(client), "$1\r\n1\r\n");
     assert_eq!(world.resumed, [client]);
@@ -270,7 +277,7 @@ fn pools_are_replaced_under_connected_clients() {
         counters: world.counters.clone(),
         connections: 1,
     };
-    assert_eq!(world.core.reload(vec![setup], world.now), [1]);
+    assert_eq!(world.core.reload(vec![(setup, None)], world.now), [1]);
     world.turn();
     world.give(idle, &request("GET b"));
     assert_ne!(world.up[&0], old_lane);
@@ -313,4 +320,39 @@ fn clients_are_listed_to_those_of_the_same_user() {
     assert!(world.take(one).contains("id=2 "), "one line of two");
     world.give(one, &request("CLIENT LIST TYPE pubsub"));
     assert_eq!(world.take(one), "$0\r\n\r\n");
+}
+
+#[test]
+fn a_sort_that_reads_keys_on_any_shard_is_refused() {
+    let tagged = || {
+        World::new(Pool {
+            hash_tag: Some(*b"{}"),
+            ..pool(2)
+        })
+    };
+    let mut world = tagged();
+    let (here, there) = (world.key_on(0), world.key_on(1));
+    let client = world.client();
+    for words in [
+        "SORT a BY w_*".to_owned(),
+        "SORT a GET # GET o_*".to_owned(),
+        "SORT_RO a GET h_*->{a}".to_owned(),
+        format!("SORT {{{here}}}a BY w{{{there}}}_*"),
+    ] {
+        world.give(client, &request(&words));
+        let said = world.take(client);
+        assert!(said.starts_with("-CROSSSLOT BY and GET"), "{words}: {said}");
+    }
+    for words in [
+        "SORT {a}1 BY nosort GET #",
+        "SORT {a}1 BY w{a}_*->f GET {a}*",
+    ] {
+        let mut world = tagged();
+        let client = world.client();
+        world.give(client, &request(words));
+        let server = *world.up.keys().next().unwrap();
+        assert_eq!(world.at_server(server).into_bytes(), request(words));
+        world.server_says(server, b"*0\r\n");
+        assert_eq!(world.take(client), "*0\r\n", "{words}");
+    }
 }

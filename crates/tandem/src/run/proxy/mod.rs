@@ -6,6 +6,7 @@
 //! in `tandem_core::proxy_vip` and enacted by [`vip`].
 
 mod access;
+mod change;
 mod cluster;
 mod notices;
 mod vip;
@@ -21,19 +22,21 @@ use tandem_config::settings::{self as config, Settings, ShardAt};
 use tandem_core::sentinel::Endpoint;
 use tandem_core::session::Secret;
 use tandem_core::topology::{Forks as Left, Member, Topology as Word};
-use tandem_proxy::cluster::{Map, seats};
-use tandem_proxy::placement::{SLOTS, sort_servers};
+use tandem_proxy::cluster::Map;
+use tandem_proxy::placement::SLOTS;
 use tandem_proxy::server::{Notice, Options, Pulse, Running};
-use tandem_proxy::settings::{Address, Bounds, Compat, Pool, Server};
+use tandem_proxy::settings::{Address, Server};
 use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
 use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
 
-use super::control::Proxies;
+use super::control::{Answer, Proxies, ReplyLine};
 use super::directory::{Told, Words};
 use crate::redis::raw::Credentials;
-pub(super) use access::Certificates;
+use access::Certificates;
+pub(super) use change::{Change, fixed, moves, taken_over};
+use change::{Changes, Inbox, Made};
 use cluster::{Asked, Asker};
 use notices::Ears;
 use vip::Vip;
@@ -58,6 +61,7 @@ pub(super) struct Proxy {
     /// Of its servers.
     password: Option<Vec<u8>>,
     certificates: Certificates,
+    inbox: Inbox,
 }
 
 /// Where the words on groups come from, and this host's own address.
@@ -74,50 +78,17 @@ impl Proxy {
         settings: &config::Proxy,
         certificates: &Certificates,
         cluster: Option<Asked>,
+        inbox: Inbox,
     ) -> Result<Self> {
-        let password = settings.password_file.as_deref().map(access::text);
-        let password = password.transpose()?;
-        let secret = password.clone();
-        let mut servers: Vec<Server> = settings.shards.iter().map(server).collect();
-        sort_servers(&mut servers);
-        let shard = |server: &Server| {
-            let named = |shard: &&config::Shard| shard.name == server.name;
-            settings.shards.iter().find(named).cloned()
-        };
-        let shards = servers.iter().filter_map(shard).collect();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => usize::from(threads),
         };
-        if cluster.is_some() {
-            servers = seats::pool(settings.name.clone(), tcp(settings.listen)).servers;
-        }
-        let pool = Pool {
-            name: settings.name.clone(),
-            listen: tcp(settings.listen),
-            servers,
-            hash: settings.hash,
-            distribution: settings.distribution,
-            hash_tag: settings.hash_tag,
-            timeout: settings.timeout,
-            backlog: Pool::BACKLOG,
+        let Made {
+            pool,
+            shards,
             password,
-            database: 0,
-            keepalive: true,
-            preconnect: false,
-            server_connections: settings
-                .server_connections
-                .saturating_mul(u32::try_from(threads).unwrap_or(u32::MAX)),
-            ejection: None,
-            compat: Compat::Strict,
-            access: access::access(settings, certificates)?,
-            bounds: Bounds {
-                key: usize::try_from(settings.max_key).unwrap_or(usize::MAX),
-                client_stall: settings.client_stall,
-                slowlog_slower_than: settings.slowlog_slower_than,
-            },
-            replicas: settings.replicas,
-        };
+        } = Made::of(settings, certificates, threads)?;
         let (teller, notices) = notices::channel();
         let options = Options {
             threads,
@@ -133,8 +104,9 @@ impl Proxy {
             running,
             notices,
             cluster,
-            password: secret.map(String::into_bytes),
+            password,
             certificates: certificates.clone(),
+            inbox,
         };
         proxy.tell(&|_| None);
         proxy.map();
@@ -168,16 +140,22 @@ impl Proxy {
             let certificates = self.certificates.clone();
             let pulse = self.pulse.clone();
             let cluster = self.cluster.clone();
+            let nothing = || Inbox::of(&settings).1;
+            let inbox = std::mem::replace(&mut self.inbox, nothing());
             self.end(&around).await?;
             self = loop {
                 tokio::select! {
                     () = tokio::time::sleep(RESTART_AFTER) => {}
                     _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 }
-                match Self::start(&settings, &certificates, cluster.clone()) {
+                match Self::start(&settings, &certificates, cluster.clone(), nothing()) {
                     Ok(proxy) => {
                         pulse.send_replace(proxy.running.pulse());
-                        break Self { pulse, ..proxy };
+                        break Self {
+                            pulse,
+                            inbox,
+                            ..proxy
+                        };
                     }
                     Err(error) => tracing::error!("proxy {name}: {error:#}"),
                 }
@@ -201,11 +179,39 @@ impl Proxy {
                     self.running.confirm(&self.settings.name, server, asked);
                 }
                 () = newer(&mut maps) => self.map(),
+                Some(change) = self.inbox.changes.recv() => {
+                    let before = self.shards.clone();
+                    let done = self.change(change.settings, &newest(&here, &there));
+                    if self.shards != before {
+                        ears = self.ears(around);
+                    }
+                    // Whoever asked may have gone.
+                    let _ = change.answer.send(Answer::Reply(match done {
+                        Ok(()) => ReplyLine::done("taken over, its clients stay".to_owned()),
+                        Err(error) => ReplyLine::failed(format!("stays as it was: {error:#}")),
+                    }));
+                }
                 Ok(()) = here.changed() => {}
                 Ok(()) = there.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
         }
+    }
+
+    /// From now on it is this.
+    fn change(
+        &mut self,
+        settings: config::Proxy,
+        word: &dyn Fn(&str) -> Option<Word>,
+    ) -> Result<()> {
+        let made = Made::of(&settings, &self.certificates, self.running.threads())?;
+        let word = topology(&made.shards, word);
+        self.running.reload_following(made.pool, Arc::new(word))?;
+        self.inbox.in_force.send_replace(settings.clone());
+        self.settings = settings;
+        self.shards = made.shards;
+        self.password = made.password;
+        Ok(())
     }
 
     /// Waits for the threads, which drain. Words go on counting: what is under way has to be answered by somebody.
@@ -221,6 +227,7 @@ impl Proxy {
             cluster: _,
             password: _,
             certificates: _,
+            inbox: _,
         } = self;
         let running = Arc::new(running);
         let ended = running.clone();
@@ -288,6 +295,12 @@ fn tell(
         // It stands before a cluster, which is told by maps.
         return;
     }
+    let topology = topology(shards, word);
+    running.follow(proxy, Arc::new(topology));
+}
+
+/// A word on every shard, as threads get it.
+fn topology(shards: &[config::Shard], word: &dyn Fn(&str) -> Option<Word>) -> Topology {
     let groups = shards.iter().map(|shard| match &shard.at {
         ShardAt::Server { server } => Group {
             rank: Rank::default(),
@@ -309,13 +322,21 @@ fn tell(
         },
         ShardAt::Here | ShardAt::Daemons { .. } => group(word(&shard.name).as_ref()),
     });
-    let topology = Topology {
+    Topology {
         groups: groups.collect(),
-    };
-    running.follow(proxy, Arc::new(topology));
+    }
 }
 
-/// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`. Their certificates may be read again.
+/// What of the proxies may be changed while they run.
+#[derive(Default)]
+pub(super) struct Changing {
+    /// Files that may be read again.
+    pub(super) certificates: Vec<Certificates>,
+    /// What the file says.
+    pub(super) settings: Vec<Changes>,
+}
+
+/// Starts all proxies, and what listens to daemons elsewhere; each ends after `stop`.
 ///
 /// # Errors
 /// An address cannot be had, or a password cannot be read.
@@ -325,8 +346,8 @@ pub(super) fn start(
     told: &Told,
     stop: &Receiver<bool>,
     running: &mut JoinSet<Result<()>>,
-) -> Result<(Vec<Certificates>, Proxies)> {
-    let (mut all, mut proxies) = (Vec::new(), Proxies::new());
+) -> Result<(Changing, Proxies)> {
+    let (mut changing, mut proxies) = (Changing::default(), Proxies::new());
     let remote = Told::elsewhere(settings);
     let around = Around {
         here: told.clone(),
@@ -358,7 +379,8 @@ pub(super) fn start(
             running.spawn_local(asker.run(stop.clone()));
             Some(asked)
         };
-        let started = Proxy::start(proxy, &certificates, cluster).with_context(in_proxy)?;
+        let (changes, inbox) = Inbox::of(proxy);
+        let started = Proxy::start(proxy, &certificates, cluster, inbox).with_context(in_proxy)?;
         proxies.push((proxy.name.clone(), started.running.observer()));
         if let Some(vip) = &proxy.vip {
             let pulse = started.pulse.subscribe();
@@ -366,9 +388,10 @@ pub(super) fn start(
             running.spawn_local(vip.run(stop.clone()));
         }
         running.spawn_local(started.run(around.clone(), stop.clone()));
-        all.push(certificates);
+        changing.certificates.push(certificates);
+        changing.settings.push(changes);
     }
-    Ok((all, proxies))
+    Ok((changing, proxies))
 }
 
 /// What `tandem check` sees of a proxy's cluster.

@@ -1,0 +1,153 @@
+//! WAIT of clients.
+
+use super::acks::{pair, role, standing};
+use super::*;
+
+/// What a primary and its replica say to a batch.
+fn says(history: char, offset: u64, replica: u64) -> Vec<u8> {
+    let all = format!(
+        ":0\r\n{}:1\r\n{}",
+        standing(history, offset, '0', -1),
+        role(7, replica)
+    );
+    all.into_bytes()
+}
+
+/// A client of a pair that has said WAIT, and the connection on which it is found out.
+fn waiting(words: &str) -> (World, Peer, Peer) {
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+    let client = world.client();
+    world.give(client, &request(words));
+    let batches = world.connections[0].1;
+    let sent = world.take(batches);
+    assert!(sent.starts_with("*3\r\n$7\r\nPUBLISH\r\n"), "{sent}");
+    (world, client, batches)
+}
+
+#[test]
+fn who_waits_is_told_how_many_replicas_have_what_was_written_before() {
+    let (mut world, client, batches) = waiting("WAIT 1 1000");
+    world.give(batches, &says('a', 90, 80));
+    assert_eq!(world.take(client), "", "it lacks ten bytes");
+    let other = world.client();
+    world.give(other, &request("WAIT 1 0"));
+    world.later(Duration::from_millis(20));
+    assert!(
+        world
+            .take(batches)
+            .contains("WAIT\r\n$1\r\n1\r\n$3\r\n100\r\n")
+    );
+    world.give(batches, &says('a', 95, 90));
+    assert_eq!(
+        world.take(client),
+        ":1\r\n",
+        "that it has more by now is the other's matter"
+    );
+    assert_eq!(world.take(other), "");
+    world.later(Duration::from_millis(20));
+    world.give(batches, &says('a', 99, 95));
+    assert_eq!(world.take(other), ":1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_replica_that_may_not_be_promoted_does_not_count_and_time_ends_it() {
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &pair(1, 0, 7, false), world.now);
+    let client = world.client();
+    world.give(client, &request("WAIT 1 50"));
+    let batches = world.connections[0].1;
+    assert!(
+        world
+            .take(batches)
+            .contains("WAIT\r\n$1\r\n1\r\n$2\r\n50\r\n")
+    );
+    world.later(Duration::from_millis(50));
+    world.give(batches, &says('a', 90, 90));
+    assert_eq!(world.take(client), ":0\r\n");
+    // One that does not answer is not waited for much longer than a client wants.
+    world.give(client, &request("WAIT 1 50"));
+    world.later(Duration::from_millis(20));
+    world.take(batches);
+    world.later(Duration::from_millis(300));
+    assert_eq!(world.take(client), ":0\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn over_several_servers_the_least_is_told() {
+    let mut world = World::new(pool(2));
+    let client = world.client();
+    world.give(client, &request("WAIT 1 100"));
+    world.server_says(0, &says('a', 90, 90));
+    assert_eq!(world.take(client), "");
+    world.later(Duration::from_millis(100));
+    world.server_says(1, &says('b', 90, 10));
+    assert_eq!(world.take(client), ":0\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn nobody_vouches_for_what_went_with_a_primary() {
+    let (mut world, client, _) = waiting("WAIT 1 0");
+    world.core.snapshot(0, &pair(2, 7, 0, true), world.now);
+    world.turn();
+    assert_eq!(world.take(client), ":0\r\n", "who waits");
+    let before = client;
+    world.give(before, &request("WAIT 1 0"));
+    let batches = world.connections.last().unwrap().1;
+    world.take(batches);
+    let all = format!(":0\r\n{}:1\r\n{}", standing('b', 90, 'a', 5), role(0, 90));
+    world.give(batches, all.as_bytes());
+    world.later(Duration::from_millis(20));
+    world.give(batches, all.as_bytes());
+    assert_eq!(world.take(before), ":1\r\n", "it has been told once");
+
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+    let client = world.client();
+    world.core.snapshot(0, &pair(2, 7, 0, true), world.now);
+    world.turn();
+    world.give(client, &request("WAIT 1 0"));
+    assert_eq!(world.take(client), ":0\r\n", "what it wrote before");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn the_first_primary_that_is_heard_of_has_taken_nobodys_place() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+    world.give(client, &request("WAIT 1 0"));
+    let batches = world.connections[0].1;
+    world.give(batches, &says('a', 90, 90));
+    assert_eq!(world.take(client), ":1\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_wait_that_is_none_is_said_as_redis_says_it() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    for (words, said) in [
+        (
+            "WAIT x 1",
+            "-ERR value is not an integer or out of range\r\n",
+        ),
+        (
+            "WAIT 1 x",
+            "-ERR timeout is not an integer or out of range\r\n",
+        ),
+        ("WAIT 1 -1", "-ERR timeout is negative\r\n"),
+    ] {
+        world.give(client, &request(words));
+        assert_eq!(world.take(client), said);
+    }
+    world.give(client, &request("WAIT 1 0"));
+    world.core.closed(client, How::Reset, world.now);
+    world.later(Duration::from_millis(200));
+    world.server_says(0, &says('a', 1, 0));
+    world.later(Duration::from_millis(200));
+    world.assert_nothing_is_left();
+}
