@@ -44,7 +44,7 @@ fn with_a_frozen_replica_no_write_is_answered_ok() {
             flavour,
             ..Settings::default()
         }));
-        let (_proxy, at) = proxy(&rig, "ack = 1");
+        let (_proxy, at) = proxy(&rig, 2, "ack = 1");
         let mut client = connect(&rig, at);
         for number in 0..100 {
             let reply = client.call(&["SET", &format!("k{number}"), "v"]).unwrap();
@@ -81,7 +81,7 @@ fn nothing_told_is_lost(name: &str, fault: Fault) {
         return;
     }
     let mut rig = Rig::started();
-    let (_proxy, at) = proxy(&rig, "ack = 1");
+    let (_proxy, at) = proxy(&rig, 2, "ack = 1");
     drop(connect(&rig, at));
     let writers: Vec<Client> = (0..WRITERS)
         .map(|number| {
@@ -164,7 +164,7 @@ fn reads_leave_the_primary_and_show_what_their_client_wrote() {
         return;
     }
     let rig = Rig::started();
-    let (_proxy, at) = proxy(&rig, "read = \"replica\"");
+    let (_proxy, at) = proxy(&rig, 2, "read = \"replica\"");
     let mut client = connect(&rig, at);
     let gets = |side| {
         let stats = rig.redis(side, &["INFO", "commandstats"]).text().unwrap();

@@ -50,7 +50,7 @@ fn a_killed_primary_costs_clients_of_the_proxy_no_connection_and_no_read() {
         return;
     }
     let mut rig = Rig::started();
-    let (_proxy, at) = proxy(&rig, "");
+    let (_proxy, at) = proxy(&rig, 2, "");
     let mut client = connect(&rig, at);
     let mut kept = write_and_read(&mut client, 0, |number| number >= 200);
 
@@ -74,7 +74,7 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
         return;
     }
     let mut rig = Rig::started();
-    let (_proxy, at) = proxy(&rig, "");
+    let (_proxy, at) = proxy(&rig, 2, "");
     let mut client = connect(&rig, at);
     // Several threads, each with a listener and one who blocks.
     let mut listeners: Vec<Connection> = (0..6).map(|_| connect(&rig, at)).collect();

@@ -15,15 +15,15 @@ const PORT: u16 = 6390;
 /// First word of the one answer that says that nobody knows.
 pub(crate) const UNKNOWN: &str = "TANDEM-UNKNOWN ";
 
-/// A daemon on the third host with a proxy for the pair; `more` are lines of that.
-pub(crate) fn proxy(rig: &Rig, more: &str) -> (Process, SocketAddr) {
+/// A daemon on the third host with a proxy for the pair, of so many threads; `more` are lines of that.
+pub(crate) fn proxy(rig: &Rig, threads: usize, more: &str) -> (Process, SocketAddr) {
     let host = rig.pair().lab().host(THIRD);
     let daemon = |side| format!("\"{}:26379\"", rig.pair().host(side).address());
     let [a, b] = Side::BOTH.map(daemon);
     let (address, state) = (host.address(), host.dir().join("proxy-state"));
     let text = format!(
         "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-         groups = [\"orders\"]\nthreads = 2\n{more}\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
+         groups = [\"orders\"]\nthreads = {threads}\n{more}\n\n[[proxy.group]]\nname = \"orders\"\ndaemons = [{a}, {b}]\n",
         state.display()
     );
     std::fs::create_dir_all(&state).unwrap();
