@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::health::AnswerKind;
     use crate::ids::HostId;
+    use crate::keeper::io::Outcome;
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, Output, PeerEvent, Phase, ServerEvent};
     use crate::statement::Released;
@@ -241,5 +242,36 @@ mod tests {
             let told = keeper.topology(now);
             assert!(told.rank.epoch <= 3 && keeper.journal.data_epoch == epoch(2, "b"));
         }
+    }
+
+    #[test]
+    fn nobody_hears_of_the_new_epoch_before_it_is_durable() {
+        let now = crate::testing::origin();
+        let (mut keeper, out) = primary(PhaseName::Replica, epoch(3, "a"), now);
+        let told = |keeper: &Keeper| keeper.topology(now).rank.epoch;
+        let stated = |keeper: &Keeper| keeper.statement(now).epoch.counter;
+        let (failed, _) = records(&out)[0].clone();
+        let result = Err(crate::keeper::StepError {
+            kind: crate::keeper::StepErrorKind::Refused,
+            text: "no space".to_owned(),
+        });
+        let out = keeper.handle(Input::Done { id: failed, result }, now);
+        assert_eq!(records(&out), [], "not again at once");
+        let later = now + RISE_AGAIN;
+        let out = keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), later);
+        let (second, again) = records(&out)[0].clone();
+        assert_eq!(again, epoch(4, "b"), "the same one: nobody has heard of it");
+        assert_eq!((told(&keeper), stated(&keeper)), (2, 2));
+        // Something else was written meanwhile, with the older epoch.
+        keeper.save(later);
+        let done = |id| Input::Done {
+            id,
+            result: Ok(Outcome::Done),
+        };
+        let out = keeper.handle(done(second), later);
+        assert_eq!((told(&keeper), stated(&keeper)), (2, 2));
+        let (third, _) = records(&out)[0].clone();
+        keeper.handle(done(third), later);
+        assert_eq!((told(&keeper), stated(&keeper)), (4, 4));
     }
 }
