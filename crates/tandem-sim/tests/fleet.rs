@@ -71,6 +71,11 @@ const FIXED: &[(Size, u64, &str)] = &[
         1111,
         "started without its file, it took its whole fleet for strangers",
     ),
+    (
+        Size::Three,
+        3864,
+        "a voter that had lost its file voted again in the same election",
+    ),
 ];
 
 #[test]

@@ -285,6 +285,7 @@ impl Sentinel {
         }
         let known = self.meet(id, &hello);
         if hello.current_epoch > self.current_epoch {
+            self.history = true;
             self.adopt_epoch(id, hello.current_epoch);
             self.save_soon();
         }

@@ -25,7 +25,7 @@ use crate::sentinel::model::{
 use crate::sentinel::questions::{Following, LookedUp};
 use crate::sentinel::random::Random;
 use crate::sentinel::save::Saver;
-use crate::sentinel::saved::SavedState;
+use crate::sentinel::saved::{SavedGroup, SavedState};
 use crate::sentinel::scripts::Queue;
 use crate::sentinel::settings::{Globals, GroupSettings, Periods};
 use crate::sentinel::steps::Step;
@@ -70,6 +70,10 @@ pub struct Sentinel {
     pub(super) now: Instant,
     /// When the machine began; periodic commands keep to a grid counted from here.
     pub(super) began: Instant,
+    /// It began without any state.
+    pub(super) blank: bool,
+    /// The fleet has had elections before.
+    pub(super) history: bool,
     pub(super) next_number: u64,
 }
 
@@ -84,6 +88,10 @@ impl Sentinel {
         seed: u64,
         now: Instant,
     ) -> (Self, Vec<Output>) {
+        let knows = |group: &SavedGroup| {
+            group.leader_epoch.0 > 0 || group.config_epoch.0 > 0 || !group.peers.is_empty()
+        };
+        let blank = state.current_epoch.0 == 0 && !state.groups.iter().any(knows);
         let mut sentinel = Self {
             id: state.id,
             current_epoch: state.current_epoch,
@@ -110,6 +118,8 @@ impl Sentinel {
             out: Vec::new(),
             now,
             began: now,
+            blank,
+            history: false,
             next_number: 0,
         };
         for saved in state.groups {

@@ -180,8 +180,13 @@ impl Sentinel {
             return;
         }
         if epoch > self.current_epoch {
+            // Not the first election there was.
+            self.history |= epoch.0 > self.current_epoch.0 + 1;
             self.adopt_epoch(id, epoch);
             self.save_soon();
+        }
+        if self.may_have_voted() {
+            return;
         }
         let own = *candidate == self.id;
         let Some(group) = self.groups.get(&id) else {
@@ -211,6 +216,13 @@ impl Sentinel {
             format_args!("{candidate} {current}"),
         );
         self.mark(id);
+    }
+
+    /// A sentinel that began without a file in a fleet that has had elections may have taken part in them under another name.
+    /// It promises nothing until it has heard from everybody who can be heard, or it would give two votes in one election.
+    /// Hellos come every publish period, and one may be missed.
+    fn may_have_voted(&self) -> bool {
+        self.blank && self.history && self.now < self.began + 2 * self.periods.publish
     }
 
     /// Takes over a newer election's number.
