@@ -84,17 +84,30 @@ impl Keeper {
             | PhaseName::HandingOver
             | PhaseName::Split
             | PhaseName::TakingOver => return None,
-            PhaseName::Booting
-            | PhaseName::Waiting
-            | PhaseName::Replica
-            | PhaseName::Released
-            | PhaseName::Rejoining => {}
+            // What it holds may be newer than this primary's data, which went on alone: that is for rule 17 and a person. Above
+            // its epoch it would give that data up by itself.
+            PhaseName::Booting | PhaseName::Waiting => {
+                if !self.has_no_newer_data(peer).unwrap_or(false) {
+                    return None;
+                }
+            }
+            PhaseName::Replica | PhaseName::Released | PhaseName::Rejoining => {
+                if !self.has_no_newer_data(peer).unwrap_or(true) {
+                    return None;
+                }
+            }
         }
         let released = peer.released.as_ref().map(|released| &released.epoch);
         let theirs = released.into_iter().chain([peer.newest_epoch()]).max()?;
         let own = &self.journal.data_epoch;
         // One number for two hosts is not left to the order of their names: some only see the number.
         (theirs != own && theirs.counter >= own.counter).then(|| theirs.clone())
+    }
+
+    /// Whether the other side's data is of no newer epoch than this primary's. None: it has not said.
+    fn has_no_newer_data(&self, peer: &Statement) -> Option<bool> {
+        let position = peer.position.as_ref()?;
+        Some(position.epoch <= self.journal.data_epoch)
     }
 
     /// Goes on in an epoch above the other side's where that is due.
@@ -168,6 +181,7 @@ mod tests {
     use crate::keeper::io::Outcome;
     use crate::keeper::testing::keeper;
     use crate::keeper::{Input, Output, PeerEvent, Phase, ServerEvent};
+    use crate::rules::boot::{Basis, Position};
     use crate::statement::Released;
 
     const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
@@ -179,8 +193,13 @@ mod tests {
         }
     }
 
-    /// Host b, primary of epoch 2@b, whose peer says this.
-    fn primary(phase: PhaseName, theirs: Epoch, now: Instant) -> (Keeper, Vec<Output>) {
+    /// Host b, primary of epoch 2@b, whose peer says this and holds data of that epoch.
+    fn primary(
+        phase: PhaseName,
+        theirs: Epoch,
+        held: Option<Epoch>,
+        now: Instant,
+    ) -> (Keeper, Vec<Output>) {
         let mut keeper = keeper(now);
         keeper.phase = Phase::Primary { since: now };
         keeper.journal.epoch = epoch(2, "b");
@@ -196,6 +215,18 @@ mod tests {
             epoch: theirs,
             released: None::<Released>,
             evidence: None,
+            position: held.map(|epoch| Position {
+                host: HostId::new("a"),
+                epoch,
+                was_primary: false,
+                serving: false,
+                lineage: crate::ids::ReplId("other".to_owned()),
+                parent: None,
+                offset: crate::ids::Offset(90),
+                basis: Basis::LoadedRdb,
+                keys: 1,
+                follows_peer: false,
+            }),
             ..Statement::decode(STATEMENT).expect("the corpus is good")
         };
         let out = keeper.handle(Input::Peer(PeerEvent::Heard(Box::new(statement))), now);
@@ -218,18 +249,25 @@ mod tests {
     fn a_primary_rises_above_what_nobody_acts_on() {
         let now = crate::testing::origin();
         let table = [
-            (PhaseName::Replica, epoch(1, "a"), None),
-            (PhaseName::Replica, epoch(2, "b"), None),
-            (PhaseName::Replica, epoch(3, "a"), Some(4)),
-            (PhaseName::Waiting, epoch(2, "a"), Some(3)),
+            (PhaseName::Replica, epoch(1, "a"), None, None),
+            (PhaseName::Replica, epoch(2, "b"), None, None),
+            (PhaseName::Replica, epoch(3, "a"), None, Some(4)),
+            (PhaseName::Waiting, epoch(2, "a"), Some(2), Some(3)),
+            (PhaseName::Waiting, epoch(3, "a"), Some(1), Some(4)),
+            // It may hold what is newer, and then a person decides whether that is given up.
+            (PhaseName::Waiting, epoch(3, "a"), None, None),
+            (PhaseName::Waiting, epoch(3, "a"), Some(3), None),
+            (PhaseName::Booting, epoch(3, "a"), Some(3), None),
+            (PhaseName::Rejoining, epoch(3, "a"), Some(3), None),
             // This host's own, which it has forgotten.
-            (PhaseName::Rejoining, epoch(3, "b"), Some(4)),
+            (PhaseName::Rejoining, epoch(3, "b"), None, Some(4)),
             // Whoever acts on it is no matter for this rule.
-            (PhaseName::TakingOver, epoch(3, "a"), None),
-            (PhaseName::Primary, epoch(3, "a"), None),
+            (PhaseName::TakingOver, epoch(3, "a"), None, None),
+            (PhaseName::Primary, epoch(3, "a"), None, None),
         ];
-        for (phase, theirs, risen) in table {
-            let (keeper, out) = primary(phase, theirs.clone(), now);
+        for (phase, theirs, held, risen) in table {
+            let held = held.map(|counter| epoch(counter, "a"));
+            let (keeper, out) = primary(phase, theirs.clone(), held, now);
             let written = records(&out)
                 .into_iter()
                 .map(|(_, epoch)| epoch.counter)
@@ -247,7 +285,7 @@ mod tests {
     #[test]
     fn nobody_hears_of_the_new_epoch_before_it_is_durable() {
         let now = crate::testing::origin();
-        let (mut keeper, out) = primary(PhaseName::Replica, epoch(3, "a"), now);
+        let (mut keeper, out) = primary(PhaseName::Replica, epoch(3, "a"), None, now);
         let told = |keeper: &Keeper| keeper.topology(now).rank.epoch;
         let stated = |keeper: &Keeper| keeper.statement(now).epoch.counter;
         let (failed, _) = records(&out)[0].clone();
