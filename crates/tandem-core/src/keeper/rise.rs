@@ -87,27 +87,19 @@ impl Keeper {
             // What it holds may be newer than this primary's data, which went on alone: that is for rule 17 and a person. Above
             // its epoch it would give that data up by itself.
             PhaseName::Booting | PhaseName::Waiting => {
-                if !self.has_no_newer_data(peer).unwrap_or(false) {
+                let own = &self.journal.data_epoch;
+                let theirs = peer.position.as_ref()?;
+                if theirs.epoch > *own {
                     return None;
                 }
             }
-            PhaseName::Replica | PhaseName::Released | PhaseName::Rejoining => {
-                if !self.has_no_newer_data(peer).unwrap_or(true) {
-                    return None;
-                }
-            }
+            PhaseName::Replica | PhaseName::Released | PhaseName::Rejoining => {}
         }
         let released = peer.released.as_ref().map(|released| &released.epoch);
         let theirs = released.into_iter().chain([peer.newest_epoch()]).max()?;
         let own = &self.journal.data_epoch;
         // One number for two hosts is not left to the order of their names: some only see the number.
         (theirs != own && theirs.counter >= own.counter).then(|| theirs.clone())
-    }
-
-    /// Whether the other side's data is of no newer epoch than this primary's. None: it has not said.
-    fn has_no_newer_data(&self, peer: &Statement) -> Option<bool> {
-        let position = peer.position.as_ref()?;
-        Some(position.epoch <= self.journal.data_epoch)
     }
 
     /// Goes on in an epoch above the other side's where that is due.
@@ -258,7 +250,6 @@ mod tests {
             (PhaseName::Waiting, epoch(3, "a"), None, None),
             (PhaseName::Waiting, epoch(3, "a"), Some(3), None),
             (PhaseName::Booting, epoch(3, "a"), Some(3), None),
-            (PhaseName::Rejoining, epoch(3, "a"), Some(3), None),
             // This host's own, which it has forgotten.
             (PhaseName::Rejoining, epoch(3, "b"), None, Some(4)),
             // Whoever acts on it is no matter for this rule.
