@@ -1,7 +1,6 @@
 //! What those who decide tell a proxy: which server of each group is its primary, and whether it may be asked now.
 //!
-//! A proxy obeys the last snapshot that it is given, and never decides by itself. Who gives them puts them in order, by their rank,
-//! and knows when an older one counts again: when those who decided upon the newer one are gone.
+//! A proxy obeys the snapshot with the newest rank and never decides by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ pub struct Topology {
 /// One group: a primary with its replicas, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// When this was said.
+    /// When this was said. A snapshot of a smaller rank than the last is not obeyed.
     pub rank: Rank,
     /// What may be done now.
     pub phase: Phase,

@@ -14,6 +14,7 @@ use crate::cluster::Redirection;
 use crate::command::Channels;
 use crate::frame::Request;
 use crate::placement::slot_of;
+use crate::topology::Rank;
 
 /// Where a subscription of a client is to be.
 pub(in super::super) enum Home {
@@ -122,7 +123,7 @@ impl Core {
         if !wishes.is_empty() {
             place.ring.push(&wishes);
         }
-        self.goes_away(lane, None);
+        self.goes_away(lane, Rank::default());
         self.messages_due(lane);
     }
 }

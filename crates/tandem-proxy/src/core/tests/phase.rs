@@ -24,9 +24,14 @@ fn a_switchover_that_is_given_up_goes_on_where_it_stopped() {
     world.hears(&turned(2, serving(1, 0)));
     assert_eq!(world.take(lane).into_bytes(), request("INCR n"));
     assert_eq!(world.closed, [], "the connection is the same one");
+    world.hears(&closing());
     world.server_says(0, b":1\r\n:2\r\n");
     world.give(two, &request("GET n"));
-    assert_eq!(world.take(lane).into_bytes(), request("GET n"));
+    assert_eq!(
+        world.take(lane).into_bytes(),
+        request("GET n"),
+        "a late word that it closes counts no more"
+    );
     world.server_says(0, b"+2\r\n");
     assert_eq!(
         (world.take(one), world.take(two)),
@@ -308,30 +313,5 @@ fn the_errors_of_a_server_that_nobody_fails_over_are_its_clients_to_see() {
     world.give(client, &request("SET a 2"));
     world.loses(0);
     assert!(world.take(client).starts_with("-ERR "), "nothing is held");
-    world.assert_nothing_is_left();
-}
-
-#[test]
-fn behind_one_address_for_both_hosts_what_blocks_begins_again_at_the_other_one() {
-    let of = |host: &str, epoch| {
-        let mut topology = serving(epoch, 0);
-        topology.groups[0].rank.host = host.into();
-        topology
-    };
-    let mut world = world();
-    world.hears(&of("a", 1));
-    let client = world.client();
-    world.give(client, &request("BLPOP q 60"));
-    let old = world.up[&0];
-    assert_eq!(world.take(old).into_bytes(), request("BLPOP q 60"));
-    // The same one, in an epoch above one that came to nothing.
-    world.hears(&of("a", 3));
-    assert_eq!(world.closed, []);
-    world.server_says(0, UNBLOCKED);
-    world.hears(&of("b", 4));
-    assert_ne!(world.up[&0], old, "another connection");
-    assert_eq!(world.at_server(0).into_bytes(), request("BLPOP q 60"));
-    world.server_says(0, b"*2\r\n$1\r\nq\r\n$1\r\nx\r\n");
-    assert!(world.take(client).starts_with("*2"));
     world.assert_nothing_is_left();
 }
