@@ -93,7 +93,14 @@ impl Keeper {
                     return None;
                 }
             }
-            PhaseName::Replica | PhaseName::Released | PhaseName::Rejoining => {}
+            // So may one that waits by that rule while it rejoins.
+            PhaseName::Replica | PhaseName::Rejoining => {
+                let own = &self.journal.data_epoch;
+                if peer.position.as_ref().is_some_and(|it| it.epoch > *own) {
+                    return None;
+                }
+            }
+            PhaseName::Released => {}
         }
         let released = peer.released.as_ref().map(|released| &released.epoch);
         let theirs = released.into_iter().chain([peer.newest_epoch()]).max()?;
@@ -250,6 +257,8 @@ mod tests {
             (PhaseName::Waiting, epoch(3, "a"), None, None),
             (PhaseName::Waiting, epoch(3, "a"), Some(3), None),
             (PhaseName::Booting, epoch(3, "a"), Some(3), None),
+            (PhaseName::Rejoining, epoch(3, "a"), Some(3), None),
+            (PhaseName::Released, epoch(3, "a"), Some(3), Some(4)),
             // This host's own, which it has forgotten.
             (PhaseName::Rejoining, epoch(3, "b"), None, Some(4)),
             // Whoever acts on it is no matter for this rule.

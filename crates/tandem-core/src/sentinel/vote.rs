@@ -180,8 +180,6 @@ impl Sentinel {
             return;
         }
         if epoch > self.current_epoch {
-            // Not the first election there was.
-            self.history |= epoch.0 > self.current_epoch.0 + 1;
             self.adopt_epoch(id, epoch);
             self.save_soon();
         }
