@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_lab::ns::{Host, Lab};
 use tandem_lab::process::Process;
@@ -30,6 +30,9 @@ struct Rig {
     primaries: usize,
     proxy: Option<Process>,
 }
+
+/// A failover on request that has not happened by then does not happen.
+const GIVEN_UP: Duration = Duration::from_secs(6);
 
 fn number(reply: &Reply) -> i64 {
     match reply {
@@ -277,9 +280,14 @@ fn a_primary_of_a_cluster_that_dies_or_steps_down_costs_no_client_its_connection
     load.wait_for_each(100, BOUND).unwrap();
 
     // Planned: nobody notices.
-    rig.ask(3, &["CLUSTER", "FAILOVER"]);
+    let mut asked: Option<Instant> = None;
     rig.until("the replica to be primary", || {
         let role = rig.nodes[3].connect()?.info("role")?;
+        // Redis gives one up after 5 s, without a word, where a busy machine is too slow for it.
+        if role != "master" && asked.is_none_or(|at| at.elapsed() > GIVEN_UP) {
+            rig.ask(3, &["CLUSTER", "FAILOVER"]);
+            asked = Some(Instant::now());
+        }
         Ok(if role == "master" { Ok(()) } else { Err(role) })
     });
     load.wait_for_each(100, BOUND).unwrap();
