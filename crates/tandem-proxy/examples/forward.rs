@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Address, Distribution, Hash, Pool, Server};
 
 fn main() -> ExitCode {
     let numbers: Vec<u16> = std::env::args()
@@ -21,31 +19,21 @@ fn main() -> ExitCode {
         port,
     };
     let pool = Pool {
-        name: "forward".to_owned(),
-        listen: address(*listen),
-        servers: servers
-            .iter()
-            .map(|&port| Server {
-                name: format!("127.0.0.1:{port}"),
-                address: address(port),
-                weight: 1,
-            })
-            .collect(),
         hash: Hash::Fnv1a64,
         distribution: Distribution::Ketama,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
         keepalive: false,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(
+            "forward".to_owned(),
+            address(*listen),
+            servers
+                .iter()
+                .map(|&port| Server {
+                    name: format!("127.0.0.1:{port}"),
+                    address: address(port),
+                    weight: 1,
+                })
+                .collect(),
+        )
     };
     let options = Options {
         threads: usize::from(*threads),

@@ -310,6 +310,32 @@ impl Default for Bounds {
 }
 
 impl Pool {
+    /// A pool of which nothing is said but where it is and what is behind it: it places as twemproxy does, has one
+    /// connection to each server, and waits without a bound of its own.
+    #[must_use]
+    pub fn new(name: String, listen: Address, servers: Vec<Server>) -> Self {
+        Self {
+            name,
+            listen,
+            servers,
+            hash: Hash::default(),
+            distribution: Distribution::default(),
+            hash_tag: None,
+            timeout: None,
+            backlog: Self::BACKLOG,
+            password: None,
+            database: 0,
+            keepalive: true,
+            preconnect: false,
+            server_connections: 1,
+            ejection: None,
+            compat: Compat::Strict,
+            access: Access::default(),
+            bounds: Bounds::default(),
+            replicas: Replicas::default(),
+        }
+    }
+
     /// Every address that clients connect to.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         std::iter::once(&self.listen).chain(&self.access.socket)

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Address, Distribution, Hash, Pool, Server};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,28 +68,18 @@ fn proxy(server: u16, timeout: Option<Duration>) -> (Running, u16) {
     let port = free.local_addr().unwrap().port();
     drop(free);
     let pool = Pool {
-        name: "test".to_owned(),
-        listen: address(port),
-        servers: vec![Server {
-            name: "s".to_owned(),
-            address: address(server),
-            weight: 1,
-        }],
         hash: Hash::Murmur,
         distribution: Distribution::Ketama,
-        hash_tag: None,
         timeout,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
-        keepalive: true,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(
+            "test".to_owned(),
+            address(port),
+            vec![Server {
+                name: "s".to_owned(),
+                address: address(server),
+                weight: 1,
+            }],
+        )
     };
     (
         Running::start(vec![pool], Options::default()).unwrap(),

@@ -4,9 +4,7 @@ use md5::{Digest, Md5};
 use proptest::prelude::*;
 use tandem_proxy::placement::hash::number_of;
 use tandem_proxy::placement::{Placement, sort_servers, worth_a_warning};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Server};
 
 const HASHES: [Hash; 13] = [
     Hash::OneAtATime,
@@ -40,24 +38,12 @@ fn pool(hash: Hash, distribution: Distribution, weights: &[u32]) -> Pool {
         .collect();
     sort_servers(&mut servers);
     Pool {
-        name: "test".to_owned(),
-        listen: address,
-        servers,
         hash,
         distribution,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
         keepalive: false,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
         compat: Compat::Twemproxy,
         access: Access::by_password(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new("test".to_owned(), address, servers)
     }
 }
 

@@ -3,9 +3,7 @@
 
 use tandem_proxy::placement::hash::{function, number_of};
 use tandem_proxy::placement::{Placement, sort_servers, tagged};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Server};
 
 const TWEMPROXY: &str = include_str!("data/twemproxy-vectors.tsv");
 const RENDEZVOUS: &str = include_str!("data/rendezvous-vectors.tsv");
@@ -61,24 +59,13 @@ fn pool(name: &str, hash: Hash, distribution: Distribution) -> Pool {
         .collect();
     sort_servers(&mut servers);
     Pool {
-        name: name.to_owned(),
-        listen: address(22121),
-        servers,
         hash,
         distribution,
         hash_tag,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
         keepalive: false,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
         compat: Compat::Twemproxy,
         access: Access::by_password(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(name.to_owned(), address(22121), servers)
     }
 }
 

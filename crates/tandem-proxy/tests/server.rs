@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running, StartError};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Address, Distribution, Hash, Pool, Server};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,32 +87,22 @@ fn free_port() -> u16 {
 
 fn pool(listen: Address, servers: &[Address]) -> Pool {
     Pool {
-        name: "test".to_owned(),
-        listen,
-        servers: servers
-            .iter()
-            .enumerate()
-            .map(|(at, address)| Server {
-                name: format!("s{at}"),
-                address: address.clone(),
-                weight: 1,
-            })
-            .collect(),
         hash: Hash::Murmur,
         distribution: Distribution::Ketama,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
-        keepalive: true,
         preconnect: true,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(
+            "test".to_owned(),
+            listen,
+            servers
+                .iter()
+                .enumerate()
+                .map(|(at, address)| Server {
+                    name: format!("s{at}"),
+                    address: address.clone(),
+                    weight: 1,
+                })
+                .collect(),
+        )
     }
 }
 

@@ -14,7 +14,7 @@ use rustls::{
 };
 use tandem_proxy::frame::{Limits, Scan};
 use tandem_proxy::server::{Options, Running};
-use tandem_proxy::settings::{Access, Address, Compat, Distribution, Hash, Pool, Replicas, Server};
+use tandem_proxy::settings::{Access, Address, Distribution, Hash, Pool, Server};
 use tandem_proxy::tls::{Connector, Live};
 
 /// Longer than anything here takes on a busy machine; a test that needs it all has failed.
@@ -136,28 +136,18 @@ fn tcp(port: u16) -> Address {
 
 fn pool(listen: u16, server: u16, access: Access) -> Pool {
     Pool {
-        name: "test".to_owned(),
-        listen: tcp(listen),
-        servers: vec![Server {
-            name: "s".to_owned(),
-            address: tcp(server),
-            weight: 1,
-        }],
         hash: Hash::Murmur,
         distribution: Distribution::Ketama,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
-        keepalive: true,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        bounds: tandem_proxy::settings::Bounds::default(),
-        replicas: Replicas::default(),
         access,
+        ..Pool::new(
+            "test".to_owned(),
+            tcp(listen),
+            vec![Server {
+                name: "s".to_owned(),
+                address: tcp(server),
+                weight: 1,
+            }],
+        )
     }
 }
 

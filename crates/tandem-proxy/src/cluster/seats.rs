@@ -5,9 +5,7 @@
 
 use super::view::{Node, Shard, View};
 use crate::placement::Slots;
-use crate::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use crate::settings::{Address, Distribution, Hash, Pool, Server};
 use crate::topology::{Forks, Group, Lease, Phase, Rank, Topology};
 
 /// Shards that a cluster may have behind one pool.
@@ -232,24 +230,10 @@ pub fn pool(name: String, listen: Address) -> Pool {
         weight: 1,
     };
     Pool {
-        name,
-        listen,
-        servers: (0..=SHARDS).map(seat).collect(),
         hash: Hash::Crc16,
         distribution: Distribution::Slots,
         hash_tag: Some(*b"{}"),
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
-        keepalive: true,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(name, listen, (0..=SHARDS).map(seat).collect())
     }
 }
 

@@ -171,9 +171,7 @@ pub fn worth_a_warning(pool: &Pool) -> Option<&'static str> {
 
 #[cfg(test)]
 mod testing {
-    use crate::settings::{
-        Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-    };
+    use crate::settings::{Access, Address, Compat, Distribution, Hash, Pool, Server};
 
     /// A pool of these names and weights, in the order of placement, each at an address of its own.
     pub(super) fn pool(hash: Hash, distribution: Distribution, servers: &[(&str, u32)]) -> Pool {
@@ -190,27 +188,19 @@ mod testing {
             .collect();
         super::sort_servers(&mut servers);
         Pool {
-            name: "test".to_owned(),
-            listen: Address::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 22121,
-            },
-            servers,
             hash,
             distribution,
-            hash_tag: None,
-            timeout: None,
-            backlog: Pool::BACKLOG,
-            password: None,
-            database: 0,
             keepalive: false,
-            preconnect: false,
-            server_connections: 1,
-            ejection: None,
             compat: Compat::Twemproxy,
             access: Access::by_password(),
-            bounds: Bounds::default(),
-            replicas: Replicas::default(),
+            ..Pool::new(
+                "test".to_owned(),
+                Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 22121,
+                },
+                servers,
+            )
         }
     }
 }

@@ -9,9 +9,7 @@ use std::time::Instant;
 use tandem_proxy::core::{Core, How, Order, Peer, PoolSetup, Side};
 use tandem_proxy::ejection::Ejector;
 use tandem_proxy::frame::{Fed, Limits, ReplyError, RequestError, Scan, Scanner};
-use tandem_proxy::settings::{
-    Access, Address, Bounds, Compat, Distribution, Hash, Pool, Replicas, Server,
-};
+use tandem_proxy::settings::{Address, Distribution, Hash, Pool, Server};
 use tandem_proxy::statistics::PoolCounters;
 use tandem_proxy::subscribers::Subscribers;
 
@@ -97,24 +95,10 @@ fn pool() -> Pool {
         weight: 1,
     };
     Pool {
-        name: "fuzz".to_owned(),
-        listen: address(1),
-        servers: vec![server(2), server(3)],
         hash: Hash::Murmur,
         distribution: Distribution::Ketama,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
         keepalive: false,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new("fuzz".to_owned(), address(1), vec![server(2), server(3)])
     }
 }
 

@@ -27,42 +27,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Replicas, Server};
+use crate::settings::{Address, Bounds, Distribution, Ejection, Hash, Pool, Server};
 use crate::slowlog::SlowLog;
 
 /// A pool of so many servers, named so that placement is easy to steer by hash tags.
 pub(super) fn pool(servers: usize) -> Pool {
     Pool {
-        name: "test".to_owned(),
-        listen: Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: 1,
-        },
-        servers: (0..servers)
-            .map(|at| Server {
-                name: format!("server{at}"),
-                address: Address::Tcp {
-                    host: "127.0.0.1".to_owned(),
-                    port: 1000 + at as u16,
-                },
-                weight: 1,
-            })
-            .collect(),
         hash: Hash::Murmur,
         distribution: Distribution::Ketama,
-        hash_tag: None,
-        timeout: None,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
         keepalive: false,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: settings::Access::default(),
-        bounds: Bounds::default(),
-        replicas: Replicas::default(),
+        ..Pool::new(
+            "test".to_owned(),
+            Address::Tcp {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+            },
+            (0..servers)
+                .map(|at| Server {
+                    name: format!("server{at}"),
+                    address: Address::Tcp {
+                        host: "127.0.0.1".to_owned(),
+                        port: 1000 + at as u16,
+                    },
+                    weight: 1,
+                })
+                .collect(),
+        )
     }
 }
 

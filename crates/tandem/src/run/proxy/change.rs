@@ -4,13 +4,11 @@
 //! may be read again), the VIP, and who is asked about groups elsewhere. Everything else is one new pool, to which clients move
 //! as soon as they are owed nothing.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use tandem_config::settings::{self as config, ShardAt};
 use tandem_proxy::cluster::seats;
 use tandem_proxy::placement::{moved_share, sort_servers};
-use tandem_proxy::settings::{Bounds, Compat, Pool, Server};
+use tandem_proxy::settings::{Bounds, Pool, Server};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::access::{self, Certificates};
@@ -92,21 +90,12 @@ impl Made {
         let shards = servers.iter().filter_map(shard).collect();
         let threads = u32::try_from(threads).unwrap_or(u32::MAX);
         let pool = Pool {
-            name: settings.name.clone(),
-            listen: tcp(settings.listen),
-            servers,
             hash: settings.hash,
             distribution: settings.distribution,
             hash_tag: settings.hash_tag,
             timeout: settings.timeout,
-            backlog: Pool::BACKLOG,
             password: password.clone(),
-            database: 0,
-            keepalive: true,
-            preconnect: false,
             server_connections: settings.server_connections.saturating_mul(threads),
-            ejection: None,
-            compat: Compat::Strict,
             access: access::access(settings, certificates)?,
             bounds: Bounds {
                 key: usize::try_from(settings.max_key).unwrap_or(usize::MAX),
@@ -114,6 +103,7 @@ impl Made {
                 slowlog_slower_than: settings.slowlog_slower_than,
             },
             replicas: settings.replicas,
+            ..Pool::new(settings.name.clone(), tcp(settings.listen), servers)
         };
         Ok(Self {
             pool,
@@ -242,23 +232,13 @@ pub(in crate::run) fn moves(old: &config::Proxy, new: &config::Proxy) -> Option<
 /// A pool that only places.
 fn placed(settings: &config::Proxy) -> Pool {
     Pool {
-        name: settings.name.clone(),
-        listen: tcp(settings.listen),
-        servers: sorted(settings),
         hash: settings.hash,
         distribution: settings.distribution,
         hash_tag: settings.hash_tag,
-        timeout: None::<Duration>,
-        backlog: Pool::BACKLOG,
-        password: None,
-        database: 0,
-        keepalive: true,
-        preconnect: false,
-        server_connections: 1,
-        ejection: None,
-        compat: Compat::Strict,
-        access: tandem_proxy::settings::Access::default(),
-        bounds: Bounds::default(),
-        replicas: tandem_proxy::settings::Replicas::default(),
+        ..Pool::new(
+            settings.name.clone(),
+            tcp(settings.listen),
+            sorted(settings),
+        )
     }
 }
