@@ -190,6 +190,7 @@ impl Core {
             && !client.special
             && command.takes(request.count())
             && let Some(key) = request.argument(usize::from(at))
+            && key.len() <= self.pools[client.pool as usize].longest_key
         {
             return self.by_key(index, key, request.bytes());
         }
@@ -443,7 +444,7 @@ impl Core {
         self.wrong(index, &error)
     }
 
-    /// Everything but one key of one who may ask for it.
+    /// Everything but one key, not too long, of one who may ask for it.
     #[cold]
     #[inline(never)]
     fn unusual(&mut self, index: u32, command: &'static Command, request: &Request<'_>) -> Taken {

@@ -149,6 +149,8 @@ struct PoolState {
     /// The bank of lanes that its clients begin with; that for RESP3 is the next.
     bank: u32,
     timeout_ms: Option<u64>,
+    /// Of the settings' bounds.
+    longest_key: usize,
     ejects: bool,
     twemproxy: bool,
     /// Of each server, what was said last; empty while nothing was said, and all servers are where the settings say.
@@ -264,6 +266,7 @@ impl Core {
                 .settings
                 .timeout
                 .map(|timeout| timeout.as_millis() as u64),
+            longest_key: setup.settings.bounds.key,
             ejects: setup.settings.ejection.is_some(),
             twemproxy: setup.settings.compat == Compat::Twemproxy,
             groups: Vec::new(),

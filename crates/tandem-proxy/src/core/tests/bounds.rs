@@ -208,6 +208,10 @@ fn a_key_that_is_too_long_is_refused_wherever_it_stands() {
     let client = world.client();
     let long = "k".repeat(101);
     for words in [
+        format!("GET {long}"),
+        format!("SET {long} 1"),
+        format!("SPUBLISH {long} 1"),
+        format!("WATCH {long}"),
         format!("MGET a {long}"),
         format!("MSET {long} 1 b 2"),
         format!("SUNION {{a}}1 {{a}}{long}"),
@@ -224,6 +228,16 @@ fn a_key_that_is_too_long_is_refused_wherever_it_stands() {
     let said = world.take(client);
     assert!(said.contains("(max_key)"), "{said}");
     assert!(said.contains("-EXECABORT"), "{said}");
+    // One that just fits passes.
+    let fits = &long[1..];
+    world.give(client, &request(&format!("GET {fits}")));
+    let (&server, _) = world.up.iter().next().unwrap();
+    assert_eq!(
+        world.at_server(server).into_bytes(),
+        request(&format!("GET {fits}"))
+    );
+    world.server_says(server, b"$-1\r\n");
+    assert_eq!(world.take(client), "$-1\r\n");
     // A value may be as long as it likes.
     let key = world.key_on(0);
     world.give(client, &request(&format!("MSET {key} {long}")));
