@@ -431,3 +431,93 @@ fn what_a_connection_is_told_is_what_a_server_would_say() {
         }
     }
 }
+
+/// Every server tells of its own keys only.
+#[test]
+fn keyspace_notifications_of_all_servers_are_heard_and_messages_once() {
+    let test = "keyspace_notifications_of_all_servers_are_heard_and_messages_once";
+    if !can_run(test) {
+        return;
+    }
+    let lab = Lab::pair().unwrap();
+    let ports = [6379, 6380];
+    let servers = ports.map(|port| {
+        let settings = Settings {
+            port,
+            extra: vec!["notify-keyspace-events KEA".to_owned()],
+            ..Settings::default()
+        };
+        Server::start(lab.host("a"), &settings).unwrap()
+    });
+    let pool = Pool::new(22121, &ports.map(|port| ([127, 0, 0, 1], port).into()));
+    let proxy = Proxy::start(Program::Tandem, lab.host("a"), &pool).unwrap();
+    let connect = || Connection::open(lab.host("a"), proxy.address(), BOUND).unwrap();
+    let texts = |reply: Reply| match reply {
+        Reply::Array(words) => words.iter().filter_map(Reply::text).collect::<Vec<_>>(),
+        other => panic!("{other:?} is no message"),
+    };
+    let (mut one, mut all, mut writer) = (connect(), connect(), connect());
+    for (listener, command, name) in [
+        (&mut one, "SUBSCRIBE", "__keyevent@0__:set"),
+        (&mut all, "PSUBSCRIBE", "*"),
+    ] {
+        let words = texts(listener.demand(&[command, name]).unwrap());
+        assert_eq!(words, [&command.to_lowercase(), name]);
+    }
+    let keys: Vec<String> = (0..16).map(|at| format!("{at} of many")).collect();
+    for key in &keys {
+        writer.demand(&["SET", key, "1"]).unwrap();
+        let heard = writer.demand(&["PUBLISH", "news", key]).unwrap();
+        assert_eq!(heard, Reply::Integer(1));
+    }
+    for server in &servers {
+        let held = server.connect().unwrap().demand(&["DBSIZE"]).unwrap();
+        assert_ne!(held, Reply::Integer(0), "each has some of the keys");
+    }
+    let mut heard: Vec<String> = keys
+        .iter()
+        .map(|_| texts(one.read().unwrap()).remove(2))
+        .collect();
+    heard.sort();
+    let mut sorted = keys.clone();
+    sorted.sort();
+    assert_eq!(heard, sorted);
+    // Who listens to everything hears of each key twice, and of each message once.
+    let mut heard: Vec<String> = (0..3 * keys.len())
+        .map(|_| texts(all.read().unwrap())[2..].join(" "))
+        .collect();
+    heard.sort();
+    let mut due: Vec<String> = keys
+        .iter()
+        .flat_map(|key| {
+            [
+                format!("__keyevent@0__:set {key}"),
+                format!("__keyspace@0__:{key} set"),
+                format!("news {key}"),
+            ]
+        })
+        .collect();
+    due.sort();
+    assert_eq!(heard, due);
+    // Ended, nothing is left at any server.
+    for (listener, command) in [(&mut one, "UNSUBSCRIBE"), (&mut all, "PUNSUBSCRIBE")] {
+        listener.demand(&[command]).unwrap();
+        let ordinary = listener.demand(&["GET", &keys[0]]).unwrap();
+        assert_eq!(ordinary.text().as_deref(), Some("1"));
+    }
+    for server in &servers {
+        tandem_lab::poll::until(
+            "its subscribers to go",
+            BOUND,
+            Duration::from_millis(5),
+            || {
+                let left = server
+                    .connect()?
+                    .demand(&["CLIENT", "LIST", "TYPE", "pubsub"])?;
+                let left = left.text().unwrap_or_default();
+                Ok(if left.is_empty() { Ok(()) } else { Err(left) })
+            },
+        )
+        .unwrap();
+    }
+}

@@ -13,7 +13,7 @@ pub(super) enum Hold {
     No,
     /// It has too much outstanding, or does not take its replies.
     Own,
-    /// A lane that its next request needs is full.
+    /// A lane that its next request needs is full, or does not listen yet.
     Lane,
     /// Its next request may only go when all before it are answered, because it changes the way that they take.
     Quiet,

@@ -15,6 +15,7 @@ use super::aside::{Aside, Lineage};
 use super::cluster::Block;
 use super::doubt::Doubt;
 use super::early::Early;
+use super::ears::Ear;
 use super::identity::Claimant;
 use super::moving::Away;
 use super::peer::{How, Peer, Side};
@@ -87,6 +88,10 @@ pub(super) struct Lane {
     pub(super) messages: bool,
     /// Counted as a subscriber's.
     pub(super) listens: bool,
+    /// Listens for a client whose own connection is to another server.
+    pub(super) ear: Option<Box<Ear>>,
+    /// Of a client's own connection for messages: those of its ears.
+    pub(super) ears: Vec<u32>,
     /// It brought messages, has ended, and is to be made again at the next primary.
     pub(super) away: Option<Away>,
     /// Confirmations that are not its owner's but of its subscriptions made again.
@@ -191,6 +196,8 @@ impl Lane {
             bulk: Bulk::No,
             messages: false,
             listens: false,
+            ear: None,
+            ears: Vec::new(),
             away: None,
             renewing: 0,
             watched: false,

@@ -31,6 +31,7 @@ mod cluster;
 mod desk;
 mod doubt;
 mod early;
+mod ears;
 mod follow;
 mod hello;
 mod identity;

@@ -30,10 +30,10 @@ const NEWS_WITHIN: Duration = Duration::from_secs(1);
 const SENT_ON_MAX: u8 = 64;
 
 /// What a client listens to: a kind, see [`KINDS`], and a name.
-type Names = BTreeSet<(usize, Vec<u8>)>;
+pub(super) type Names = BTreeSet<(usize, Vec<u8>)>;
 
 /// How the three kinds are subscribed to and confirmed.
-const KINDS: [(&[u8], &[u8], &[u8]); 3] = [
+pub(super) const KINDS: [(&[u8], &[u8], &[u8]); 3] = [
     (
         b"SUBSCRIBE",
         b"$9\r\nsubscribe\r\n",
@@ -51,7 +51,7 @@ const KINDS: [(&[u8], &[u8], &[u8]); 3] = [
     ),
 ];
 
-fn kind(channels: Channels) -> usize {
+pub(super) fn kind(channels: Channels) -> usize {
     match channels {
         Channels::Plain => 0,
         Channels::Patterns => 1,
@@ -138,6 +138,13 @@ impl Subscriptions {
             })
     }
 
+    /// Its server has refused something. Once it has no more to say, what was not confirmed is what it refused.
+    pub(super) fn refused(&mut self) {
+        if self.owed.is_nothing() {
+            self.asked.clone_from(&self.confirmed);
+        }
+    }
+
     /// It is sent on once more. False: too often without having listened.
     pub(super) fn may_go_on(&mut self) -> bool {
         self.sent_on = self.sent_on.saturating_add(1);
@@ -173,26 +180,58 @@ impl Subscriptions {
 
     /// The commands that bring a new connection to where the last one was, and how many confirmations they give.
     fn renewal(&self) -> (Vec<u8>, usize) {
-        let mut bytes = Vec::new();
-        for (kind, (command, ..)) in KINDS.iter().enumerate() {
-            let names = self.confirmed.iter().filter(|(other, _)| *other == kind);
-            let mut words = vec![*command];
-            words.extend(names.map(|(_, name)| name.as_slice()));
-            if words.len() > 1 {
-                tandem_resp::encode_command(&words, &mut bytes);
-            }
-        }
-        (bytes, self.confirmed.len())
+        (subscribe_to(&self.confirmed), self.confirmed.len())
     }
+
+    /// Whether it wants this.
+    pub(super) fn are_asked(&self, name: &(usize, Vec<u8>)) -> bool {
+        self.asked.contains(name)
+    }
+
+    /// Whether it was told that it has this.
+    pub(super) fn are_told(&self, name: &(usize, Vec<u8>)) -> bool {
+        self.confirmed.contains(name)
+    }
+
+    /// What of a kind it wants.
+    pub(super) fn asked_of(
+        &self,
+        channels: Channels,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> impl Iterator<Item = &(usize, Vec<u8>)> {
+        let kind = kind(channels);
+        let asked = self.asked.iter();
+        asked.filter(move |(other, name)| *other == kind && wanted(name))
+    }
+
+    /// Whether it has nothing, wants nothing, and waits for no answer.
+    pub(super) fn are_none(&self) -> bool {
+        self.asked.is_empty() && self.confirmed.is_empty() && self.owed.is_nothing()
+    }
+}
+
+/// The commands that subscribe to all of this.
+pub(super) fn subscribe_to(names: &Names) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, (command, ..)) in KINDS.iter().enumerate() {
+        let names = names.iter().filter(|(other, _)| *other == kind);
+        let mut words = vec![*command];
+        words.extend(names.map(|(_, name)| name.as_slice()));
+        if words.len() > 1 {
+            tandem_resp::encode_command(&words, &mut bytes);
+        }
+    }
+    bytes
 }
 
 /// What a server says about one subscription.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Confirmation<'f> {
-    kind: usize,
+    /// Of [`KINDS`].
+    pub(super) kind: usize,
     /// It begins, or it ends.
     pub(super) on: bool,
-    name: Option<&'f [u8]>,
+    pub(super) name: Option<&'f [u8]>,
 }
 
 /// Reads a frame of a connection for messages; nothing for a message.
@@ -215,6 +254,15 @@ pub(super) fn confirmation(frame: &[u8]) -> Option<Confirmation<'_>> {
 impl Core {
     /// A client's connection brings messages from now on.
     pub(super) fn begins_to_listen(&mut self, index: u32, lane: u32) {
+        self.lane_listens(lane);
+        let cold = self.desk.cold(index);
+        cold.subscribed = true;
+        cold.subscriptions = Some(Box::default());
+        self.desk.clients[index as usize].set_special();
+    }
+
+    /// This connection is one for messages.
+    pub(super) fn lane_listens(&mut self, lane: u32) {
         let place = &mut self.lanes[lane as usize];
         place.messages = true;
         place.extra_ms = u64::MAX;
@@ -224,14 +272,11 @@ impl Core {
             .setup
             .subscribers
             .count(place.server, true);
-        let cold = self.desk.cold(index);
-        cold.subscribed = true;
-        cold.subscriptions = Some(Box::default());
-        self.desk.clients[index as usize].set_special();
     }
 
     /// A connection for messages is nobody's any more.
     pub(super) fn listens_no_more(&mut self, lane: u32) {
+        self.drop_ears(lane);
         let place = &mut self.lanes[lane as usize];
         let subscribers = &self.pools[place.pool as usize].setup.subscribers;
         if std::mem::take(&mut place.listens) {
@@ -270,10 +315,18 @@ impl Core {
         let Some(subscriptions) = subscriptions else {
             return false;
         };
-        if place.state == State::Ready && subscriptions.asked != subscriptions.confirmed {
+        if place.ear.is_none()
+            && place.state == State::Ready
+            && subscriptions.asked != subscriptions.confirmed
+        {
             return false;
         }
         self.close_lane(lane, how);
+        let now_ms = self.now_ms;
+        let place = &mut self.lanes[lane as usize];
+        if let Some(ear) = &mut place.ear {
+            ear.hears_nothing(now_ms);
+        }
         let place = &mut self.lanes[lane as usize];
         place.renewing = 0;
         place.retry_at_ms = self.now_ms + RETRY_MS;
@@ -314,6 +367,11 @@ impl Core {
 
     /// Goes on with a connection for messages that waits for a primary, or gives it up.
     pub(super) fn messages_due(&mut self, lane: u32) {
+        if self.ear_is_late(lane) {
+            self.disconnect(lane);
+            self.pinned_down(lane);
+            return;
+        }
         let place = &self.lanes[lane as usize];
         let Some(away) = &place.away else { return };
         let (pool, server) = (place.pool, place.server);
@@ -356,9 +414,16 @@ impl Core {
         }) else {
             return;
         };
-        let (bytes, confirmations) = subscriptions.renewal();
+        let (bytes, confirmations) = match &place.ear {
+            Some(ear) => ear.renewal(),
+            None => subscriptions.renewal(),
+        };
         let place = &mut self.lanes[lane as usize];
-        let (waiting, _) = place.ring.take_all();
+        let (mut waiting, _) = place.ring.take_all();
+        if place.ear.is_some() {
+            // It asks for all that its client wants.
+            waiting.clear();
+        }
         for bytes in [bytes, waiting] {
             if !bytes.is_empty() {
                 place.ring.push(&bytes);
@@ -373,7 +438,8 @@ impl Core {
 
     /// A moved subscriber listens again.
     pub(super) fn renewed(&mut self, lane: u32) {
-        let owner = self.lanes[lane as usize].owner;
+        let place = &self.lanes[lane as usize];
+        let owner = place.owner.filter(|_| place.ear.is_none());
         if let Some(client) = owner.and_then(|owner| self.desk.find(owner))
             && let Some(cold) = self.desk.cold_mut(client)
             && let Some(subscriptions) = &mut cold.subscriptions

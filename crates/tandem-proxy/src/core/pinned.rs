@@ -7,6 +7,7 @@
 use super::client::Watch;
 use super::intake::Taken;
 use super::lane::{Lane, State};
+use super::peer::Peer;
 use super::slots::{NONE, Owner, Slot, Wait};
 use super::upload::Bulk;
 use super::{Core, text};
@@ -36,8 +37,23 @@ impl Core {
     pub(super) fn pin(&mut self, index: u32, server: u32) -> Option<u32> {
         let client = &self.desk.clients[index as usize];
         let (pool, bank, peer) = (client.pool, client.bank, client.peer(index));
-        if self.pins.taken >= MOST {
+        let Some(lane) = self.pin_for(peer, (pool, server), bank) else {
             self.desk.say(index, text::TOO_MANY_PINNED);
+            return None;
+        };
+        self.desk.clients[index as usize].pinned = lane;
+        Some(lane)
+    }
+
+    /// One more for the client whose own connection is `home`. None: there are too many already.
+    pub(super) fn pin_ear(&mut self, home: u32, server: u32) -> Option<u32> {
+        let place = &self.lanes[home as usize];
+        let (pool, bank) = (place.pool, place.bank);
+        self.pin_for(place.owner?, (pool, server), bank)
+    }
+
+    fn pin_for(&mut self, owner: Peer, (pool, server): (u32, u32), bank: u32) -> Option<u32> {
+        if self.pins.taken >= MOST {
             return None;
         }
         let fits = |lane: &Lane| {
@@ -58,10 +74,9 @@ impl Core {
         let followed = self.is_group(pool, server);
         let held = followed && !self.is_open(pool, server);
         let place = &mut self.lanes[lane as usize];
-        place.owner = Some(peer);
+        place.owner = Some(owner);
         place.followed = followed;
         place.held = held.then_some(0);
-        self.desk.clients[index as usize].pinned = lane;
         Some(lane)
     }
 
@@ -197,6 +212,9 @@ impl Core {
             self.pins.warm.swap_remove(place);
             self.pins.free.push(lane);
             return;
+        }
+        if self.lanes[lane as usize].ear.is_some() {
+            return self.ear_lost(lane);
         }
         self.listens_no_more(lane);
         let Some(owner) = self.lanes[lane as usize].owner.take() else {

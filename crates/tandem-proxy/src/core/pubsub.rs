@@ -2,12 +2,13 @@
 //!
 //! All plain channels and patterns live on one server of a pool, so that one connection brings all of a client's
 //! messages in order and a pattern sees every channel; PUBLISH goes there too. Sharded channels live where a key of
-//! their name would. Keyspace notifications are those of the plain channels' server only.
+//! their name would. Keyspace notifications are listened to everywhere ([`ears`](super::ears)).
 
 use std::collections::VecDeque;
 
 use super::cluster::{Home, sends_on};
 use super::desk::Desk;
+use super::ears::{self, Heard};
 use super::intake::Taken;
 use super::lane::Lane;
 use super::moving;
@@ -78,7 +79,20 @@ impl Core {
             self.desk.say(index, text::PINNED_ELSEWHERE);
             return Taken::Yes;
         }
-        self.tell_wish(index, lane, (channels, true), request)
+        match self.heard_elsewhere(index, lane, channels, request) {
+            Heard::Yes => self.tell_wish(index, lane, (channels, true), request),
+            Heard::Wait => Taken::Wait,
+            Heard::No(error) => {
+                self.desk.say(index, &error);
+                self.unheard_elsewhere(lane, channels, request);
+                let cold = self.desk.cold_mut(index);
+                let subscriptions = cold.and_then(|cold| cold.subscriptions.as_ref());
+                if subscriptions.is_some_and(|it| it.are_none()) {
+                    self.subscribed_no_more(lane);
+                }
+                Taken::Yes
+            }
+        }
     }
 
     /// Sends a change of subscriptions.
@@ -107,7 +121,14 @@ impl Core {
         if lane == NONE || !self.lanes[lane as usize].messages {
             return self.unsubscribe_nothing(index, request);
         }
-        self.tell_wish(index, lane, (channels, false), request)
+        if !self.ears_take(index, lane, request.bytes().len()) {
+            return Taken::Wait;
+        }
+        let taken = self.tell_wish(index, lane, (channels, false), request);
+        if taken == Taken::Yes {
+            self.unheard_elsewhere(lane, channels, request);
+        }
+        taken
     }
 
     /// What a server says to someone without subscriptions.
@@ -235,6 +256,9 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
     let Some(index) = lane.owner.and_then(|owner| desk.find(owner)) else {
         return Came::Message;
     };
+    if lane.ear.is_some() {
+        return ears::heard(desk, lane, index, frame);
+    }
     if sends_on(lane, frame) {
         lane.sent_on = frame.to_vec();
         return Came::SentOn;
@@ -272,6 +296,9 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
         && let Some(subscriptions) = &mut desk.cold(index).subscriptions
     {
         over = subscriptions.owed.answered();
+        if frame.first() == Some(&b'-') {
+            subscriptions.refused();
+        }
     }
     desk.stream(index, frame);
     match over {
@@ -286,8 +313,8 @@ pub(super) fn message(desk: &mut Desk, lane: &mut Lane, frame: &[u8]) -> Came {
 pub(super) struct Owed {
     /// Of each request, how many answers are left; at least 1.
     answers: VecDeque<usize>,
-    /// The last word was that there is no subscription.
-    none_left: bool,
+    /// The last word was that there is a subscription.
+    some_left: bool,
 }
 
 impl Owed {
@@ -298,7 +325,7 @@ impl Owed {
 
     /// An answer to one channel of a request; `none_left`: no subscription is left after it. Whether all is over.
     fn confirmed(&mut self, none_left: bool) -> bool {
-        self.none_left = none_left;
+        self.some_left = !none_left;
         match self.answers.front_mut() {
             Some(left) if *left > 1 => *left -= 1,
             Some(_) | None => drop(self.answers.pop_front()),
@@ -312,8 +339,13 @@ impl Owed {
         self.is_over()
     }
 
+    /// Whether no answer is missing.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     fn is_over(&self) -> bool {
-        self.none_left && self.answers.is_empty()
+        !self.some_left && self.answers.is_empty()
     }
 }
 

@@ -124,6 +124,7 @@ impl Core {
             place.ring.push(&wishes);
         }
         self.goes_away(lane, Rank::default());
+        self.spread_anew(lane);
         self.messages_due(lane);
     }
 }

@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// The seats that are somebody's, in their order.
-    fn taken(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn taken(&self) -> impl Iterator<Item = u32> {
         self.seats.iter().map(|&(_, seat)| seat)
     }
 }
@@ -125,6 +125,7 @@ impl Core {
             self.slots_moved(pool as u32, &left);
         }
         self.part_with_idle(pool as u32);
+        self.all_spread_anew(pool as u32);
         self.settle();
     }
 

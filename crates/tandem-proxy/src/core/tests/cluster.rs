@@ -822,3 +822,46 @@ fn sharded_channels_that_part_end_the_connection_or_the_wish() {
     assert!(cluster.world.take(client).starts_with("-ERR "));
     assert!(cluster.world.closed.contains(&client));
 }
+
+#[test]
+fn keyspace_notifications_are_heard_from_every_primary_also_from_one_that_joins() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    let name = "__keyevent@0__:set";
+    let listens = format!("SUBSCRIBE {name}");
+    cluster.ask(client, &listens);
+    let (ear, own) = match cluster.world.up.contains_key(&1) {
+        true => (1, 2),
+        false => (2, 1),
+    };
+    assert_eq!(cluster.at(ear), listens);
+    cluster.says(ear, &word("subscribe", name, 1));
+    assert_eq!(cluster.at(own), listens);
+    cluster.says(own, &word("subscribe", name, 1));
+    cluster.world.take(client);
+    let mut shards = halves();
+    shards.push(shard(&[3, 13], &[]));
+    cluster.is(shards);
+    let joined = cluster.world.up.contains_key(&3);
+    let mut shards = halves();
+    shards[0] = shard(&[1, 11], &[(0, 8190)]);
+    shards.push(shard(&[3, 13], &[(8191, 8191)]));
+    cluster.is(shards);
+    if !joined {
+        assert_eq!(cluster.at(3), listens, "with its first slot");
+    }
+    cluster.says(3, &word("subscribe", name, 1));
+    let event = word("message", name, 7);
+    for place in [1, 2, 3] {
+        cluster.says(place, &event);
+        assert_eq!(cluster.world.take(client).into_bytes(), event);
+    }
+    // One primary is replaced by its replica: the others stay.
+    let mut shards = halves();
+    shards[0] = shard(&[11, 1], &[(0, 8191)]);
+    cluster.is(shards);
+    cluster.world.later(Duration::from_millis(300));
+    assert_eq!(cluster.at(11), listens);
+    assert!(!cluster.world.up.contains_key(&3), "one that left is left");
+    assert!(cluster.world.up.contains_key(&2));
+}

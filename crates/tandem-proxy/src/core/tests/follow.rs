@@ -4,6 +4,9 @@ use super::*;
 use crate::core::follow::HOLD;
 use crate::topology::{Forks, Group, Lease, Phase, Topology};
 
+/// Nothing waits for longer.
+pub(super) const HOLD_BOUND: Duration = Duration::from_millis(HOLD.as_millis() as u64 + 2);
+
 const READONLY: &[u8] = b"-READONLY You can't write against a read only replica.\r\n";
 const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
 

@@ -5,6 +5,7 @@ mod acks;
 mod bounds;
 mod cluster;
 mod early;
+mod ears;
 mod failures;
 mod follow;
 mod hello;
