@@ -395,6 +395,18 @@ fn what_a_connection_is_told_is_what_a_server_would_say() {
         assert_eq!(none, Reply::Integer(0), "{flavour:?}");
         replica.process().thaw();
 
+        // What is in a file.
+        if flavour == Flavour::Valkey91 {
+            let mut direct = primary.connect().unwrap();
+            direct
+                .demand(&["CONFIG", "SET", "appendonly", "yes"])
+                .unwrap();
+            one.demand(&["SET", "a", "3"]).unwrap();
+            let in_files = one.demand(&["WAITAOF", "1", "0", "20000"]).unwrap();
+            let due = [Reply::Integer(1), Reply::Integer(0)];
+            assert_eq!(in_files, Reply::Array(due.to_vec()));
+        }
+
         // Whoever subscribes again at once is subscribed.
         let words = [&["SUBSCRIBE", "news"][..], &["UNSUBSCRIBE"]];
         let both = words.map(encode).concat();

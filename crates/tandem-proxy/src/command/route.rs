@@ -182,6 +182,8 @@ pub enum Refusal {
     MovesKeys,
     /// Asks about one server, and the pool has several.
     OneServer,
+    /// Asks about the files of the server that its client wrote to, and the pool has several.
+    Files,
 }
 
 impl Refusal {
@@ -203,6 +205,9 @@ impl Refusal {
             }
             Self::OneServer => {
                 "asks about one server and this address has several behind it; run it on the server itself"
+            }
+            Self::Files => {
+                "asks about the files of one server and this address has several behind it; WAIT asks the replicas of all of them, and ack = 1 of the proxy asks them for each write"
             }
         }
     }

@@ -32,6 +32,7 @@ mod desk;
 mod doubt;
 mod early;
 mod ears;
+mod files;
 mod follow;
 mod hello;
 mod identity;

@@ -11,16 +11,13 @@ use super::peer::Peer;
 use super::slots::{NONE, Owner, Slot, Wait};
 use super::upload::Bulk;
 use super::{Core, text};
-use crate::command::{self, Blocks, Command, Route};
+use crate::command::{self, Blocks, Command};
 use crate::frame::Request;
 
 /// Pinned connections that a thread may have.
 const MOST: usize = 1024;
 /// Connections kept open for the next one who needs one.
 const WARM: usize = 16;
-/// A message to nobody, see [`Core::blocking`].
-const TO_NOBODY: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$11\r\ntandem:wait\r\n$0\r\n\r\n";
-
 /// Pinned connections of a thread, by what becomes of them.
 #[derive(Debug, Default)]
 pub(super) struct Pins {
@@ -245,47 +242,39 @@ impl Core {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Taken {
-        let waits = command.route == Route::Wait;
         let extra_ms = match command::blocks_for(command, request) {
-            Blocks::No if !waits => return self.together(index, command, request),
-            Blocks::No => 0,
+            Blocks::No => return self.together(index, command, request),
             Blocks::For(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             Blocks::Forever => u64::MAX,
         };
-        let server = if waits {
-            let pool = self.desk.clients[index as usize].pool;
-            if self.pools[pool as usize].setup.settings.servers.len() > 1 {
-                self.refused(index, command, command::Refusal::OneServer);
-                return Taken::Yes;
-            }
-            0
-        } else {
-            match self.shared_server(index, command, request) {
-                Some(server) => server,
-                None => return Taken::Yes,
-            }
+        let Some(server) = self.shared_server(index, command, request) else {
+            return Taken::Yes;
         };
         if !self.desk.quiet(index) {
             return Taken::Wait;
         }
-        let lane = match self.pinned_to(index, server) {
+        let lane = match self.own_lane(index, server) {
             Ok(Some(lane)) => lane,
-            Ok(None) => match self.pin(index, server) {
-                Some(lane) => lane,
-                None => return Taken::Yes,
-            },
+            Ok(None) => return Taken::Yes,
             Err(error) => {
                 self.desk.say(index, error);
                 return Taken::Yes;
             }
         };
         self.lanes[lane as usize].extra_ms = extra_ms;
-        if waits {
-            // WAITAOF. On a connection that has written nothing newer servers answer at once, and untruly. A message to
-            // nobody makes it wait for everything up to now.
-            self.send_unheard(lane, TO_NOBODY);
-        }
         self.forward_on(lane, index, request.bytes())
+    }
+
+    /// A client's own connection to this server, made if it has none. None: there are too many, and it was told.
+    pub(super) fn own_lane(
+        &mut self,
+        index: u32,
+        server: u32,
+    ) -> Result<Option<u32>, &'static [u8]> {
+        Ok(match self.pinned_to(index, server)? {
+            Some(lane) => Some(lane),
+            None => self.pin(index, server),
+        })
     }
 
     /// A client's own connection for requests to this server, if it has one; an error if it has one for something else.

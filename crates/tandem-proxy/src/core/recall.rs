@@ -8,6 +8,7 @@
 //! Only exact texts count: an error that a script makes up may look similar, and the script may have written before it.
 
 use super::desk::Desk;
+use super::files;
 use super::follow::{HOLD, RETRY_MS};
 use super::lane::Lane;
 use super::slots::Owner;
@@ -82,6 +83,12 @@ pub(super) fn take_back(lane: &mut Lane, desk: &mut Desk, reply: &[u8], now_ms: 
         .any(|before| same_client(desk.slots[before.slot].owner, place.owner));
     if !matches!(place.owner, Owner::Client(_) | Owner::Part { .. }) || (!refused && !behind) {
         return false;
+    }
+    if refused && files::is_about_files(desk.slots.stamp(slot).command) {
+        // The next primary has files of its own, and need not have what was written here.
+        lane.dequeue(&desk.slots);
+        desk.answer(slot, files::IN_NONE);
+        return true;
     }
     let bytes = lane.ring.oldest(place.len as usize);
     let refused = refused && (unblocked || SCRIPT_NOT_BEGUN.contains(&reply) || !is_script(&bytes));

@@ -86,6 +86,7 @@ impl Core {
 
     /// Puts a request back at the end of a lane's queue.
     pub(super) fn put_back(&mut self, index: u32, queue: &Queue, unit: &Unit) {
+        self.bring_message(index, queue.slots[unit.slots.end - 1].0);
         let lane = &mut self.lanes[index as usize];
         lane.ring.push(&queue.bytes[unit.bytes.clone()]);
         for &(slot, _) in &queue.slots[unit.slots.clone()] {
@@ -154,6 +155,10 @@ impl Core {
             // Brought along again where it is needed, but for a connection that has it under way.
             let script = self.desk.slots[slot].owner == Owner::Script;
             let connected = self.lanes[index as usize].state == State::Ready;
+            if self.files_are_lost(index, slot, unit.bytes.end <= queue.handed) {
+                self.tell_files_lost(slot);
+                continue;
+            }
             let fate = match doubt {
                 _ if script && connected => Fate::Again,
                 _ if !self.is_wanted(slot) => Fate::Dropped,

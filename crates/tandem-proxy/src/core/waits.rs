@@ -171,6 +171,12 @@ impl Core {
         &mut state.waits
     }
 
+    /// Clients with a lower id than this were here when a primary moved.
+    pub(super) fn moved_before(&self, pool: u32, server: u32) -> u64 {
+        let waits = self.pools[pool as usize].waits.get(server as usize);
+        waits.map_or(0, |waits| waits.moved_id)
+    }
+
     fn waits(&mut self, pool: u32, server: u32) -> &mut Waits {
         &mut self.pools[pool as usize].waits[server as usize]
     }

@@ -314,7 +314,7 @@ impl Core {
     }
 
     /// Something before a request of `slot` whose reply nobody wants.
-    fn queue_unheard(&mut self, index: u32, slot: u32, bytes: &[u8]) {
+    pub(in super::super) fn queue_unheard(&mut self, index: u32, slot: u32, bytes: &[u8]) {
         let unheard = self.desk.slots.take(Slot {
             owner: Owner::Nobody,
             wait: Wait::Lane,

@@ -75,6 +75,101 @@ fn a_replica_that_may_not_be_promoted_does_not_count_and_time_ends_it() {
     world.assert_nothing_is_left();
 }
 
+/// A message to nobody makes a server wait for everything up to now.
+fn about_files(words: &str) -> Vec<u8> {
+    [request("PUBLISH tandem:wait "), request(words)].concat()
+}
+
+#[test]
+fn files_are_asked_about_on_a_connection_of_ones_own_and_one_server_only() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    world.give(client, &request("SET a 1"));
+    world.server_says(0, b"+OK\r\n");
+    world.take(client);
+    let shared = world.up[&0];
+    world.give(client, &request("WAITAOF 1 1 0"));
+    let own = world.up[&0];
+    assert_ne!(own, shared);
+    assert_eq!(world.take(own).into_bytes(), about_files("WAITAOF 1 1 0"));
+    world.give(own, b":0\r\n*2\r\n:1\r\n:0\r\n");
+    assert_eq!(world.take(client), "*2\r\n:1\r\n:0\r\n");
+    // An older server says so itself.
+    world.give(client, &request("WAITAOF 1 1 0"));
+    world.give(own, b":0\r\n-ERR unknown command 'WAITAOF'\r\n");
+    assert_eq!(world.take(client), "-ERR unknown command 'WAITAOF'\r\n");
+    world.assert_nothing_is_left();
+    let mut world = World::new(pool(2));
+    let client = world.client();
+    world.give(client, &request("WAITAOF 1 1 0"));
+    let said = world.take(client);
+    assert!(
+        said.starts_with("-ERR 'waitaof' ") && said.contains("WAIT asks"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_went_with_a_primary_is_in_no_file() {
+    const NONE: &str = "*2\r\n:0\r\n:0\r\n";
+    let moves = |world: &mut World| {
+        world.core.snapshot(0, &pair(2, 7, 0, true), world.now);
+        world.turn();
+    };
+    for how in ["before", "unblocked", "lost", "moved"] {
+        let mut world = World::new(pool(1));
+        world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+        let client = world.client();
+        if how == "before" {
+            moves(&mut world);
+            world.give(client, &request("WAITAOF 1 0 0"));
+        } else {
+            world.give(client, &request("WAITAOF 1 0 0"));
+            let own = world.up[&0];
+            world.give(own, b":0\r\n");
+            match how {
+                "unblocked" => world.server_says(
+                    0,
+                    b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n",
+                ),
+                "lost" => world.core.closed(own, How::Eof, world.now),
+                _ => {}
+            }
+            moves(&mut world);
+        }
+        assert_eq!(world.take(client), NONE, "{how}");
+        if how == "unblocked" {
+            // It was not known then that the primary is another one.
+            world.give(client, &request("WAITAOF 1 0 0"));
+            assert_eq!(world.take(client), NONE);
+        }
+        // What it writes from now on is another matter.
+        world.give(client, &request("WAITAOF 1 0 0"));
+        assert_eq!(world.take(client), "", "{how}");
+        assert_eq!(
+            world.at_server(7).into_bytes(),
+            about_files("WAITAOF 1 0 0"),
+            "{how}"
+        );
+        world.server_says(7, b":0\r\n*2\r\n:1\r\n:0\r\n");
+        assert_eq!(world.take(client), "*2\r\n:1\r\n:0\r\n");
+        world.assert_nothing_is_left();
+    }
+    // One that is held while there is no primary.
+    let mut world = World::new(pool(1));
+    world.core.snapshot(0, &pair(1, 0, 7, true), world.now);
+    let client = world.client();
+    let mut nobody = pair(1, 0, 7, true);
+    nobody.groups[0].rank.turn = 1;
+    nobody.groups[0].phase = crate::topology::Phase::None;
+    world.core.snapshot(0, &nobody, world.now);
+    world.give(client, &request("WAITAOF 1 0 0"));
+    assert_eq!(world.take(client), "");
+    moves(&mut world);
+    assert_eq!(world.take(client), NONE);
+    world.assert_nothing_is_left();
+}
+
 #[test]
 fn over_several_servers_the_least_is_told() {
     let mut world = World::new(pool(2));
