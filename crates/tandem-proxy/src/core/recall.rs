@@ -145,7 +145,7 @@ impl Recalled {
     }
 }
 
-fn is_script(bytes: &[u8]) -> bool {
+pub(super) fn is_script(bytes: &[u8]) -> bool {
     let mut scan = Scan::default();
     match scan.advance(bytes, &Limits::CLIENT) {
         Ok(Some(_)) => command::resolve(&scan.request(bytes))

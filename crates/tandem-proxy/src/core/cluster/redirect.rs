@@ -168,7 +168,9 @@ impl Core {
             self.slot_moved(pool, to.slot, seat);
         }
         if !to.ask || seat.is_none() {
-            self.wish(pool, Some(at));
+            // A script can name whom it likes, and whoever is asked for a map is told the proxy's password.
+            let trusted = !recall::is_script(&back.bytes);
+            self.wish(pool, trusted.then_some(at));
         }
         // While two nodes learn of a move each may name the other: then one waits, so that it is not overtaken by what was
         // asked behind it. So it does if its shard is the same, with another primary.
@@ -242,8 +244,8 @@ impl Core {
             return self.send_again(shared, asking, back.slot, &back.bytes);
         }
         let place = &self.lanes[index as usize];
-        if place.first != NONE {
-            // What is behind it there is still to be answered.
+        if place.first != NONE || !place.recalled.is_empty() {
+            // What is behind it there is still to be answered, or what was before it waits there.
             return self.park(index, back);
         }
         let extra_ms = place.extra_ms;

@@ -865,3 +865,66 @@ fn keyspace_notifications_are_heard_from_every_primary_also_from_one_that_joins(
     assert!(!cluster.world.up.contains_key(&3), "one that left is left");
     assert!(cluster.world.up.contains_key(&2));
 }
+
+#[test]
+fn what_is_asked_behind_a_blocking_command_is_answered_when_both_slots_move() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "BLPOP bar 0");
+    // Another slot of the same node, on the same connection.
+    let other = (0..)
+        .map(|at| format!("k{at}"))
+        .find(|key| crate::placement::slot_of(key.as_bytes()) < 5000)
+        .unwrap();
+    cluster.ask(client, &format!("GET {other}"));
+    assert_eq!(cluster.at(1), format!("BLPOP bar 0, GET {other}"));
+    let slot = crate::placement::slot_of(other.as_bytes());
+    let both = [moved(5061, 2), moved(slot, 2)].concat();
+    cluster.says(1, &both);
+    for _ in 0..5 {
+        cluster.world.later(Duration::from_millis(20));
+    }
+    let mut answered = 0;
+    let connections: Vec<Peer> = cluster
+        .world
+        .connections
+        .iter()
+        .filter_map(|&(place, peer)| (place == 2).then_some(peer))
+        .collect();
+    for peer in connections {
+        let sent = cluster.world.take(peer);
+        let mut replies = Vec::new();
+        if sent.contains("BLPOP") {
+            replies.extend_from_slice(b"*2\r\n$3\r\nbar\r\n$1\r\nx\r\n");
+        }
+        if sent.contains("GET") {
+            replies.extend_from_slice(b"$1\r\ny\r\n");
+        }
+        answered += usize::from(sent.contains("BLPOP")) + usize::from(sent.contains("GET"));
+        if !replies.is_empty() {
+            cluster.world.give(peer, &replies);
+        }
+    }
+    assert_eq!(answered, 2, "each is asked where it is, once");
+    assert_eq!(
+        cluster.world.take(client),
+        "*2\r\n$3\r\nbar\r\n$1\r\nx\r\n$1\r\ny\r\n"
+    );
+    cluster.world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_script_names_nobody_to_whom_the_proxy_would_tell_its_password() {
+    let named = |words: &str| {
+        let mut cluster = Cluster::new();
+        let client = cluster.world.client();
+        cluster.ask(client, words);
+        let remaps = cluster.world.remaps;
+        cluster.says(1, &moved(5061, 9));
+        assert!(cluster.world.remaps > remaps, "a newer map is wanted");
+        cluster.world.core.take_stranger(0)
+    };
+    assert!(named("GET bar").is_some());
+    assert_eq!(named("EVAL script 1 bar"), None);
+    assert_eq!(named("FCALL f 1 bar"), None);
+}

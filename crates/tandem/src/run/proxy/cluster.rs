@@ -40,6 +40,8 @@ const WISHES_MAX: usize = 64;
 const STRANGER_FOR: Duration = Duration::from_secs(5);
 /// As many of those as are believed.
 const STRANGERS_MAX: usize = 64;
+/// While so many are known no stranger is added to them: more than the largest cluster has.
+const NODES_MAX: usize = 2048;
 
 /// A description of a cluster with all slots in the smallest pieces, on a thousand nodes.
 const LIMITS: Limits = Limits {
@@ -157,7 +159,12 @@ impl Asker {
         let Some(stranger) = stranger else { return };
         self.strangers.retain(|(it, _)| *it != stranger);
         let known = self.nodes.contains(&stranger);
-        if !known && self.strangers.len() < STRANGERS_MAX {
+        if !known {
+            self.strangers
+                .retain(|(_, since)| since.elapsed() < STRANGER_FOR);
+            if self.strangers.len() >= STRANGERS_MAX || self.nodes.len() >= NODES_MAX {
+                return;
+            }
             self.strangers.push((stranger.clone(), Instant::now()));
         }
         self.nodes.retain(|it| *it != stranger);
