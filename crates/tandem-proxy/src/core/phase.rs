@@ -145,9 +145,11 @@ impl Core {
         let doubted = known.doubted.is_some();
         let tells_forks = known.group.forks != Forks::Untold;
         let followed = self.is_group(pool, server);
+        // What was asked of a pool that was replaced by another is still to be answered, and who listens there still listens.
+        let replaced = self.pools[pool as usize].heir.is_some();
         for index in 0..self.lanes.len() as u32 {
             let lane = &mut self.lanes[index as usize];
-            if lane.pool != pool || lane.server != server || lane.retired {
+            if lane.pool != pool || lane.server != server || (lane.retired && !replaced) {
                 continue;
             }
             if lane.at.is_some() {
@@ -199,7 +201,7 @@ impl Core {
         let open = self.is_open(pool, server);
         for index in 0..self.lanes.len() as u32 {
             let lane = &self.lanes[index as usize];
-            let theirs = lane.pool == pool && lane.server == server && !lane.retired;
+            let theirs = lane.pool == pool && lane.server == server && (!lane.retired || replaced);
             let owned = !lane.pinned || lane.owner.is_some();
             let kept = !lane.messages && lane.bulk == Bulk::No;
             if !theirs || !kept || !lane.is_to_primary() || !owned {

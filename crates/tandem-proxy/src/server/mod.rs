@@ -435,6 +435,8 @@ fn inherit(current: &[Shared], pool: Pool, threads: usize, base: (Instant, Syste
     if same_servers {
         new.counters = old.counters.clone();
         new.topology = old.topology.clone();
+        // Those who subscribe stay where they are, and what is published by clients of the new pool waits for them, too.
+        new.subscribers = old.subscribers.clone();
     }
     new
 }

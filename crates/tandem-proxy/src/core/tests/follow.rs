@@ -437,3 +437,75 @@ fn a_pool_that_replaces_another_knows_its_primary_before_it_is_asked_for_anythin
         "who has not moved yet hears it too"
     );
 }
+
+/// The pool is replaced by one with other settings, as a reload does it.
+fn replaced(world: &mut World, word: &Topology) {
+    let settings = Arc::new(Pool {
+        timeout: Some(Duration::from_secs(1)),
+        ..pool(1)
+    });
+    let setup = PoolSetup {
+        subscribers: world.core.pools[0].setup.subscribers.clone(),
+        ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
+        settings,
+        counters: world.counters.clone(),
+        connections: 1,
+    };
+    let word = Arc::new(word.clone());
+    world.core.reload(vec![(setup, Some(word))], world.now);
+    world.turn();
+}
+
+/// A word that comes after that.
+fn both_hear(world: &mut World, word: &Topology) {
+    for pool in world.core.pools_told("test") {
+        world.core.snapshot(pool, word, world.now);
+    }
+    world.turn();
+}
+
+#[test]
+fn what_was_asked_before_a_reload_goes_to_the_next_primary_when_the_last_is_silent() {
+    let mut world = world();
+    let client = world.client();
+    world.give(client, &request("GET a"));
+    let old = world.up[&0];
+    replaced(&mut world, &serving(1, 0));
+    assert!(!world.closed.contains(&old), "it is awaited");
+    both_hear(&mut world, &serving(2, 7));
+    assert!(world.closed.contains(&old));
+    assert_eq!(world.at_server(7).into_bytes(), request("GET a"));
+    let again = world.up[&7];
+    world.server_says(7, b"+a\r\n");
+    assert_eq!(world.take(client), "+a\r\n");
+    assert!(world.closed.contains(&again), "the last of the old pool's");
+    world.give(client, &request("GET b"));
+    assert_eq!(world.at_server(7).into_bytes(), request("GET b"));
+    world.server_says(7, b"+b\r\n");
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_listened_before_a_reload_is_moved_before_anything_is_published_at_the_next_primary() {
+    let mut world = world();
+    let listener = world.client();
+    world.give(listener, &request("SUBSCRIBE a"));
+    let old = world.up[&0];
+    let confirmed = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+    world.give(old, confirmed);
+    world.take(listener);
+    replaced(&mut world, &serving(1, 0));
+    let publisher = world.client_of(1);
+    both_hear(&mut world, &serving(2, 7));
+    assert!(world.closed.contains(&old), "break before make");
+    let new = world.up[&7];
+    assert_eq!(world.take(new).into_bytes(), request("SUBSCRIBE a"));
+    world.give(publisher, &request("PUBLISH a x"));
+    let shared = world.up[&7];
+    assert_ne!(shared, new);
+    assert_eq!(world.take(shared), "", "nothing is published yet");
+    world.give(new, confirmed);
+    world.later(Duration::from_millis(2));
+    assert_eq!(world.take(shared).into_bytes(), request("PUBLISH a x"));
+    assert_eq!(world.take(listener), "", "it does not notice");
+}

@@ -130,7 +130,11 @@ impl World {
     }
 
     pub(super) fn client(&mut self) -> Peer {
-        self.core.accepted(0, self.now).unwrap()
+        self.client_of(0)
+    }
+
+    pub(super) fn client_of(&mut self, pool: usize) -> Peer {
+        self.core.accepted(pool, self.now).unwrap()
     }
 
     /// Hands bytes over in pieces that fit; false if the peer was not to be read from.
