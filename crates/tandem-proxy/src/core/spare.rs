@@ -18,6 +18,8 @@ impl Spare {
     const FRESH: usize = 512;
     /// A buffer that grew beyond this after a large value goes back to the allocator.
     const LARGEST: usize = 64 * 1024;
+    /// A reply up to this size is kept whatever the budget says: an error in its place would be little less.
+    const SMALL: usize = 1024;
     /// So many are kept.
     const KEEP: usize = 256;
 
@@ -43,7 +45,7 @@ impl Spare {
 
     /// Keeps a reply until it is its client's turn.
     pub(super) fn park(&mut self, mut reply: Vec<u8>) -> u32 {
-        if reply.len() > Self::LARGEST && self.parked_bytes + reply.len() > BUDGET {
+        if reply.len() > Self::SMALL && self.parked_bytes + reply.len() > BUDGET {
             reply = text::REPLY_OVER_BUDGET.to_vec();
         }
         self.parked_bytes += reply.len();
@@ -66,5 +68,28 @@ impl Spare {
     /// Bytes of parked replies.
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_over_the_budget_are_errors_whatever_their_size() {
+        let mut spare = Spare::default();
+        let most = BUDGET / Spare::LARGEST;
+        let parked: Vec<u32> = (0..most)
+            .map(|_| spare.park(vec![0; Spare::LARGEST]))
+            .collect();
+        assert_eq!(spare.parked_bytes(), BUDGET);
+        let over = spare.park(vec![0; 2 * Spare::SMALL]);
+        assert_eq!(spare.unpark(over), text::REPLY_OVER_BUDGET);
+        let small = spare.park(b"+OK\r\n".to_vec());
+        assert_eq!(spare.unpark(small), b"+OK\r\n");
+        for index in parked {
+            spare.unpark(index);
+        }
+        assert_eq!(spare.parked_bytes(), 0);
     }
 }
