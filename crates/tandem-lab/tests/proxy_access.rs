@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
+#[path = "proxy_common/pki.rs"]
+mod pki;
+
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pki::certificates;
 use tandem_lab::ns::{Host, Lab};
 use tandem_lab::process::Process;
 use tandem_lab::resp::{Connection, Reply};
@@ -22,22 +25,6 @@ const SERVER_TLS: u16 = 7101;
 const PLAIN: u16 = 6390;
 const OWN: u16 = 6391;
 const TLS: u16 = 6392;
-
-/// A new CA as `ca.crt`, and one certificate for everybody.
-fn certificates(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "lab");
-    write("ca.crt", ca.self_signed(&ca_key).unwrap().pem());
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["redis.lab".to_owned()]).unwrap();
-    write("tls.crt", params.signed_by(&key, &issuer).unwrap().pem());
-    write("tls.key", key.serialize_pem());
-}
 
 struct Rig {
     server: Server,
@@ -275,6 +262,26 @@ fn tls_is_spoken_on_both_sides_and_certificates_are_read_again() {
         .unwrap();
     poll::until("the new certificates", BOUND, EVERY, || {
         Ok(ask("new", &["PING"]))
+    })
+    .unwrap();
+
+    // Other names, in the file.
+    let dir = rig.host().dir();
+    certificates(&dir.join("moved"));
+    let file = dir.join("proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (old, new) = (dir.join("pki"), dir.join("moved"));
+    let moved = |line: &str| match line.starts_with("tls = ") {
+        true => line.replace(&old.display().to_string(), &new.display().to_string()),
+        false => line.to_owned(),
+    };
+    let lines: Vec<String> = text.lines().map(moved).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    rig.host()
+        .run("kill", &["-HUP", &rig.proxy.pid().to_string()])
+        .unwrap();
+    poll::until("the certificates of other files", BOUND, EVERY, || {
+        Ok(ask("moved", &["PING"]))
     })
     .unwrap();
 }

@@ -194,7 +194,7 @@ fn hang_up(reloader: &reload::Reloader) {
     let reloader = reloader.clone();
     tokio::spawn(async move {
         for (group, line) in reloader.reload(false).await {
-            if line.outcome == "done" {
+            if line.outcome == "done" && group != RESTART {
                 tracing::info!("reload: {group}: {}", line.text);
             } else {
                 tracing::warn!("reload: {group}: {}", line.text);
@@ -202,6 +202,9 @@ fn hang_up(reloader: &reload::Reloader) {
         }
     });
 }
+
+/// Who answers for what waits for a restart.
+const RESTART: &str = "[restart]";
 
 /// Takes a changed file over, as far as it may be; each group answers by itself.
 fn take_over(
@@ -264,25 +267,30 @@ fn take_over(
             plan.restart.join("; ")
         );
         let _ = answer.send(Answer::Reply(ReplyLine::done(text)));
-        answers.push(("[restart]".to_owned(), answered));
+        answers.push((RESTART.to_owned(), answered));
     }
     if !refused {
         *settings = plan.settings;
-        for certificates in &proxies.certificates {
-            // A few small files, and rarely: no thread of its own.
-            let Some(read) = certificates.read_again() else {
-                continue;
-            };
-            let (answer, answered) = oneshot::channel();
-            let line = match read {
-                Ok(()) => ReplyLine::done("its certificates were read again".to_owned()),
-                Err(error) => {
-                    ReplyLine::failed(format!("its certificates stay as they were: {error:#}"))
-                }
-            };
-            let _ = answer.send(Answer::Reply(line));
-            answers.push((format!("proxy {}", certificates.proxy()), answered));
-        }
+    }
+    // Also if the file is refused: whoever renews certificates does not know of that, and they end one day.
+    for certificates in &proxies.certificates {
+        let name = certificates.proxy();
+        let Some(proxy) = settings.proxies.iter().find(|it| it.name == name) else {
+            continue;
+        };
+        // A few small files, and rarely: no thread of its own.
+        let Some(read) = certificates.read_again(&proxy.access) else {
+            continue;
+        };
+        let (answer, answered) = oneshot::channel();
+        let line = match read {
+            Ok(()) => ReplyLine::done("its certificates were read again".to_owned()),
+            Err(error) => {
+                ReplyLine::failed(format!("its certificates stay as they were: {error:#}"))
+            }
+        };
+        let _ = answer.send(Answer::Reply(line));
+        answers.push((reload::of_proxy(name), answered));
     }
     // Whoever asked may have gone.
     let _ = request.answer.send(answers);

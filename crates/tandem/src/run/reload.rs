@@ -427,6 +427,37 @@ priority = 100
         assert_eq!(it.settings.proxies[0].threads, old.proxies[0].threads);
         assert_eq!(it.settings.proxies[0].timeout, threads.proxies[0].timeout);
 
+        // An address that is another host's at times stays with its port.
+        let vip = |port: u16, priority: u8| {
+            with(&format!(
+                "listen = \"0.0.0.0:{port}\"\ngroups = [\"g\"]\n[proxy.vip]\naddress = \"10.0.0.200/24\"\n\
+                 interface = \"eth0\"\n[proxy.vrrp]\nrouter_id = 60\npriority = {priority}\n"
+            ))
+        };
+        let it = plan(&vip(6400, 100), &vip(6401, 101));
+        assert_eq!(it.restart, ["proxy p: listen (beside a VIP), vip, vrrp"]);
+        assert_eq!(it.settings, vip(6400, 100));
+
+        // Certificates may be elsewhere, but whether TLS is spoken is settled.
+        let there = |tls: &str| {
+            with(&format!(
+                "listen = \"10.0.0.1:6400\"\ngroups = [\"r\"]\n{tls}[[proxy.group]]\nname = \"r\"\nserver = \"10.0.0.9:6379\"\n"
+            ))
+        };
+        let tls = |file: &str| {
+            there(&format!(
+                "tls = {{ cert_file = \"{file}\", key_file = \"/k\" }}\n\
+                 server_tls = {{ ca_file = \"{file}\", server_name = \"n\" }}\n"
+            ))
+        };
+        let it = plan(&tls("/c"), &tls("/d"));
+        assert!(it.restart.is_empty(), "{:?}", it.restart);
+        assert_eq!(it.settings, tls("/d"));
+        let it = plan(&tls("/c"), &there(""));
+        let named = "proxy p: tls (whether there is one), server_tls (whether there is one, or its server_name)";
+        assert_eq!(it.restart, [named]);
+        assert_eq!(it.settings, tls("/c"));
+
         let two = "listen = \"10.0.0.1:6400\"\ngroups = [\"g\", \"h\"]\n";
         let text = format!("{FILE}\n[[group]]{second}\n[[proxy]]\nname = \"p\"\n");
         let (old, new) = (

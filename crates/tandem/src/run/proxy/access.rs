@@ -17,12 +17,12 @@ use crate::tls::{
     server_config,
 };
 
-/// The certificates of one proxy: their files, and where new connections look.
+/// The certificates of one proxy: where new connections look.
 #[derive(Debug, Clone)]
 pub(in crate::run) struct Certificates {
     proxy: String,
-    tls: Option<(ClientTls, Acceptor)>,
-    server_tls: Option<(ServerTls, Connector)>,
+    tls: Option<Acceptor>,
+    server_tls: Option<Connector>,
 }
 
 impl Certificates {
@@ -31,16 +31,13 @@ impl Certificates {
     /// # Errors
     /// One is missing or wrong.
     pub(super) fn read(proxy: &config::Proxy) -> Result<Self> {
-        let tls = proxy.access.tls.clone().map(|files| {
-            let acceptor = Live::new(listening(&files)?);
-            anyhow::Ok((files, acceptor))
-        });
-        let server_tls = proxy.access.server_tls.clone().map(|files| {
-            let connector = Connector {
-                config: Live::new(connecting(&files)?),
-                name: server_name(&files)?,
-            };
-            anyhow::Ok((files, connector))
+        let tls = proxy.access.tls.as_ref();
+        let tls = tls.map(|files| listening(files).map(Live::new));
+        let server_tls = proxy.access.server_tls.as_ref().map(|files| {
+            anyhow::Ok(Connector {
+                config: Live::new(connecting(files)?),
+                name: server_name(files)?,
+            })
         });
         Ok(Self {
             proxy: proxy.name.clone(),
@@ -49,26 +46,30 @@ impl Certificates {
         })
     }
 
-    /// Reads them again: connections that begin from now on use what is in them. None: this proxy has none.
+    /// Reads them again, from the files that are named now: connections that begin from now on use what is in them.
+    /// None: this proxy has none.
     ///
     /// # Errors
     /// One is missing or wrong; what was there stays in use.
-    pub(in crate::run) fn read_again(&self) -> Option<Result<()>> {
+    pub(in crate::run) fn read_again(&self, of: &config::Access) -> Option<Result<()>> {
         if self.tls.is_none() && self.server_tls.is_none() {
             return None;
         }
-        Some(self.replace())
+        Some(self.replace(of))
     }
 
-    fn replace(&self) -> Result<()> {
-        let tls = self.tls.as_ref().map(|(files, _)| listening(files));
-        let server_tls = self.server_tls.as_ref().map(|(files, _)| connecting(files));
+    fn replace(&self, of: &config::Access) -> Result<()> {
+        let tls = self.tls.as_ref().zip(of.tls.as_ref());
+        let tls = tls.map(|(acceptor, files)| anyhow::Ok((acceptor, listening(files)?)));
+        let server_tls = self.server_tls.as_ref().zip(of.server_tls.as_ref());
+        let server_tls =
+            server_tls.map(|(connector, files)| anyhow::Ok((connector, connecting(files)?)));
         // All or nothing.
         let (tls, server_tls) = (tls.transpose()?, server_tls.transpose()?);
-        if let (Some((_, acceptor)), Some(config)) = (&self.tls, tls) {
+        if let Some((acceptor, config)) = tls {
             acceptor.replace(config);
         }
-        if let (Some((_, connector)), Some(config)) = (&self.server_tls, server_tls) {
+        if let Some((connector, config)) = server_tls {
             connector.config.replace(config);
         }
         Ok(())
@@ -81,8 +82,7 @@ impl Certificates {
 
     /// For connections to servers.
     pub(super) fn connector(&self) -> Option<Connector> {
-        let (_, connector) = self.server_tls.as_ref()?;
-        Some(connector.clone())
+        self.server_tls.clone()
     }
 }
 
@@ -149,10 +149,7 @@ pub(super) fn access(proxy: &config::Proxy, certificates: &Certificates) -> Resu
             users if users.is_empty() => Users::Server,
             users => Users::Own(users),
         },
-        tls: certificates
-            .tls
-            .as_ref()
-            .map(|(_, acceptor)| acceptor.clone()),
+        tls: certificates.tls.clone(),
         server_tls: certificates.connector(),
         server_user: of.server_user.clone(),
         socket: of.unix_socket.clone().map(|path| Address::Unix {

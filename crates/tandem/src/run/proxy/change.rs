@@ -1,7 +1,7 @@
 //! A `[[proxy]]` that has changed in the file: what of it is taken over while clients stay, and what it would do to keys.
 //!
-//! What a thread is made with stays until a restart: how many there are, how many clients, certificates (their files
-//! may be read again), the VIP, and who is asked about groups elsewhere. Everything else is one new pool, to which clients move
+//! What a thread is made with stays until a restart: how many there are, how many clients, whether TLS is spoken (certificates
+//! are read again, from the files that are named now), the VIP, and who is asked about groups elsewhere. Everything else is one new pool, to which clients move
 //! as soon as they are owed nothing.
 
 use anyhow::Result;
@@ -155,6 +155,11 @@ pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> co
         false => shards,
         true => old.shards.clone(),
     };
+    // Clients of a VIP are reset at the port that was there when it was opened.
+    let listen = match old.vip {
+        Some(_) => old.listen,
+        None => listen,
+    };
     config::Proxy {
         name,
         listen,
@@ -171,8 +176,14 @@ pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> co
         password_file,
         access: config::Access {
             max_clients: access.max_clients,
-            tls: access.tls,
-            server_tls: access.server_tls,
+            tls: match speaks_otherwise(old, new) {
+                true => access.tls,
+                false => new.access.tls.clone(),
+            },
+            server_tls: match asks_otherwise(old, new) {
+                true => access.server_tls,
+                false => new.access.server_tls.clone(),
+            },
             ..new.access.clone()
         },
         replicas,
@@ -184,6 +195,20 @@ pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> co
 /// Its pool is told where slots are by a map, which a new one would not have yet.
 fn stands_before_a_cluster(old: &config::Proxy, new: &config::Proxy) -> bool {
     !(old.cluster.is_empty() && new.cluster.is_empty())
+}
+
+/// Whether clients would have to speak TLS that do not, or the other way round.
+fn speaks_otherwise(old: &config::Proxy, new: &config::Proxy) -> bool {
+    old.access.tls.is_some() != new.access.tls.is_some()
+}
+
+/// The same of servers; connections to them are made with the name that is looked for.
+fn asks_otherwise(old: &config::Proxy, new: &config::Proxy) -> bool {
+    let [old, new] = [old, new].map(|proxy| {
+        let tls = proxy.access.server_tls.as_ref();
+        tls.map(|tls| &tls.server_name)
+    });
+    old != new
 }
 
 /// Whether daemons or sentinels would have to be listened to that are not.
@@ -204,8 +229,15 @@ pub(in crate::run) fn fixed(old: &config::Proxy, new: &config::Proxy) -> Vec<&'s
             "max_clients",
             old.access.max_clients != new.access.max_clients,
         ),
-        ("tls", old.access.tls != new.access.tls),
-        ("server_tls", old.access.server_tls != new.access.server_tls),
+        ("tls (whether there is one)", speaks_otherwise(old, new)),
+        (
+            "server_tls (whether there is one, or its server_name)",
+            asks_otherwise(old, new),
+        ),
+        (
+            "listen (beside a VIP)",
+            old.vip.is_some() && old.listen != new.listen,
+        ),
         ("vip, vrrp", old.vip != new.vip),
         (
             "group (daemons that are not listened to)",
