@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
+#[path = "proxy_common/pki.rs"]
+mod pki;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,8 +15,8 @@ use tandem_lab::ns::{Host, Lab};
 use tandem_lab::process::Process;
 use tandem_lab::proxy::tagged::{Report, Settings as Load, Workload};
 use tandem_lab::resp::{Connection, Reply, encode};
-use tandem_lab::server::{Server, Settings};
-use tandem_lab::{can_run, poll};
+use tandem_lab::server::{Flavour, Server, Settings};
+use tandem_lab::{can_run, poll, skip};
 
 const BOUND: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(20);
@@ -21,6 +24,8 @@ const PORT: u16 = 6390;
 /// First node's port.
 const NODES: u16 = 7001;
 const SLOTS: u16 = 16384;
+/// From a node's port to its port for TLS.
+const TLS: u16 = 100;
 
 /// Nodes, of which some are a cluster already, and a proxy.
 struct Rig {
@@ -28,6 +33,8 @@ struct Rig {
     nodes: Vec<Server>,
     /// The first so many have slots from the beginning.
     primaries: usize,
+    /// The nodes speak TLS to each other and to the proxy.
+    tls: bool,
     proxy: Option<Process>,
 }
 
@@ -51,19 +58,45 @@ fn texts(reply: Reply) -> Vec<String> {
 impl Rig {
     /// So many primaries share the slots; then one replica for each of the first, and nodes that belong to nobody.
     fn start(primaries: usize, replicas: usize, spare: usize) -> Self {
+        Self::of((primaries, replicas, spare), Flavour::Redis70, false)
+    }
+
+    fn of(
+        (primaries, replicas, spare): (usize, usize, usize),
+        flavour: Flavour,
+        tls: bool,
+    ) -> Self {
         let lab = Lab::builder().host("one", "10.0.0.1/24").build().unwrap();
         let host = lab.host("one");
+        let pki = host.dir().join("pki");
+        pki::certificates(&pki);
+        let pki = pki.display();
         let node = |number: usize| {
+            let port = NODES + number as u16;
+            let mut extra = [
+                "cluster-enabled yes",
+                "cluster-node-timeout 1000",
+                "cluster-replica-validity-factor 0",
+                "repl-diskless-sync-delay 0",
+                "notify-keyspace-events KEA",
+            ]
+            .map(str::to_owned)
+            .to_vec();
+            if tls {
+                extra.extend([
+                    format!("tls-port {}", port + TLS),
+                    "tls-cluster yes".to_owned(),
+                    "tls-replication yes".to_owned(),
+                    "tls-auth-clients no".to_owned(),
+                    format!("tls-cert-file {pki}/tls.crt"),
+                    format!("tls-key-file {pki}/tls.key"),
+                    format!("tls-ca-cert-file {pki}/ca.crt"),
+                ]);
+            }
             let settings = Settings {
-                port: NODES + number as u16,
-                extra: [
-                    "cluster-enabled yes",
-                    "cluster-node-timeout 1000",
-                    "cluster-replica-validity-factor 0",
-                    "repl-diskless-sync-delay 0",
-                ]
-                .map(str::to_owned)
-                .to_vec(),
+                flavour,
+                port,
+                extra,
                 ..Settings::default()
             };
             Server::start(host, &settings).unwrap()
@@ -73,6 +106,7 @@ impl Rig {
             lab,
             nodes,
             primaries,
+            tls,
             proxy: None,
         };
         let share = SLOTS / primaries as u16;
@@ -84,8 +118,11 @@ impl Rig {
                 first + share - 1
             };
             rig.ask(at, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]);
-            let (first, last) = (first.to_string(), last.to_string());
-            rig.ask(at, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            // Redis 6.2 knows no ranges.
+            let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+            let slots = slots.iter().map(String::as_str);
+            let words: Vec<&str> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots).collect();
+            rig.ask(at, &words);
         }
         rig.join(primaries + replicas);
         for at in 0..replicas {
@@ -115,6 +152,11 @@ impl Rig {
         poll::until(what, BOUND, EVERY, look).unwrap()
     }
 
+    /// Where a node is asked by other nodes and by the proxy.
+    fn port(&self, node: usize) -> u16 {
+        NODES + node as u16 + if self.tls { TLS } else { 0 }
+    }
+
     fn ask(&self, node: usize, command: &[&str]) -> Reply {
         self.nodes[node].connect().unwrap().demand(command).unwrap()
     }
@@ -126,7 +168,7 @@ impl Rig {
     /// The first so many nodes know each other, and all slots.
     fn join(&self, nodes: usize) {
         for at in 1..nodes {
-            let port = (NODES + at as u16).to_string();
+            let port = self.port(at).to_string();
             self.ask(0, &["CLUSTER", "MEET", "10.0.0.1", &port]);
         }
         for at in 0..nodes {
@@ -145,8 +187,15 @@ impl Rig {
         let (address, state) = (host.address(), host.dir().join("state"));
         let text = format!(
             "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-             cluster = [\"{address}:{NODES}\"]\nthreads = 2\n",
-            state.display()
+             cluster = [\"{address}:{}\"]\nthreads = 2\n{}",
+            state.display(),
+            self.port(0),
+            if self.tls {
+                let authority = host.dir().join("pki/ca.crt");
+                format!("server_tls = {{ ca_file = \"{}\" }}\n", authority.display())
+            } else {
+                String::new()
+            }
         );
         std::fs::create_dir_all(&state).unwrap();
         let file = host.dir().join("proxy.toml");
@@ -196,7 +245,7 @@ impl Rig {
     fn migrate(&self, slot: u16, from: usize, to: usize) {
         let (source, target) = (self.id(from), self.id(to));
         let slot = slot.to_string();
-        let port = (NODES + to as u16).to_string();
+        let port = self.port(to).to_string();
         self.ask(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
         self.ask(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
         let mut node = self.nodes[from].connect().unwrap();
@@ -306,5 +355,69 @@ fn a_primary_of_a_cluster_that_dies_or_steps_down_costs_no_client_its_connection
     for failure in report.failures.keys() {
         let told = failure.contains(": TANDEM-UNKNOWN ") || failure.contains(": TANDEM-NOPRIMARY ");
         assert!(told, "{failure}");
+    }
+}
+
+/// Nodes that know CLUSTER SLOTS only, and nodes behind TLS.
+#[test]
+fn older_nodes_and_nodes_behind_tls_are_served_alike() {
+    let test = "older_nodes_and_nodes_behind_tls_are_served_alike";
+    if !can_run(test) {
+        return;
+    }
+    for (flavour, tls) in [(Flavour::Redis62, false), (Flavour::Redis70, true)] {
+        let what = format!("{}, TLS: {tls}", flavour.name());
+        if let Err(reason) = flavour.find() {
+            skip(&format!("{test}, {what}"), &reason.to_string());
+            continue;
+        }
+        let mut rig = Rig::of((2, 0, 0), flavour, tls);
+        rig.front();
+        let mut client = rig.client();
+        let mut listener = rig.client();
+        for (command, name) in [("SUBSCRIBE", "__keyevent@0__:set"), ("PSUBSCRIBE", "*")] {
+            let said = texts(listener.demand(&[command, name]).unwrap());
+            assert_eq!(said[1], name, "{what}");
+        }
+        let keys: Vec<String> = (0..20).map(|at| format!("key{at}")).collect();
+        for key in &keys {
+            client.demand(&["SET", key, key]).unwrap();
+        }
+        for node in 0..2 {
+            let held = number(&rig.ask(node, &["DBSIZE"]));
+            assert!(held > 0, "{what}: each node has some of the keys");
+        }
+        // Each node tells each other what is published, and yet a message comes once.
+        client.demand(&["PUBLISH", "news", "hi"]).unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < 3 * keys.len() + 1 {
+            heard.push(texts(listener.read().unwrap()).join(" "));
+        }
+        let count = |text: &str| heard.iter().filter(|it| *it == text).count();
+        for key in &keys {
+            for event in [
+                format!("message __keyevent@0__:set {key}"),
+                format!("pmessage * __keyevent@0__:set {key}"),
+                format!("pmessage * __keyspace@0__:{key} set"),
+            ] {
+                assert_eq!(count(&event), 1, "{what}: {event}");
+            }
+        }
+        assert_eq!(count("pmessage * news hi"), 1, "{what}");
+
+        for slot in rig.slots_in_use(0).into_iter().take(3) {
+            rig.migrate(slot, 0, 1);
+        }
+        let words: Vec<&str> = ["MGET"]
+            .into_iter()
+            .chain(keys.iter().map(String::as_str))
+            .collect();
+        let all = texts(client.demand(&words).unwrap());
+        assert_eq!(all, keys, "{what}");
+        for key in &keys {
+            let value = client.demand(&["GETDEL", key]).unwrap();
+            assert_eq!(value.text().as_ref(), Some(key), "{what}");
+        }
+        assert_eq!(number(&client.demand(&["DBSIZE"]).unwrap()), 0, "{what}");
     }
 }
