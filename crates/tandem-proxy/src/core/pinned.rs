@@ -5,6 +5,7 @@
 //! server; otherwise it is closed. When its client goes it is closed at once, else a BLPOP would pop for nobody.
 
 use super::client::Watch;
+use super::desk::Desk;
 use super::intake::Taken;
 use super::lane::{Lane, State};
 use super::peer::Peer;
@@ -186,10 +187,10 @@ impl Core {
         place.streaming = false;
         while place.first != NONE {
             let slot = place.dequeue(&self.desk.slots);
-            self.desk.slots.give(slot);
+            forget(&mut self.desk, slot);
         }
         for request in std::mem::take(&mut place.recalled) {
-            self.desk.slots.give(request.slot);
+            forget(&mut self.desk, request.slot);
         }
         place.doubts.clear();
         let unsent = place.ring.len();
@@ -317,5 +318,13 @@ impl Core {
                 self.pins.warm.push(lane);
             }
         }
+    }
+}
+
+/// A request that is asked no more; one that is a part of another counts as answered.
+fn forget(desk: &mut Desk, slot: u32) {
+    match desk.slots[slot].owner {
+        Owner::Part { .. } => desk.answer(slot, b""),
+        Owner::Client(_) | Owner::Witness | Owner::Script | Owner::Nobody => desk.slots.give(slot),
     }
 }

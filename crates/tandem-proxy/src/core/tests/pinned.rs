@@ -366,3 +366,20 @@ fn the_same_is_asked_of_all_servers_and_their_answers_are_one() {
     }
     world.assert_nothing_is_left();
 }
+
+#[test]
+fn who_leaves_with_part_of_a_request_on_its_own_connection_leaves_nothing_behind() {
+    let mut world = World::new(pool(2));
+    let client = world.client();
+    let keys = [world.key_on(0), world.key_on(1)];
+    world.give(client, &request(&format!("WATCH {}", keys[0])));
+    world.server_says(0, b"+OK\r\n");
+    world.take(client);
+    world.give(client, &request(&format!("MGET {} {}", keys[0], keys[1])));
+    assert_eq!(world.core.desk.splits.in_use(), 1);
+    world.core.closed(client, How::Reset, world.now);
+    world.turn();
+    world.server_says(1, b"*1\r\n$-1\r\n");
+    assert_eq!(world.core.desk.splits.in_use(), 0);
+    world.assert_nothing_is_left();
+}
