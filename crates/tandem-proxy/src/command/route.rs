@@ -182,8 +182,8 @@ pub enum Refusal {
     MovesKeys,
     /// Asks about one server, and the pool has several.
     OneServer,
-    /// Asks about the files of the server that its client wrote to, and the pool has several.
-    Files,
+    /// Waits for a message to reach replicas, which in a cluster it does in another way.
+    Cluster,
 }
 
 impl Refusal {
@@ -206,8 +206,8 @@ impl Refusal {
             Self::OneServer => {
                 "asks about one server and this address has several behind it; run it on the server itself"
             }
-            Self::Files => {
-                "asks about the files of one server and this address has several behind it; WAIT asks the replicas of all of them, and ack = 1 of the proxy asks them for each write"
+            Self::Cluster => {
+                "is not possible over a Redis Cluster: it waits behind a message, and there replicas do not get messages from their primary; ask the node that has the key"
             }
         }
     }

@@ -61,6 +61,7 @@ impl Core {
         self.doubts_due(index);
         let lane = &self.lanes[index as usize];
         if !lane.is_wanted() {
+            self.lent_if_wanted(index);
             return;
         }
         let (pool, server) = (lane.pool, lane.server);

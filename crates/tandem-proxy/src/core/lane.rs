@@ -84,6 +84,8 @@ pub(super) struct Lane {
     pub(super) owner: Option<Peer>,
     /// Carries a large request for its owner.
     pub(super) bulk: Bulk,
+    /// Its owner has it for one question only, and may have another one.
+    pub(super) lent: bool,
     /// Brings messages to its owner, beside or instead of replies.
     pub(super) messages: bool,
     /// Counted as a subscriber's.
@@ -194,6 +196,7 @@ impl Lane {
             pinned: false,
             owner: None,
             bulk: Bulk::No,
+            lent: false,
             messages: false,
             listens: false,
             ear: None,

@@ -75,7 +75,7 @@ impl Core {
                         if client.life == Life::Open {
                             counters.client_eof.add(1);
                             let pool = client.pool;
-                            if client.pinned == NONE {
+                            if client.pinned == NONE && !self.has_lent(peer) {
                                 let holds = |lane: &Lane| lane.pool == pool && lane.holds();
                                 self.desk.clients[index as usize].gave_up =
                                     self.lanes.iter().any(holds);

@@ -40,7 +40,9 @@ impl Core {
             ),
             Route::Keys => self.together(index, command, request),
             Route::Script => self.script(index, command, request),
-            Route::Wait if command.name == "wait" => self.wait_for_replicas(index, request),
+            Route::Wait if command.name == "wait" => {
+                self.wait_for_replicas(index, command, request)
+            }
             Route::Wait => self.wait_for_files(index, command, request),
             Route::Blocking(_) => self.blocking(index, command, request),
             Route::AnyShard => self.anywhere(index, request),

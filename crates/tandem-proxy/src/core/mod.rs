@@ -575,6 +575,7 @@ impl Core {
                 // At once: what blocks there would take something for nobody.
                 self.drop_pinned(gone.pinned);
             }
+            self.drop_lent(gone.peer);
             self.orders.push_back(Order::Close(gone.peer));
         }
     }

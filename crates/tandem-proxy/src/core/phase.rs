@@ -355,7 +355,8 @@ impl Core {
 
     /// The connection of a lane ends: what was watched over it may have changed since.
     pub(super) fn lose_watch(&mut self, index: u32) {
-        let owner = self.lanes[index as usize].owner;
+        let place = &self.lanes[index as usize];
+        let owner = place.owner.filter(|_| !place.lent);
         if let Some(client) = owner.and_then(|owner| self.desk.find(owner))
             && let Some(cold) = &mut self.desk.clients[client as usize].cold
             && cold.watch == Watch::Yes

@@ -23,11 +23,13 @@ const WARM: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     /// Places of lanes without a connection.
-    free: Vec<u32>,
+    pub(super) free: Vec<u32>,
     /// Connected, clean, nobody's.
     warm: Vec<u32>,
     /// How many are somebody's.
-    taken: usize,
+    pub(super) taken: usize,
+    /// How many of these are lent for one question.
+    pub(super) lent: usize,
 }
 
 impl Core {
@@ -50,7 +52,12 @@ impl Core {
         self.pin_for(place.owner?, (pool, server), bank)
     }
 
-    fn pin_for(&mut self, owner: Peer, (pool, server): (u32, u32), bank: u32) -> Option<u32> {
+    pub(super) fn pin_for(
+        &mut self,
+        owner: Peer,
+        (pool, server): (u32, u32),
+        bank: u32,
+    ) -> Option<u32> {
         if self.pins.taken >= MOST {
             return None;
         }
@@ -135,6 +142,9 @@ impl Core {
             // What a node has sent back is still to be asked.
             return;
         }
+        if place.lent {
+            return self.give_back(lane);
+        }
         let (owner, pool, server) = (place.owner, place.pool, place.server);
         let Some(client) = owner.and_then(|owner| self.desk.find(owner)) else {
             return;
@@ -155,9 +165,13 @@ impl Core {
     /// Takes a client's connection back, if it has one.
     pub(super) fn unpin(&mut self, index: u32) {
         let lane = std::mem::replace(&mut self.desk.clients[index as usize].pinned, NONE);
-        if lane == NONE {
-            return;
+        if lane != NONE {
+            self.unpin_lane(lane);
         }
+    }
+
+    /// A connection is nobody's any more: kept for the next one, or closed.
+    pub(super) fn unpin_lane(&mut self, lane: u32) {
         self.listens_no_more(lane);
         let place = &mut self.lanes[lane as usize];
         place.owner = None;
@@ -214,6 +228,9 @@ impl Core {
         if self.lanes[lane as usize].ear.is_some() {
             return self.ear_lost(lane);
         }
+        if self.lanes[lane as usize].lent {
+            return self.lent_down(lane);
+        }
         self.listens_no_more(lane);
         let Some(owner) = self.lanes[lane as usize].owner.take() else {
             return;
@@ -254,9 +271,12 @@ impl Core {
         if !self.desk.quiet(index) {
             return Taken::Wait;
         }
-        let lane = match self.own_lane(index, server) {
+        let lane = match self.pinned_to(index, server) {
             Ok(Some(lane)) => lane,
-            Ok(None) => return Taken::Yes,
+            Ok(None) => match self.pin(index, server) {
+                Some(lane) => lane,
+                None => return Taken::Yes,
+            },
             Err(error) => {
                 self.desk.say(index, error);
                 return Taken::Yes;
@@ -264,18 +284,6 @@ impl Core {
         };
         self.lanes[lane as usize].extra_ms = extra_ms;
         self.forward_on(lane, index, request.bytes())
-    }
-
-    /// A client's own connection to this server, made if it has none. None: there are too many, and it was told.
-    pub(super) fn own_lane(
-        &mut self,
-        index: u32,
-        server: u32,
-    ) -> Result<Option<u32>, &'static [u8]> {
-        Ok(match self.pinned_to(index, server)? {
-            Some(lane) => Some(lane),
-            None => self.pin(index, server),
-        })
     }
 
     /// A client's own connection for requests to this server, if it has one; an error if it has one for something else.

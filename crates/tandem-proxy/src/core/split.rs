@@ -6,6 +6,7 @@
 //! `-ERR Invalid argument` there, which tells nobody anything.
 
 use super::desk::Desk;
+use super::files;
 use super::hello::{self, Hello};
 use super::info;
 use super::scan;
@@ -25,6 +26,8 @@ pub(super) enum Join {
     Scan(scan::Step),
     /// They name versions, and become the reply to HELLO.
     Hello(Hello),
+    /// Those of the first half count files; those of the other half are to the messages before, see [`files`].
+    Files,
 }
 
 /// One split request.
@@ -147,7 +150,7 @@ impl Desk {
                 merged.clear();
                 let what = match split.join {
                     Join::Scan(_) => text::CURSOR_TOO_LARGE,
-                    Join::All(_) | Join::Hello(_) => APART,
+                    Join::All(_) | Join::Hello(_) | Join::Files => APART,
                 };
                 merged.extend_from_slice(what);
             }
@@ -190,6 +193,15 @@ impl Split {
             Join::Hello(hello) => {
                 hello.write(self.version(), merged);
                 return true;
+            }
+            Join::Files => {
+                let messages = self.parts.split_off(self.parts.len() / 2);
+                if !messages.iter().all(|it| it.reply.starts_with(b":")) {
+                    // One that was not told is asked about nothing.
+                    merged.extend_from_slice(files::IN_NONE);
+                    return true;
+                }
+                return self.fold(merged, i64::min);
             }
         };
         match merge {

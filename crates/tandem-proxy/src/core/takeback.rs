@@ -86,7 +86,6 @@ impl Core {
 
     /// Puts a request back at the end of a lane's queue.
     pub(super) fn put_back(&mut self, index: u32, queue: &Queue, unit: &Unit) {
-        self.bring_message(index, queue.slots[unit.slots.end - 1].0);
         let lane = &mut self.lanes[index as usize];
         lane.ring.push(&queue.bytes[unit.bytes.clone()]);
         for &(slot, _) in &queue.slots[unit.slots.clone()] {
@@ -148,6 +147,11 @@ impl Core {
         // What a transaction is answered that was not sent and whose WATCH is gone: as if a key had changed.
         let null = self.void_watch(index);
         let mut aborted = Vec::new();
+        // It has a connection for this alone: what goes for one half of the question goes for the other.
+        let files_lost = queue.units.iter().any(|unit| {
+            let slot = queue.slots[unit.slots.end - 1].0;
+            self.files_are_lost(index, slot, unit.bytes.end <= queue.handed)
+        });
         for unit in &queue.units {
             let slot = queue.slots[unit.slots.end - 1].0;
             let doubtful = doubts.front().is_some_and(|doubt| doubt.slot == slot);
@@ -155,7 +159,7 @@ impl Core {
             // Brought along again where it is needed, but for a connection that has it under way.
             let script = self.desk.slots[slot].owner == Owner::Script;
             let connected = self.lanes[index as usize].state == State::Ready;
-            if self.files_are_lost(index, slot, unit.bytes.end <= queue.handed) {
+            if files_lost {
                 self.tell_files_lost(slot);
                 continue;
             }
@@ -192,6 +196,7 @@ impl Core {
         lane.marks.clear();
         lane.gauge(&self.desk.slots);
         self.wake_waiters(index);
+        self.lent_if_wanted(index);
     }
 
     /// Tells the client of a request that nobody knows what became of it.

@@ -16,7 +16,7 @@ use super::intake::Taken;
 use super::slots::{NONE, Owner, Slot, Wait};
 use super::split::{Join, push_decimal};
 use super::{Core, How, text};
-use crate::command::Merge;
+use crate::command::{Command, Merge, Refusal};
 use crate::frame::Request;
 use crate::settings::Address;
 
@@ -82,7 +82,17 @@ impl Waits {
 
 impl Core {
     /// `WAIT replicas milliseconds`.
-    pub(super) fn wait_for_replicas(&mut self, index: u32, request: &Request<'_>) -> Taken {
+    pub(super) fn wait_for_replicas(
+        &mut self,
+        index: u32,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Taken {
+        let pool = self.desk.clients[index as usize].pool;
+        if self.pools[pool as usize].cluster.is_some() {
+            self.refused(index, command, Refusal::Cluster);
+            return Taken::Yes;
+        }
         let number = |at| {
             let text = std::str::from_utf8(request.argument(at).unwrap_or_default());
             text.ok().and_then(|text| text.parse::<i64>().ok())
@@ -106,7 +116,7 @@ impl Core {
             return Taken::Wait;
         }
         let client = &self.desk.clients[index as usize];
-        let (pool, id) = (client.pool, client.id);
+        let id = client.id;
         let known_since = id.max(client.cold.as_ref().map_or(0, |cold| cold.waited));
         let until_ms = match patience {
             0 => u64::MAX,

@@ -316,7 +316,7 @@ impl Core {
     }
 
     /// Something before a request of `slot` whose reply nobody wants.
-    pub(in super::super) fn queue_unheard(&mut self, index: u32, slot: u32, bytes: &[u8]) {
+    fn queue_unheard(&mut self, index: u32, slot: u32, bytes: &[u8]) {
         let unheard = self.desk.slots.take(Slot {
             owner: Owner::Nobody,
             wait: Wait::Lane,

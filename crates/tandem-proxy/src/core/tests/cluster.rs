@@ -928,3 +928,14 @@ fn a_script_names_nobody_to_whom_the_proxy_would_tell_its_password() {
     assert_eq!(named("EVAL script 1 bar"), None);
     assert_eq!(named("FCALL f 1 bar"), None);
 }
+
+#[test]
+fn nobody_waits_for_replicas_of_a_cluster() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    for words in ["WAIT 1 0", "WAITAOF 1 0 0"] {
+        cluster.ask(client, words);
+        let said = cluster.world.take(client);
+        assert!(said.contains("over a Redis Cluster"), "{words}: {said}");
+    }
+}

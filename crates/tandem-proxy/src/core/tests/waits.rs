@@ -81,32 +81,73 @@ fn about_files(words: &str) -> Vec<u8> {
 }
 
 #[test]
-fn files_are_asked_about_on_a_connection_of_ones_own_and_one_server_only() {
+fn files_are_asked_about_on_a_connection_that_is_for_this_alone() {
     let mut world = World::new(pool(1));
     let client = world.client();
     world.give(client, &request("SET a 1"));
     world.server_says(0, b"+OK\r\n");
     world.take(client);
     let shared = world.up[&0];
+    world.take(shared);
     world.give(client, &request("WAITAOF 1 1 0"));
-    let own = world.up[&0];
-    assert_ne!(own, shared);
-    assert_eq!(world.take(own).into_bytes(), about_files("WAITAOF 1 1 0"));
-    world.give(own, b":0\r\n*2\r\n:1\r\n:0\r\n");
-    assert_eq!(world.take(client), "*2\r\n:1\r\n:0\r\n");
-    // An older server says so itself.
+    let lent = world.up[&0];
+    assert_ne!(lent, shared);
+    assert_eq!(world.take(lent).into_bytes(), about_files("WAITAOF 1 1 0"));
+    world.give(client, &request("GET a"));
+    assert_eq!(world.take(shared).len(), request("GET a").len());
+    world.give(shared, b"+1\r\n");
+    world.give(lent, b":0\r\n*2\r\n:1\r\n:0\r\n");
+    assert_eq!(world.take(client), "*2\r\n:1\r\n:0\r\n+1\r\n");
+    assert_eq!(world.core.pins.taken, 0);
+    // An older server says so itself, and one that does not take the message is asked about nothing.
+    for (says, told) in [
+        (
+            &b":0\r\n-ERR unknown command 'WAITAOF'\r\n"[..],
+            "-ERR unknown command 'WAITAOF'\r\n",
+        ),
+        (b"-NOPERM no\r\n*2\r\n:1\r\n:0\r\n", "-NOPERM no\r\n"),
+    ] {
+        world.give(client, &request("WAITAOF 1 1 0"));
+        world.give(lent, says);
+        assert_eq!(world.take(client), told);
+    }
+    // Who leaves takes it along.
     world.give(client, &request("WAITAOF 1 1 0"));
-    world.give(own, b":0\r\n-ERR unknown command 'WAITAOF'\r\n");
-    assert_eq!(world.take(client), "-ERR unknown command 'WAITAOF'\r\n");
+    assert_eq!(world.core.pins.taken, 1);
+    world.core.closed(client, How::Eof, world.now);
+    world.turn();
+    assert!(world.closed.contains(&lent));
+    assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
+    assert_eq!(world.core.desk.splits.in_use(), 0);
     world.assert_nothing_is_left();
+}
+
+#[test]
+fn of_the_files_of_several_servers_the_least_is_told() {
     let mut world = World::new(pool(2));
     let client = world.client();
-    world.give(client, &request("WAITAOF 1 1 0"));
-    let said = world.take(client);
-    assert!(
-        said.starts_with("-ERR 'waitaof' ") && said.contains("WAIT asks"),
-        "{said}"
-    );
+    world.give(client, &request("WAITAOF 1 2 500"));
+    for server in [0, 1] {
+        assert_eq!(
+            world.at_server(server).into_bytes(),
+            about_files("WAITAOF 1 2 500")
+        );
+    }
+    world.server_says(0, b":0\r\n*2\r\n:1\r\n:1\r\n");
+    assert_eq!(world.take(client), "");
+    world.server_says(1, b":3\r\n*2\r\n:0\r\n:2\r\n");
+    assert_eq!(world.take(client), "*2\r\n:0\r\n:1\r\n");
+    assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
+    // One that cannot be reached is an error, as with any request to all.
+    world.refusing = vec![1];
+    let gone = world.up[&1];
+    world.core.closed(gone, How::Eof, world.now);
+    world.turn();
+    world.give(client, &request("WAITAOF 1 0 0"));
+    world.server_says(0, b":0\r\n*2\r\n:1\r\n:0\r\n");
+    assert!(world.take(client).starts_with("-ERR "));
+    assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
+    world.assert_nothing_is_left();
 }
 
 #[test]
@@ -153,6 +194,7 @@ fn what_went_with_a_primary_is_in_no_file() {
         );
         world.server_says(7, b":0\r\n*2\r\n:1\r\n:0\r\n");
         assert_eq!(world.take(client), "*2\r\n:1\r\n:0\r\n");
+        assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
         world.assert_nothing_is_left();
     }
     // One that is held while there is no primary.
@@ -167,6 +209,16 @@ fn what_went_with_a_primary_is_in_no_file() {
     assert_eq!(world.take(client), "");
     moves(&mut world);
     assert_eq!(world.take(client), NONE);
+    assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
+    world.assert_nothing_is_left();
+    // One that is held for as long as anyone may.
+    let later = world.client();
+    nobody.groups[0].rank.epoch = 3;
+    world.core.snapshot(0, &nobody, world.now);
+    world.give(later, &request("WAITAOF 1 0 0"));
+    world.later(Duration::from_millis(3100));
+    assert!(world.take(later).starts_with("-TANDEM-NOPRIMARY "));
+    assert_eq!((world.core.pins.taken, world.core.pins.lent), (0, 0));
     world.assert_nothing_is_left();
 }
 
