@@ -16,7 +16,9 @@
 //! what still waits is passed on if the new primary names that history as its former one and has it up to an offset
 //! that is past the write; of everything else nobody knows.
 //!
-//! When a batch fails no further write is sent (NOREPLICAS) until one succeeds; batches go on, at a pace.
+//! A batch that no replica answers in time is asked once more before it has failed: the time may have gone by while the whole
+//! machine stood still, or replicas did that nobody had asked. When it has failed no further write is sent (NOREPLICAS) until
+//! one succeeds; batches go on, at a pace, and wait at the server, so that a replica that is back is noticed at once.
 
 use super::aside::{ASK_STANDING, Aside, Lineage, Standing, integer, replicas_of};
 use super::desk::Desk;
@@ -32,7 +34,9 @@ use crate::statistics::PoolCounters;
 
 /// How long replicas may take to acknowledge.
 const PATIENCE_MS: u64 = 1000;
-/// From a failed batch to the next.
+/// And once more, before they count as gone: where everything stood still the first time went by unused.
+const ONCE_MORE_MS: u64 = 200;
+/// From the beginning of a failed batch to the next.
 const PROBE_MS: u64 = 100;
 /// From a batch that was answered by the wrong replicas to the next.
 const AGAIN_MS: u64 = 2;
@@ -49,6 +53,8 @@ pub(super) struct Acks {
     batch: Option<Batch>,
     /// The last batch failed: writes are refused.
     alone: bool,
+    /// The last batch had no answer of its replicas, and is asked once more before it has failed.
+    once_more: bool,
     /// No batch begins before this.
     next_ms: u64,
     /// Batches so far.
@@ -62,6 +68,8 @@ pub(super) struct Acks {
 struct Batch {
     /// So many of the queue are what it is about. None: nothing of it was handed over yet.
     covered: Option<usize>,
+    /// When it began.
+    since_ms: u64,
     /// It is given up then.
     until_ms: u64,
     /// Replies that came.
@@ -81,6 +89,7 @@ impl Acks {
             known: (0, 0),
             batch: None,
             alone: false,
+            once_more: false,
             next_ms: 0,
             number: 0,
             left_behind: false,
@@ -232,7 +241,11 @@ impl Core {
         }
         let acks = self.acks(pool, server);
         let lane = acks.lane;
-        let bytes = batch(acks.number, (i64::from(ack.replicas), PATIENCE_MS));
+        let patience_ms = match acks.once_more {
+            true => ONCE_MORE_MS,
+            false => PATIENCE_MS,
+        };
+        let bytes = batch(acks.number, (i64::from(ack.replicas), patience_ms));
         if !self.ask_aside(lane, &bytes) {
             self.arm(now_ms + RETRY_MS);
             return;
@@ -241,6 +254,7 @@ impl Core {
         acks.number += 1;
         acks.batch = Some(Batch {
             covered: None,
+            since_ms: now_ms,
             until_ms: now_ms + HOLD.as_millis() as u64,
             heard: 0,
             offset: None,
@@ -333,6 +347,7 @@ impl Core {
             covered,
             offset,
             waited,
+            since_ms,
             ..
         }) = acks.batch
         else {
@@ -359,13 +374,18 @@ impl Core {
                 if promotable >= ack.replicas as usize {
                     acks.settle(covered, true, counters, &mut self.desk);
                     acks.note_alone(false, &mut state.alone);
+                    acks.once_more = false;
                 } else if waited >= i64::from(ack.replicas) && waiting_ms < PATIENCE_MS {
                     // Others were faster than those that count.
                     acks.next_ms = now_ms + AGAIN_MS;
+                } else if waited < i64::from(ack.replicas) && !acks.alone && !acks.once_more {
+                    acks.once_more = true;
                 } else {
                     acks.settle(covered, false, counters, &mut self.desk);
                     acks.note_alone(true, &mut state.alone);
-                    acks.next_ms = now_ms + PROBE_MS;
+                    acks.once_more = false;
+                    // It has waited for them itself: as a rule the next one waits at once, to hear of them as soon as they are back.
+                    acks.next_ms = now_ms.max(since_ms + PROBE_MS);
                 }
             }
             // Demoted, or not promoted yet: who is primary is for others to say.
@@ -384,6 +404,7 @@ impl Core {
         let next_ms = self.now_ms + RETRY_MS;
         let acks = self.acks(pool, server);
         acks.batch = None;
+        acks.once_more = false;
         acks.next_ms = next_ms;
         self.arm(next_ms);
     }

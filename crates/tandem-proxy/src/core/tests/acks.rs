@@ -90,13 +90,19 @@ impl Acked {
     }
 
     fn batch_is_sent(&mut self) -> bool {
+        self.batch_is_sent_for(1000)
+    }
+
+    /// A batch whose server waits for so many milliseconds.
+    fn batch_is_sent_for(&mut self, patience: u32) -> bool {
         let sent = self.world.take(self.batches);
         if sent.is_empty() {
             return false;
         }
         let publish = "*3\r\n$7\r\nPUBLISH\r\n$10\r\ntandem:ack\r\n";
         assert!(sent.starts_with(publish), "{sent:?}");
-        let rest = [INFO.as_bytes(), &request("WAIT 1 1000"), &request("ROLE")].concat();
+        let wait = request(&format!("WAIT 1 {patience}"));
+        let rest = [INFO.as_bytes(), &wait, &request("ROLE")].concat();
         assert!(sent.into_bytes().ends_with(&rest));
         true
     }
@@ -104,6 +110,13 @@ impl Acked {
     fn batch_says(&mut self, standing: &str, waited: u32, role: &str) {
         let all = format!(":0\r\n{standing}:{waited}\r\n{role}");
         self.world.give(self.batches, all.as_bytes());
+    }
+
+    /// The batch under way hears of no replica, nor does the one that asks once more.
+    fn replicas_say_nothing(&mut self, role: &str) {
+        self.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, role);
+        assert!(self.batch_is_sent_for(200), "once more");
+        self.batch_says(&standing('a', 21, NO_HISTORY, -1), 0, role);
     }
 }
 
@@ -146,7 +159,7 @@ fn a_batch_is_about_what_was_read_before_it_left() {
 #[test]
 fn without_an_acknowledgement_nobody_knows_and_writes_are_refused_until_one_comes() {
     let (mut it, client) = Acked::with_a_write(ONE);
-    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 10));
+    it.replicas_say_nothing(&role(7, 10));
     assert!(it.world.take(client).starts_with(UNKNOWN));
     for write in ["SET a 2", "EVAL x 1 a", "BLPOP a 0", "PUBLISH c m"] {
         it.world.give(client, &request(write));
@@ -167,12 +180,52 @@ fn without_an_acknowledgement_nobody_knows_and_writes_are_refused_until_one_come
 }
 
 #[test]
+fn a_replica_that_answers_when_asked_once_more_was_never_gone() {
+    let (mut it, client) = Acked::with_a_write(ONE);
+    // A second went by in which nobody was able to answer.
+    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 10));
+    assert_eq!(it.world.take(client), "", "nothing is lost yet");
+    assert!(it.batch_is_sent_for(200));
+    let other = it.world.client();
+    it.world.give(other, &request("SET b 1"));
+    assert_eq!(it.world.take(it.data).into_bytes(), request("SET b 1"));
+    it.batch_says(&standing('a', 30, NO_HISTORY, -1), 1, &role(7, 30));
+    assert_eq!(it.world.take(client), "+OK\r\n");
+    it.world.give(it.data, b"+OK\r\n");
+    assert!(it.batch_is_sent(), "with all its patience");
+    it.batch_says(&standing('a', 40, NO_HISTORY, -1), 1, &role(7, 40));
+    assert_eq!(it.world.take(other), "+OK\r\n");
+    it.world.assert_nothing_is_left();
+}
+
+#[test]
+fn while_none_is_there_the_server_waits_for_one_all_the_time() {
+    let (mut it, client) = Acked::with_a_write(ONE);
+    it.replicas_say_nothing(&role(7, 10));
+    it.world.take(client);
+    assert!(!it.batch_is_sent(), "it took no time");
+    it.world.later(Duration::from_millis(101));
+    for _ in 0..3 {
+        assert!(it.batch_is_sent());
+        it.world.later(Duration::from_millis(1000));
+        it.batch_says(&standing('a', 30, NO_HISTORY, -1), 0, &role(7, 10));
+    }
+    assert!(
+        it.batch_is_sent(),
+        "without a pause in which one could be back unnoticed"
+    );
+    it.batch_says(&standing('a', 40, NO_HISTORY, -1), 1, &role(7, 40));
+    it.world.give(client, &request("SET a 2"));
+    assert_eq!(it.world.take(it.data).into_bytes(), request("SET a 2"));
+}
+
+#[test]
 fn inside_a_transaction_the_refusal_ends_it() {
     let (mut it, client) = Acked::with_a_write(ONE);
     let early = it.world.client();
     it.world
         .give(early, &[request("MULTI"), request("SET b 1")].concat());
-    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 10));
+    it.replicas_say_nothing(&role(7, 10));
     it.world.take(client);
     it.world.give(
         client,
@@ -228,7 +281,7 @@ fn only_replicas_that_could_be_promoted_count() {
     assert!(it.world.take(client).starts_with(UNKNOWN));
     // Someone else's replica is nobody's.
     let (mut it, client) = Acked::with_a_write(ONE);
-    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(3, 20));
+    it.replicas_say_nothing(&role(3, 20));
     assert!(it.world.take(client).starts_with(UNKNOWN));
 }
 
