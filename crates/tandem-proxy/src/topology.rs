@@ -1,6 +1,16 @@
 //! What those who decide tell a proxy: which server of each group is its primary, and whether it may be asked now.
 //!
-//! A proxy obeys the snapshot with the newest rank and never decides by itself.
+//! A proxy obeys the last snapshot that it is given, whatever its rank, and never decides by itself. Whoever gives them has put
+//! them in order, and knows when an older one counts again:
+//!
+//! | who | in order because |
+//! |---|---|
+//! | the keeper of this host, or two side by side | each is what one state machine says of itself now, and all of them leave from one thread |
+//! | the follower of daemons or sentinels elsewhere | newer epochs win, turns within one; an older one after 10 s in which nobody named a newer |
+//! | the seats of a cluster | each change has an epoch of its own, after the node that is behind was passed over |
+//! | the file, of a server that nobody fails over | there is one, of the lowest rank |
+//!
+//! From there on they go through one mailbox for each thread. So a rank is for telling words apart, not for choosing among them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +27,7 @@ pub struct Topology {
 /// One group: a primary with its replicas, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// When this was said. A snapshot of a smaller rank than the last is not obeyed.
+    /// When this was said.
     pub rank: Rank,
     /// What may be done now.
     pub phase: Phase,

@@ -333,6 +333,12 @@ fn a_fleet_made_anew_is_followed_after_a_while() {
     assert_eq!(world.followed(), named(1, 5));
     world.run(OLDER_FOR);
     assert_eq!(world.followed(), named(2, 0));
+    let told = world.topology.as_ref().expect("published");
+    assert_eq!(
+        (told.rank.epoch, told.primary.clone()),
+        (0, Some(server(2))),
+        "the front hears of it, although the number is lower"
+    );
 }
 
 #[test]

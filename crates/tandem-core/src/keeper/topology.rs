@@ -7,6 +7,9 @@
 //!
 //! A primary that hands its role over is told as closing from the first moment on, so that proxies stop asking it
 //! before its writes are paused; see [`Step::Quiesce`](super::Step::Quiesce).
+//!
+//! What is told may be of a lower rank than what was told before: a newer epoch was the other host's, which is cut off again, or has
+//! forgotten it, or has lost the verdict. No word is late here, so the proxies of this host obey the last one.
 
 use std::time::Instant;
 

@@ -19,7 +19,6 @@ use super::{Core, text};
 use crate::command::Channels;
 use crate::frame::Request;
 use crate::placement::slot_of;
-use crate::topology::Rank;
 
 /// Subscribers listen at a new primary within this, or are let go: the others wait for them.
 const MOVE_WITHIN: Duration = Duration::from_millis(300);
@@ -303,10 +302,6 @@ impl Core {
         if !self.is_group(pool, server) {
             return false;
         }
-        let rank = match &self.pools[pool as usize].groups.get(server as usize) {
-            Some(Some(known)) => known.group.rank.clone(),
-            Some(None) | None => return false,
-        };
         let client = place.owner.and_then(|owner| self.desk.find(owner));
         let subscriptions = client.and_then(|client| {
             let cold = self.desk.clients[client as usize].cold.as_ref()?;
@@ -330,17 +325,24 @@ impl Core {
         let place = &mut self.lanes[lane as usize];
         place.renewing = 0;
         place.retry_at_ms = self.now_ms + RETRY_MS;
-        self.goes_away(lane, rank);
+        let era = self.era(pool, server);
+        self.goes_away(lane, era);
         true
     }
 
+    /// Which of a group's primaries is the last one that was told.
+    fn era(&self, pool: u32, server: u32) -> Option<u32> {
+        let witnesses = &self.pools[pool as usize].witnesses;
+        witnesses.get(server as usize).map(|witness| witness.era)
+    }
+
     /// A connection for messages is wanted, and there is none.
-    pub(super) fn goes_away(&mut self, lane: u32, rank: Rank) {
+    pub(super) fn goes_away(&mut self, lane: u32, era: Option<u32>) {
         let place = &mut self.lanes[lane as usize];
         if place.away.is_none() {
             place.away = Some(Away {
                 since_ms: self.now_ms,
-                rank,
+                era,
             });
             self.pools[place.pool as usize]
                 .setup
@@ -353,7 +355,7 @@ impl Core {
     /// The primary that a connection for messages was to is another one by now.
     pub(super) fn overtaken(&mut self, lane: u32) {
         if let Some(away) = &mut self.lanes[lane as usize].away {
-            away.rank = Rank::default();
+            away.era = None;
         }
     }
 
@@ -361,7 +363,7 @@ impl Core {
     pub(super) fn listens_later(&mut self, lane: u32) {
         let place = &self.lanes[lane as usize];
         if place.state == State::Closed && self.is_group(place.pool, place.server) {
-            self.goes_away(lane, Rank::default());
+            self.goes_away(lane, None);
         }
     }
 
@@ -373,14 +375,14 @@ impl Core {
             return;
         }
         let place = &self.lanes[lane as usize];
-        let Some(away) = &place.away else { return };
+        let Some(away) = place.away else { return };
         let (pool, server) = (place.pool, place.server);
         let Some(Some(known)) = self.pools[pool as usize].groups.get(server as usize) else {
             return;
         };
         let (since_ms, moved_ms) = (away.since_ms, known.moved_ms);
         let open = self.address(pool, server).is_some();
-        let news = known.group.rank > away.rank;
+        let news = away.era.is_none() || away.era != self.era(pool, server);
         let over =
             |since_ms: u64, bound: Duration| self.now_ms > since_ms + bound.as_millis() as u64;
         let lost = match (open, news) {
@@ -472,12 +474,12 @@ impl Core {
 }
 
 /// A connection for messages that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Away {
     /// When, in milliseconds of the core.
     since_ms: u64,
-    /// What was said of its group then.
-    rank: Rank,
+    /// Which of its group's primaries it was to. None: there is another one by now.
+    era: Option<u32>,
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) struct Known {
 }
 
 impl Core {
-    /// The newest word on the groups of a pool. Groups of an older rank than is known are passed over.
+    /// The newest word on the groups of a pool. Whoever gives them has put them in order: this one counts, whatever its rank.
     pub fn snapshot(&mut self, pool: usize, topology: &Topology, now: Instant) {
         self.clock(now);
         let Some(state) = self.pools.get_mut(pool) else {
@@ -51,7 +51,7 @@ impl Core {
             let known = self.pools[pool].groups[server]
                 .as_ref()
                 .map(|known| &known.group);
-            if known.is_some_and(|known| known.rank > group.rank || known == group) {
+            if known == Some(group) {
                 continue;
             }
             self.regroup(pool as u32, server as u32, group);
@@ -118,10 +118,16 @@ impl Core {
             return false;
         };
         let mut anew = false;
+        let host = &group.rank.host;
+        if address.is_some() && !host.is_empty() {
+            // Each host of a pair has a server of its own.
+            let before = std::mem::replace(&mut witness.host, host.clone());
+            anew = !before.is_empty() && before != *host;
+        }
         if let (Forks::At(fork), Some(_)) = (&group.forks, &address) {
             // One that is told later than its promotion is no other one.
             let before = witness.fork.replace(fork.clone());
-            anew = before.as_ref() != Some(fork) && group.rank.epoch > witness.epoch;
+            anew |= before.as_ref() != Some(fork) && group.rank.epoch > witness.epoch;
         }
         if address.is_none() || witness.primary != address || anew {
             // What is read is not asked for any more.

@@ -6,6 +6,7 @@
 //! if it is executed at all; so each lane marks how much it had handed over at that moment.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::Core;
 use super::lane::{Lane, State};
@@ -48,6 +49,8 @@ pub(super) struct Witness {
     samples: VecDeque<Sample>,
     /// The last primary that its group had.
     pub(super) primary: Option<Address>,
+    /// The host that it was on, where that is told.
+    pub(super) host: Arc<str>,
     /// Where a primary of it last left an older history.
     pub(super) fork: Option<Fork>,
     /// When that was said.

@@ -14,7 +14,6 @@ use crate::cluster::Redirection;
 use crate::command::Channels;
 use crate::frame::Request;
 use crate::placement::slot_of;
-use crate::topology::Rank;
 
 /// Where a subscription of a client is to be.
 pub(in super::super) enum Home {
@@ -123,7 +122,7 @@ impl Core {
         if !wishes.is_empty() {
             place.ring.push(&wishes);
         }
-        self.goes_away(lane, Rank::default());
+        self.goes_away(lane, None);
         self.spread_anew(lane);
         self.messages_due(lane);
     }

@@ -394,15 +394,41 @@ fn a_script_that_the_server_itself_refused_goes_to_the_next_primary() {
     }
 }
 
+/// Whoever gives words has put them in order, so one of an older epoch is no late one: those who stood behind the newer one are gone
+/// (`tandem_core::follow`), or this host's keeper has seen it come to nothing.
 #[test]
-fn the_newest_epoch_wins_and_a_static_server_is_never_held() {
+fn an_older_epoch_that_counts_again_is_obeyed() {
     let mut world = world();
     world.hears(&serving(5, 7));
-    world.hears(&serving(4, 0));
-    let client = world.client();
-    world.give(client, &request("GET a"));
-    assert!(world.up.contains_key(&7));
+    let (reader, writer) = (world.client(), world.client());
+    world.give(reader, &request("GET a"));
+    let gone = world.up[&7];
+    assert_eq!(world.take(gone).into_bytes(), request("GET a"));
+    // It does not answer any more, and is not said to be gone.
+    world.later(Duration::from_secs(1));
+    world.hears(&turned(3, serving(4, 0)));
+    assert!(world.closed.contains(&gone));
+    assert_eq!(world.at_server(0).into_bytes(), request("GET a"));
+    world.server_says(0, b"$1\r\nx\r\n");
+    assert_eq!(world.take(reader), "$1\r\nx\r\n");
+    // It closes in that epoch, and says so; the next one is newer than either.
+    world.hears(&turned(4, phase(4, Phase::Closing)));
+    world.give(writer, &request("SET a 1"));
+    assert_eq!(world.at_server(0), "");
+    let closed = Rank {
+        turn: 4,
+        ..Rank::of(4)
+    };
+    assert_eq!(world.quiet, [(0, closed)]);
+    world.hears(&serving(6, 7));
+    assert_eq!(world.at_server(7).into_bytes(), request("SET a 1"));
+    world.server_says(7, b"+OK\r\n");
+    assert_eq!(world.take(writer), "+OK\r\n");
+    world.assert_nothing_is_left();
+}
 
+#[test]
+fn a_static_server_is_never_held() {
     let mut world = World::new(pool(1));
     let client = world.client();
     world.give(client, &request("SET a 1"));
