@@ -61,8 +61,9 @@ impl World {
         }
     }
 
-    /// A proxy obeys the word of the highest rank: of one rank there is one word on each primary, and after healing the
-    /// highest one is the primary's own, and says that it serves.
+    /// Who follows from elsewhere obeys the word of the highest rank: of one rank there is one word on each primary, and after
+    /// healing the highest one is the primary's own, and says that it serves. The proxies of a host obey its keeper's last word: so
+    /// that has to be the primary's own, too, on both hosts.
     pub(crate) fn check_told(&mut self, h: usize) {
         let Some(told) = self.daemon_topology(h) else {
             return;
@@ -86,6 +87,16 @@ impl World {
         let obeyed = self.told.last_key_value();
         if obeyed.map(|(key, closing)| (Some(key), *closing)) != Some((right.as_ref(), false)) {
             let text = format!("proxies obey {obeyed:?}, the primary says {right:?}");
+            self.broken("P6", text);
+        }
+        let last = self.daemon_topology(other(primary)).map(|told| {
+            let serves = !told.closing;
+            (told.rank, told.primary.map(|at| at.name()), serves)
+        });
+        let right = right.map(|(rank, at)| (rank, Some(at), true));
+        if last != right {
+            let text =
+                format!("beside the replica proxies obey {last:?}, the primary says {right:?}");
             self.broken("P6", text);
         }
     }
