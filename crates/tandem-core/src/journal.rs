@@ -298,6 +298,7 @@ mod tests {
                 offset: Offset(counter),
                 lineage: ReplId("l".into()),
                 ended: true,
+                whole: false,
             });
         }
         assert_eq!(journal.forks.len(), FORKS_KEPT);

@@ -58,6 +58,9 @@ pub struct Fork {
     /// at no greater one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
+    /// Nothing at all was done in the parent beyond the offset: its server was fenced at no greater one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// A host's phase in one word, for the peer and for people.

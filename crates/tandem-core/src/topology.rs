@@ -39,12 +39,16 @@ pub enum Forks {
         parent: ReplId,
         /// The last offset that both have.
         offset: Offset,
+        /// Nothing at all was done there beyond the offset: its server was fenced there.
+        whole: bool,
     },
 }
 
 impl Forks {
     /// The field of `SENTINEL MASTER` that tells them to other hosts.
     pub const FIELD: &str = "tandem-fork";
+    /// Ends the value of one that left nothing behind.
+    const WHOLE: &str = " whole";
 
     /// Its value there. None: there is no such field.
     #[must_use]
@@ -52,7 +56,14 @@ impl Forks {
         match self {
             Self::Untold => None,
             Self::None => Some("none".to_owned()),
-            Self::At { parent, offset } => Some(format!("{} {}", parent.0, offset.0)),
+            Self::At {
+                parent,
+                offset,
+                whole,
+            } => {
+                let whole = if *whole { Self::WHOLE } else { "" };
+                Some(format!("{} {}{whole}", parent.0, offset.0))
+            }
         }
     }
 
@@ -62,10 +73,15 @@ impl Forks {
         let Some(field) = field else {
             return Self::Untold;
         };
+        let (field, whole) = match field.strip_suffix(Self::WHOLE) {
+            Some(field) => (field, true),
+            None => (field, false),
+        };
         let fork = field.split_once(' ').and_then(|(parent, offset)| {
             Some(Self::At {
                 parent: ReplId(parent.to_owned()),
                 offset: Offset(offset.parse().ok()?),
+                whole,
             })
         });
         fork.unwrap_or(Self::None)
@@ -208,11 +224,12 @@ mod tests {
 
     #[test]
     fn forks_are_heard_as_they_are_told() {
-        let at = Forks::At {
+        let at = |whole| Forks::At {
             parent: ReplId("a".repeat(40)),
             offset: Offset(4711),
+            whole,
         };
-        for forks in [Forks::Untold, Forks::None, at] {
+        for forks in [Forks::Untold, Forks::None, at(false), at(true)] {
             assert_eq!(Forks::heard(forks.told().as_deref()), forks);
         }
         assert_eq!(Forks::heard(Some("a b c")), Forks::None);

@@ -60,6 +60,7 @@ fn journal_files() -> Vec<(&'static str, Vec<u8>)> {
         offset: Offset(123_240),
         lineage: lineage("b"),
         ended: false,
+        whole: false,
     });
     journal.released = Some(Released {
         epoch: epoch(6),

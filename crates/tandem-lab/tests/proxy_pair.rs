@@ -106,6 +106,9 @@ fn a_switchover_is_noticed_by_no_client_of_the_proxy() {
     published(&mut client, 1);
     let report = workload.stop().unwrap();
     assert_eq!(report.failure_count(), 0, "{:?}", report.failures);
+    // Nothing that was written before the switchover was lost by it.
+    let waited = client.demand(&["WAIT", "1", "20000"]).unwrap();
+    assert_eq!(waited, Reply::Integer(1));
 
     for (number, one) in blocked.iter_mut().enumerate() {
         let queue = format!("queue:{number}");

@@ -93,6 +93,8 @@ pub struct Fork {
     pub parent: String,
     /// The last offset that both have.
     pub offset: u64,
+    /// Nothing was done there beyond that offset, answered or not: its server was fenced there.
+    pub whole: bool,
 }
 
 /// What may be done with a group now.

@@ -251,13 +251,14 @@ impl Keeper {
     ) -> bool {
         let parent = view.replid2.clone();
         if let (false, Some(offset)) = (parent.is_none(), view.fork_offset()) {
-            let ended = self.parent_ended(state.cause, offset);
+            let (ended, whole) = self.parent_ended(state.cause, offset);
             self.journal.add_fork(Fork {
                 epoch: state.epoch.clone(),
                 parent,
                 offset,
                 lineage: view.replid.clone(),
                 ended,
+                whole,
             });
         }
         self.journal.epoch = self.journal.epoch.clone().max(state.epoch.clone());
@@ -296,8 +297,9 @@ impl Keeper {
     }
 
     /// Whether a takeover that forks here leaves nothing behind in the older history that could come to light again as
-    /// commands. A dead server's memory is gone: what it saved itself is at most archived as a snapshot.
-    fn parent_ended(&self, cause: Cause, offset: Offset) -> bool {
+    /// commands. A dead server's memory is gone: what it saved itself is at most archived as a snapshot. And whether it leaves
+    /// nothing behind at all: a dead server may have answered writes that nobody else has.
+    fn parent_ended(&self, cause: Cause, offset: Offset) -> (bool, bool) {
         let released = self
             .peer
             .statement
@@ -305,13 +307,16 @@ impl Keeper {
             .and_then(|peer| peer.released.as_ref());
         match (cause, released) {
             (Cause::Statement, Some(released)) => match released.kind {
-                ReleaseKind::Dead => true,
-                ReleaseKind::Fenced => released.offset <= offset,
+                ReleaseKind::Dead => (true, false),
+                ReleaseKind::Fenced => {
+                    let has_all = released.offset <= offset;
+                    (has_all, has_all)
+                }
                 // It does not obey: what it had read it may still execute.
-                ReleaseKind::FrontClosed => false,
+                ReleaseKind::FrontClosed => (false, false),
             },
             // Paused, equal, then fenced.
-            (Cause::RemoteFenced, _) => true,
+            (Cause::RemoteFenced, _) => (true, true),
             (Cause::Statement, None)
             | (
                 Cause::Unfenced
@@ -322,7 +327,7 @@ impl Keeper {
                 | Cause::Restored
                 | Cause::Operator,
                 _,
-            ) => false,
+            ) => (false, false),
         }
     }
 

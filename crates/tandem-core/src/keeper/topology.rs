@@ -140,6 +140,7 @@ fn forks(fork: Option<&Fork>) -> Forks {
         Some(fork) if fork.ended => Forks::At {
             parent: fork.parent.clone(),
             offset: fork.offset,
+            whole: fork.whole,
         },
         Some(_) | None => Forks::None,
     }
@@ -223,11 +224,16 @@ mod tests {
                 offset,
                 lineage: ReplId("l".repeat(40)),
                 ended,
+                whole: ended,
             });
             let mut keeper = keeper(start);
             keeper.handle(Input::Peer(PeerEvent::Heard(statement)), start);
             let expected = if told {
-                Forks::At { parent, offset }
+                Forks::At {
+                    parent,
+                    offset,
+                    whole: true,
+                }
             } else {
                 Forks::None
             };

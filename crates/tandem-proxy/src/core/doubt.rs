@@ -248,7 +248,7 @@ impl Core {
         }
     }
 
-    fn fork(&self, pool: u32, server: u32) -> Option<&Fork> {
+    pub(super) fn fork(&self, pool: u32, server: u32) -> Option<&Fork> {
         let group = self.pools[pool as usize].groups.get(server as usize)?;
         let group = &group.as_ref()?.group;
         match (&group.phase, &group.forks) {

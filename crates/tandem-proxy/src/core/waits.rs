@@ -7,7 +7,8 @@
 //!
 //! What was lost with a primary is not vouched for by the next one's replicas: a client that was here before its primary
 //! moved is told 0 once, and so is one who waits while that happens, unless the new primary has the old one's history
-//! as far as it had been read. A batch asks its server to wait 100 ms at most, so that nobody waits for another's patience.
+//! as far as it had been read, or the whole of it, because the old one was fenced where the new one begins: a switchover loses
+//! nothing, and nobody is told. A batch asks its server to wait 100 ms at most, so that nobody waits for another's patience.
 
 use super::acks::batch;
 use super::aside::{Aside, Lineage, Standing, integer, replicas_of};
@@ -371,12 +372,17 @@ impl Core {
             // It is the first that is heard of: nobody has written to another.
             return;
         }
+        let fork = self.fork(pool, server);
+        let seen = self.witness(pool, server);
+        let whole = seen.zip(fork).is_some_and(|(seen, at)| seen.ended_at(at));
         let (next_id, now_ms) = (self.next_id, self.now_ms);
         let waits = &mut self.waits_of(pool)[server as usize];
-        waits.moved_id = next_id;
+        if !whole {
+            waits.moved_id = next_id;
+        }
         waits.next_ms = now_ms;
         let lane = waits.lane;
-        let unknown = |one: &mut Waiting| one.offset.is_none();
+        let unknown = |one: &mut Waiting| !whole && one.offset.is_none();
         let lost: Vec<Waiting> = waits.waiting.extract_if(.., unknown).collect();
         for one in lost {
             self.tell_lost(one.slot);

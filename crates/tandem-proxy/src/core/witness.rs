@@ -72,6 +72,12 @@ pub(super) struct Reading {
 }
 
 impl Witness {
+    /// Whether the primary that was asked last is the one that left nothing beyond this fork.
+    pub(super) fn ended_at(&self, fork: &Fork) -> bool {
+        let newest = self.samples.back();
+        fork.whole && newest.is_some_and(|it| it.lineage == fork.parent.as_bytes())
+    }
+
     /// What was known for certain a while ago: an answer that was due before this sample has long been written.
     pub(super) fn before_last(&self) -> Option<Sample> {
         let before = self.samples.len().checked_sub(2)?;

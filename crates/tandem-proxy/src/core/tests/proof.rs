@@ -37,6 +37,7 @@ fn fork(parent: &str, offset: u64) -> Forks {
     Forks::At(Fork {
         parent: parent.to_owned(),
         offset,
+        whole: false,
     })
 }
 

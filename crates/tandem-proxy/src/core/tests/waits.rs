@@ -2,6 +2,7 @@
 
 use super::acks::{pair, role, standing};
 use super::*;
+use crate::topology::{Fork, Forks};
 
 /// What a primary and its replica say to a batch.
 fn says(history: char, offset: u64, replica: u64) -> Vec<u8> {
@@ -259,6 +260,48 @@ fn nobody_vouches_for_what_went_with_a_primary() {
     world.give(client, &request("WAIT 1 0"));
     assert_eq!(world.take(client), ":0\r\n", "what it wrote before");
     world.assert_nothing_is_left();
+}
+
+/// A primary that was fenced where the next one begins has answered nothing that this one lacks; one that died may have, and so may one
+/// whose history is not the one that was seen.
+#[test]
+fn a_switchover_that_left_nothing_behind_is_nobody_s_loss() {
+    let told = |epoch, primary, replica, forks| {
+        let mut word = pair(epoch, primary, replica, true);
+        word.groups[0].forks = forks;
+        word
+    };
+    for (parent, whole, answer) in [("a", true, ":1"), ("a", false, ":0"), ("c", true, ":0")] {
+        let mut world = World::new(pool(1));
+        let first = told(1, 0, 7, Forks::None);
+        world.core.snapshot(0, &first, world.now);
+        let client = world.client();
+        world.give(client, &request("SET k 1"));
+        let seen = standing('a', 40, '0', -1);
+        world.server_says(0, format!("+OK\r\n{seen}").as_bytes());
+        world.give(client, &request("SET k 2"));
+        world.server_says(0, b"+OK\r\n");
+        world.take(client);
+        let fork = Forks::At(Fork {
+            parent: parent.repeat(40),
+            offset: 60,
+            whole,
+        });
+        world.core.snapshot(0, &told(2, 7, 0, fork), world.now);
+        world.turn();
+        world.give(client, &request("WAIT 1 0"));
+        if answer == ":1" {
+            let batches = world.up[&7];
+            let all = format!(":0\r\n{}:1\r\n{}", standing('b', 90, 'a', 61), role(0, 90));
+            world.give(batches, all.as_bytes());
+        }
+        assert_eq!(
+            world.take(client),
+            format!("{answer}\r\n"),
+            "{parent} {whole}"
+        );
+        world.assert_nothing_is_left();
+    }
 }
 
 #[test]

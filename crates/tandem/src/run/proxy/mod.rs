@@ -496,9 +496,14 @@ fn group(word: Option<&Word>) -> Group {
         },
         replicas: word.map_or_else(Vec::new, replicas),
         forks: match word.map(|word| &word.forks) {
-            Some(Left::At { parent, offset }) => Forks::At(Fork {
+            Some(Left::At {
+                parent,
+                offset,
+                whole,
+            }) => Forks::At(Fork {
                 parent: parent.0.clone(),
                 offset: offset.0,
+                whole: *whole,
             }),
             Some(Left::None) => Forks::None,
             Some(Left::Untold) | None => Forks::Untold,
