@@ -624,7 +624,8 @@ fn what_replicas_are_for_is_said_per_proxy_and_refused_where_it_cannot_be_kept()
         Replicas {
             ack: Some(Ack {
                 replicas: 1,
-                reads: true
+                reads: true,
+                alone: false,
             }),
             read: ReadFrom::Primary,
         }
@@ -633,6 +634,15 @@ fn what_replicas_are_for_is_said_per_proxy_and_refused_where_it_cannot_be_kept()
     let wrong = |lines: &str| codes(&with(lines));
     assert_eq!(wrong("ack = 9"), ["out-of-range"]);
     assert_eq!(wrong("ack = 1\nwhen_alone = \"continue\""), ["alone"]);
+    assert_eq!(wrong("when_alone = \"continue\""), ["no-ack"]);
+    let here = format!(
+        "{PAIR}[[proxy]]\nlisten = \"10.0.0.9:6379\"\ngroups = [\"orders\"]\nack = 1\nwhen_alone = \"continue\"\n"
+    );
+    let alone = good(&here).proxies[0].replicas.ack;
+    assert!(
+        alone.is_some_and(|ack| ack.alone),
+        "the group is this host's"
+    );
     assert_eq!(wrong("reads = \"acked\""), ["no-ack"]);
     assert_eq!(
         wrong("ack = 1\nreads = \"acked\"\nread = \"replica\""),

@@ -87,6 +87,9 @@ pub struct Journal {
     pub released: Option<Released>,
     /// A promise not to take over on the peer's release.
     pub declined: Option<Epoch>,
+    /// A promise: the local server is not promoted before it has all that the primary of this epoch has acknowledged alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Epoch>,
     /// The newest mark.
     pub mark: Option<Mark>,
     /// Automatic failover is paused by an operator.
@@ -152,6 +155,7 @@ impl Journal {
             forks: Vec::new(),
             released: None,
             declined: None,
+            barred: None,
             mark: None,
             paused: false,
         }

@@ -161,6 +161,13 @@ pub struct Statement {
     /// Of a host that is or was primary: its newest epoch as one, and the turn of it; see [`crate::topology::Rank`].
     #[serde(default)]
     pub turn: Option<Turn>,
+    /// A primary whose proxies acknowledge writes alone, or want to: whoever hears it is not to be promoted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+    /// A promise, in the journal: the sender's server is not promoted before it has all that the primary of this epoch has
+    /// acknowledged alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Epoch>,
     /// The newest epoch that the sender may have used, if that is newer than `epoch`.
     #[serde(default)]
     pub spent: Option<Epoch>,

@@ -3,6 +3,8 @@
 //! A topology is a snapshot. Whoever receives one obeys the newest and asks nothing back; what it does not say
 //! (`primary: None`) is not to be guessed from an older one.
 
+use std::time::Instant;
+
 use crate::ids::{Epoch, HostId, Offset, ReplId};
 use crate::sentinel::Endpoint;
 
@@ -21,6 +23,9 @@ pub struct Topology {
     pub daemons: Vec<String>,
     /// Where the primary left the history of the one before.
     pub forks: Forks,
+    /// Proxies of the host that says this may acknowledge writes alone until then: the other server is promised not to become
+    /// primary without them.
+    pub alone: Option<Instant>,
 }
 
 /// What is told of promotions besides their address: what a proxy needs to know to send a write again that was never
@@ -184,6 +189,7 @@ pub fn at_first_hand(words: &[(Endpoint, Topology)]) -> Option<Topology> {
     Some(Topology {
         primary: None,
         forks: Forks::None,
+        alone: None,
         daemons: Vec::new(),
         ..word
     })

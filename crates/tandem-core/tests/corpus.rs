@@ -149,6 +149,8 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
             of: epoch.clone(),
             number: 4711,
         }),
+        alone: false,
+        barred: None,
         spent: None,
         fork: None,
         evidence: Some(Evidence {

@@ -235,6 +235,8 @@ pub struct Ack {
     pub replicas: u32,
     /// Replies to reads wait too, until what they may have seen is on the replicas.
     pub reads: bool,
+    /// Without enough replicas it goes on where that is safe ([`Group::alone`](crate::topology::Group::alone)).
+    pub alone: bool,
 }
 
 /// Where reads go.

@@ -33,6 +33,9 @@ pub struct Group {
     pub phase: Phase,
     /// For how long it may be believed.
     pub lease: Lease,
+    /// Writes that no replica has may be acknowledged until then, since the boot of this host: whoever decides has made sure that
+    /// no server becomes primary without them.
+    pub alone: Option<Duration>,
     /// The servers that replicate its primary, in an order that does not change by itself.
     pub replicas: Vec<Replica>,
     /// Where its present primary left the history of the one before.

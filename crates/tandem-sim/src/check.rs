@@ -12,6 +12,7 @@ use tandem_core::keeper::{Phase, Step};
 use tandem_core::statement::PhaseName;
 
 use crate::chance::{SEC, Us};
+use crate::clients::Write;
 use crate::data::Data;
 use crate::redis::{Kind, Link, Proc};
 use crate::world::{HOSTS, World, other};
@@ -35,6 +36,14 @@ impl World {
         }
         daemon.last_phase = name;
         self.say(Some(h), || format!("phase {}", name.word()));
+        let barred = self.hosts[h]
+            .daemon
+            .as_ref()
+            .is_some_and(|d| d.pair.keeper().journal().barred.is_some());
+        if matches!(name, PhaseName::Primary | PhaseName::Split) && barred {
+            let text = format!("{} is {} in spite of its promise", HOSTS[h], name.word());
+            self.broken("alone", text);
+        }
         let Phase::TakingOver(state) = phase else {
             return;
         };
@@ -140,6 +149,10 @@ impl World {
             let text = format!("epoch {} is used by two promotions", state.epoch);
             self.broken("P5", text);
         }
+        if state.cause != Cause::Operator {
+            self.check_alone(h, "is promoted");
+        }
+        self.forget_alone(other(h));
         // The other side may rightly have taken a newer epoch since, through a cut, or one of the same number.
         let newer = self.hosts[other(h)]
             .daemon
@@ -156,6 +169,62 @@ impl World {
                 HOSTS[other(h)]
             );
             self.broken("two-writers", text);
+        }
+    }
+
+    /// A proxy beside this host's daemon may pass on a reply that no replica vouches for.
+    pub(crate) fn may_be_alone(&self, h: usize) -> bool {
+        self.hosts[h].daemon.as_ref().is_some_and(|daemon| {
+            let granted = daemon.pair.keeper().alone_until(self.instant());
+            daemon.frozen_since.is_none() && granted.is_some()
+        })
+    }
+
+    /// Nothing that was acknowledged alone is lost by the promotion of a server that was absent.
+    fn check_alone(&mut self, h: usize, what: &str) {
+        let Some(proc) = &self.hosts[h].server.proc else {
+            return;
+        };
+        // What that one has lost itself, with its process or disk, this promotion does not lose.
+        let theirs = &self.hosts[other(h)].server;
+        let mut held = theirs.survivors(false);
+        if let Some(proc) = &theirs.proc {
+            held.extend(&proc.data);
+        }
+        let lacks = |(id, write): &(usize, &Write)| {
+            let id = u32::try_from(*id).unwrap_or(u32::MAX);
+            let by_other = write.acked.is_some_and(|(_, by)| by != h);
+            write.alone && by_other && held.contains(id) && !proc.data.contains(id)
+        };
+        let missing = self.writes.iter().enumerate().filter(lacks).count();
+        if missing > 0 {
+            let text = format!(
+                "{} {what} without {missing} writes that the other side acknowledged alone",
+                HOSTS[h]
+            );
+            self.broken("alone", text);
+        }
+    }
+
+    /// What this host has acknowledged alone is on the other one, or that has been decided upon.
+    fn forget_alone(&mut self, h: usize) {
+        for write in &mut self.writes {
+            write.alone &= write.acked.is_none_or(|(_, by)| by != h);
+        }
+    }
+
+    /// A promise not to be promoted ends only when all is there that was acknowledged alone.
+    pub(crate) fn check_bar(&mut self, h: usize) {
+        let Some(daemon) = &mut self.hosts[h].daemon else {
+            return;
+        };
+        let keeper = daemon.pair.keeper();
+        let barred = keeper.journal().barred.is_some();
+        let lifted = std::mem::replace(&mut daemon.barred, barred) && !barred;
+        let promotes = keeper.phase().name() == PhaseName::TakingOver;
+        if lifted && !promotes && !keeper.phase().name().holds_primary() {
+            self.check_alone(h, "lifts its bar");
+            self.forget_alone(other(h));
         }
     }
 

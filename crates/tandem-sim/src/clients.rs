@@ -16,6 +16,8 @@ const REPLY_WITHIN: Us = 250 * MS;
 pub(crate) struct Write {
     /// The client was told that it is done.
     pub(crate) acked: Option<(Us, usize)>,
+    /// By a proxy of the primary's host that may acknowledge alone.
+    pub(crate) alone: bool,
     /// It was on the other host once.
     pub(crate) reached: bool,
     /// Why it may be missing at the end.
@@ -130,6 +132,7 @@ impl World {
                     let id = u32::try_from(self.writes.len()).expect("a run has few writes");
                     self.writes.push(Write {
                         acked: None,
+                        alone: false,
                         reached: false,
                         excused: None,
                     });
@@ -181,6 +184,7 @@ impl World {
         if self.conn_lives(c, serial) {
             self.clients[c].waits = None;
             self.writes[id as usize].acked = Some((now, h));
+            self.writes[id as usize].alone = self.may_be_alone(h);
             self.last_ack = now;
             self.check_writer(h);
         }

@@ -63,6 +63,7 @@ impl World {
                     let id = u32::try_from(self.writes.len()).unwrap_or(0);
                     self.writes.push(Write {
                         acked: Some((now, h)),
+                        alone: false,
                         reached: false,
                         excused: None,
                     });

@@ -39,6 +39,8 @@ pub enum Place {
     TwoHosts,
     /// On one, under one daemon.
     OneHost,
+    /// On two hosts, and a primary may acknowledge alone (`when_alone = "continue"`).
+    Alone,
 }
 
 /// Runs one seed. A panic of the machines is a violation like any other.
@@ -46,6 +48,7 @@ pub fn run_seed(place: Place, seed: u64, trace: bool) -> Option<Violation> {
     let world = || match place {
         Place::TwoHosts => World::new(seed, trace),
         Place::OneHost => World::on_one_host(seed, trace),
+        Place::Alone => World::going_on_alone(seed, trace),
     };
     let run = std::panic::catch_unwind(AssertUnwindSafe(|| world().run()));
     run.unwrap_or_else(|panic| {

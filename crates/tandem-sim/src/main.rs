@@ -1,4 +1,5 @@
-//! `tandem-sim --seeds 0..10000` runs seeds; `tandem-sim --seed N --trace` shows one. With `--local` both servers are on one host; with `--fleet`, fleets of three and
+//! `tandem-sim --seeds 0..10000` runs seeds; `tandem-sim --seed N --trace` shows one. With `--local` both servers are on one host, with `--alone` primaries
+//! acknowledge without a replica; with `--fleet`, fleets of three and
 //! of five sentinels instead of pairs; `--five` shows the larger one.
 
 use std::process::ExitCode;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_sim::{Place, fleet};
 
-const USAGE: &str = "usage: tandem-sim [--local | --fleet] [--seeds FROM..TO | --seed N [--trace [--five]]] [--threads N]";
+const USAGE: &str = "usage: tandem-sim [--local | --alone | --fleet] [--seeds FROM..TO | --seed N [--trace [--five]]] [--threads N]";
 
 fn main() -> ExitCode {
     let mut seeds = 0..1000;
@@ -24,6 +25,10 @@ fn main() -> ExitCode {
             }
             "--fleet" => {
                 fleets = true;
+                Some(())
+            }
+            "--alone" => {
+                place = Place::Alone;
                 Some(())
             }
             "--local" => {

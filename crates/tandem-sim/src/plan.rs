@@ -117,6 +117,8 @@ pub struct Plan {
     pub clients: usize,
     /// Both servers are on one host.
     pub one_host: bool,
+    /// Clients are answered without a replica where the keeper lets them.
+    pub alone: bool,
 }
 
 impl Plan {
@@ -198,6 +200,7 @@ impl Plan {
             pace: chance.within(5 * MS, 25 * MS),
             clients: usize::try_from(chance.within(1, 4)).unwrap_or(1),
             one_host: false,
+            alone: false,
         }
     }
 }

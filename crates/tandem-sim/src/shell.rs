@@ -51,6 +51,7 @@ impl World {
             manage: plan.manage,
             preempt: plan.preempt,
             resync: plan.resync,
+            alone: plan.alone,
             down_after: Duration::from_millis(300),
             sick_grace: Duration::from_secs(1),
             master_down: INTERVAL * 3 + skew,
@@ -113,6 +114,7 @@ impl World {
             wake_at: self.now,
             vip_on: false,
             last_phase: PhaseName::Booting,
+            barred: false,
         });
         self.hosts[h].unwatched = self.now;
         self.say(Some(h), || "daemon starts".to_owned());
@@ -158,6 +160,7 @@ impl World {
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
         self.check_phase(h);
+        self.check_bar(h);
         self.check_told(h);
         self.follow_keepers();
         let inc = self.inc(h);

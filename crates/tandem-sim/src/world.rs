@@ -227,6 +227,8 @@ pub(crate) struct Daemon {
     pub(crate) wake_at: Us,
     pub(crate) vip_on: bool,
     pub(crate) last_phase: tandem_core::statement::PhaseName,
+    /// It has promised that its server is not promoted.
+    pub(crate) barred: bool,
 }
 
 /// One host.
@@ -333,6 +335,14 @@ impl World {
     /// The same with both servers on one host, under one daemon.
     pub fn on_one_host(seed: u64, trace: bool) -> Self {
         Self::with(seed, trace, Plan::on_one_host)
+    }
+
+    /// The same with primaries that go on without a replica.
+    pub fn going_on_alone(seed: u64, trace: bool) -> Self {
+        Self::with(seed, trace, |plan| Plan {
+            alone: true,
+            ..plan
+        })
     }
 
     fn with(seed: u64, trace: bool, change: impl FnOnce(Plan) -> Plan) -> Self {

@@ -12,6 +12,12 @@ fn two_thousand_seeds_keep_the_invariants_on_one_host() {
     all_pass(Place::OneHost, 2_000);
 }
 
+/// `when_alone = "continue"`: nothing that was acknowledged alone is lost by a promotion, and no promise ends before all is there.
+#[test]
+fn four_thousand_seeds_lose_nothing_that_was_acknowledged_alone() {
+    all_pass(Place::Alone, 4_000);
+}
+
 fn all_pass(place: Place, seeds: u64) {
     let failures = tandem_sim::run_range(place, 0..seeds, 2, |_| {});
     let words: Vec<String> = failures

@@ -60,6 +60,7 @@ impl Read for ReadFrom {
 pub(super) struct Places {
     ack: Span,
     read: Span,
+    alone: Span,
     header: Span,
 }
 
@@ -75,17 +76,14 @@ pub(super) fn read(section: &Section<'_, '_>, report: &mut Report) -> Option<(Re
     let alone = section.get::<Alone>(report, "when_alone");
     let reads = section.get::<Reads>(report, "reads");
     let read = section.get::<ReadFrom>(report, "read");
-    if alone == Some(Alone::Continue) {
+    let ack = u32::try_from(ack?).ok()?;
+    if ack == 0 && alone == Some(Alone::Continue) {
         report.push(
-            Diagnostic::error("alone", "when_alone = \"continue\" cannot be kept in this version")
-                .at(
-                    section.place("when_alone"),
-                    "a primary may only go on alone once its peer has written down that the absent server is not to be promoted, and the hosts do not tell each other that yet",
-                )
-                .help("leave it out: writes are refused with NOREPLICAS until a replica is back; or set ack = 0"),
+            Diagnostic::error("no-ack", "when_alone = \"continue\" without `ack`")
+                .at(section.place("when_alone"), "no write waits for a replica")
+                .help("add ack = 1, or leave this key out"),
         );
     }
-    let ack = u32::try_from(ack?).ok()?;
     if ack == 0 && reads == Some(Reads::Acked) {
         report.push(
             Diagnostic::error("no-ack", "reads = \"acked\" without `ack`")
@@ -97,12 +95,14 @@ pub(super) fn read(section: &Section<'_, '_>, report: &mut Report) -> Option<(Re
         ack: (ack > 0).then_some(Ack {
             replicas: ack,
             reads: reads? == Reads::Acked,
+            alone: alone? == Alone::Continue,
         }),
         read: read?,
     };
     let places = Places {
         ack: section.place("ack"),
         read: section.place("read"),
+        alone: section.place("when_alone"),
         header: section.header,
     };
     Some((replicas, places))
@@ -130,6 +130,22 @@ pub(super) fn check(replicas: Replicas, shards: &[Shard], places: &Places, repor
                     .help(help),
             );
         }
+    }
+    let elsewhere = shards
+        .iter()
+        .find(|shard| matches!(shard.at, ShardAt::Daemons { .. }));
+    if let Some(shard) = elsewhere
+        && replicas.ack.is_some_and(|ack| ack.alone)
+    {
+        let text = format!(
+            "when_alone = \"continue\" and the shard `{}` is on other hosts",
+            shard.name
+        );
+        report.push(
+            Diagnostic::error("alone", text)
+                .at(places.alone, "only the proxies on a primary's own host are told that it may go on alone, and until when")
+                .help("have a proxy on each host of the group, or leave this key out: writes are refused with NOREPLICAS until a replica is back"),
+        );
     }
     if replicas.read == ReadFrom::Replica && replicas.ack.is_some_and(|ack| ack.reads) {
         report.push(

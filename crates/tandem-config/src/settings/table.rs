@@ -381,7 +381,7 @@ pub const KEYS: &[Key] = &[
     default("proxy.ack", "number", "0",
         "A reply to a write is passed on only when so many replicas that could be promoted have the write; 0: as soon as the primary gives it."),
     default("proxy.when_alone", "\"refuse\" or \"continue\"", "\"refuse\"",
-        "With `ack`: what becomes of writes while too few replicas answer. \"refuse\": NOREPLICAS, unsent. \"continue\" is a coming version's."),
+        "With `ack`: what becomes of writes while too few replicas answer. \"refuse\": NOREPLICAS, unsent. \"continue\": its host's proxies go on, once the other daemon has written down that its server is not promoted before it has caught up; no failover until then."),
     default("proxy.reads", "\"immediate\" or \"acked\"", "\"immediate\"",
         "With `ack`: whether a read may show a write that no replica has yet, or waits until one has."),
     default("proxy.read", "\"primary\" or \"replica\"", "\"primary\"",

@@ -36,6 +36,7 @@ fn topology(primary: Option<u8>, epoch: u64) -> Topology {
         promotable: true,
     };
     Topology {
+        alone: None,
         rank: Rank {
             epoch,
             ..Rank::default()

@@ -421,6 +421,7 @@ impl Follower {
             servers,
             daemons: Vec::new(),
             forks: self.forks(current, now),
+            alone: None,
         };
         if self.published.as_ref() != Some(&topology) {
             self.out.push(Output::Publish(topology.clone()));

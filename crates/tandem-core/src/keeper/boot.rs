@@ -65,6 +65,7 @@ impl Keeper {
     fn try_resume(&mut self, view: &ServerView, now: Instant) -> Option<bool> {
         let resumable = self.journal.role == JournalRole::Primary
             && self.journal.released.is_none()
+            && self.journal.barred.is_none()
             && self.journal.run_id.as_ref() == Some(&view.run_id)
             && view.is_writable();
         if !resumable {
@@ -178,6 +179,8 @@ impl Keeper {
                         return self.wait("boot.promise", "waits for the peer to decline", now);
                     }
                 }
+                // It is chosen only if it has all that the other side has left.
+                self.forget_bar();
                 let cause = if own.serving {
                     Cause::Adopted
                 } else {
@@ -256,7 +259,9 @@ impl Keeper {
         let lost_all = own.keys == 0 && self.journal.mark.as_ref().is_some_and(|m| m.keys > 0);
         // Without a journal only a server that ran before the daemon came is evidence enough.
         let running = own.serving && view.uptime_s >= self.settings.boot_wait.as_secs();
-        let verdict = if self.journal.data_epoch == Epoch::zero() && !running && own.keys > 0 {
+        let verdict = if let Some(ruling) = self.bar_ruling() {
+            Err(ruling.evidence)
+        } else if self.journal.data_epoch == Epoch::zero() && !running && own.keys > 0 {
             Err(
                 "has no journal and the other host is unknown; start it, or type \
                  tandem failover --accept-loss"
@@ -336,6 +341,7 @@ impl Keeper {
             offset: view.offset,
             basis: Basis::Running,
             keys: view.keys,
+            barred: journal.barred.clone(),
             follows_peer: self
                 .peer
                 .server_address

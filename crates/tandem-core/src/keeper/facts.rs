@@ -119,6 +119,7 @@ impl Keeper {
         if statement.epoch > self.journal.epoch && statement.phase == PhaseName::Primary {
             self.journal.epoch = statement.epoch.clone();
         }
+        self.hear_alone(&statement, now);
         self.peer.statement = Some(statement);
     }
 

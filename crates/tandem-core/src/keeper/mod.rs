@@ -9,6 +9,7 @@
 //! VRRP proposes and the keeper disposes (rule 1): the VRRP machine's wish to be master is one
 //! piece of evidence among others, and it stays without an advert until the keeper grants it.
 
+mod alone;
 mod boot;
 mod detach;
 mod duplicate;
@@ -122,6 +123,8 @@ pub struct Keeper {
     intent: Option<Epoch>,
     intending: Option<(StepId, Epoch)>,
     inherited: Inherited,
+    /// Acknowledging without a replica, and the promise not to be promoted meanwhile.
+    alone: alone::Alone,
     /// The newer epoch in which this primary goes on once that is durable.
     rising: Option<Rise>,
     /// The newest record that was given to the journal, unless that was a mark.
@@ -151,6 +154,7 @@ impl Keeper {
         let peer_address = settings.peer_server_address.clone();
         let first_turn = settings.turns_from;
         let inherited = Inherited::of(journal.intent.as_ref());
+        let alone = alone::Alone::inherited(journal.barred.as_ref());
         Self {
             settings,
             journal,
@@ -200,6 +204,7 @@ impl Keeper {
             intent: None,
             intending: None,
             inherited,
+            alone,
             rising: None,
             last_record: None,
             published: None,
@@ -224,6 +229,8 @@ impl Keeper {
                 break;
             }
         }
+        self.advance_alone(now);
+        self.lift_bar(now);
         self.detach_if_orphaned(now);
         self.keep_vrrp_in_step();
         self.keep_vip_in_step(now);
@@ -431,6 +438,7 @@ impl Keeper {
         }
         self.note_inherited(&view);
         self.note_resync(&view, now);
+        self.note_reading(now);
         self.stream.read(&view, self.peer.server_address.as_deref());
         self.view = Some((view, now));
     }

@@ -76,6 +76,8 @@ impl Keeper {
             eligible,
             streaming: self.phase.name().holds_primary() && self.stream.flows(),
             turn: self.own_turn(),
+            alone: self.states_alone(now),
+            barred: self.stated_bar(),
             spent,
             fork: self.journal.forks.last().cloned(),
             evidence: self.evidence.clone(),
@@ -121,6 +123,7 @@ impl Keeper {
         }
         self.version += 1;
         let statement = self.statement(now);
+        self.note_stated(statement.alone);
         let stated = self
             .published
             .as_ref()
@@ -258,6 +261,8 @@ fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
         && a.reason == b.reason
         && a.turn == b.turn
         && a.spent == b.spent
+        && a.alone == b.alone
+        && a.barred == b.barred
         && a.released == b.released
         && a.declined == b.declined
         && a.healthy == b.healthy

@@ -453,6 +453,7 @@ impl Keeper {
             return false;
         };
         !view.loading
+            && self.journal.barred.is_none()
             && (view.is_writable() || view.is_fenced())
             && self.journal.data_epoch != Epoch::zero()
             && self.journal.run_id.as_ref() == Some(&view.run_id)

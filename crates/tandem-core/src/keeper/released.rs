@@ -61,6 +61,11 @@ impl Keeper {
                 && self.journal.declined.as_ref() != Some(&theirs.epoch)
                 && self.server_usable(now)
             {
+                if self.journal.barred.is_some() {
+                    // It has promised not to take it.
+                    self.decline(theirs.epoch.clone(), now);
+                    return false;
+                }
                 return self.begin_takeover(Cause::Statement, None, now);
             }
             self.decline_without_server(&peer, now);
@@ -136,7 +141,8 @@ impl Keeper {
             let text = "the other host could not take over; the role comes back".to_owned();
             self.answer_handover(cause, Err(text));
         }
-        if self.server_restarted() || released.kind == ReleaseKind::Dead {
+        let barred = self.journal.barred.is_some();
+        if self.server_restarted() || released.kind == ReleaseKind::Dead || barred {
             // With the peer's word that it declines, the boot comparison decides what goes on.
             self.become_undecided(now);
             return true;

@@ -371,12 +371,14 @@ impl Keeper {
 
     /// Rule 5 about the local server.
     pub(super) fn eligibility(&self) -> Vec<Ruling> {
-        eligible(
+        let mut rulings = eligible(
             self.server(),
             self.proof.as_ref(),
             self.last_primary.as_ref(),
             self.settings.max_lag,
-        )
+        );
+        rulings.extend(self.bar_ruling());
+        rulings
     }
 
     pub(super) fn is_eligible(&self) -> bool {

@@ -224,6 +224,7 @@ mod tests {
                 offset: crate::ids::Offset(90),
                 basis: Basis::LoadedRdb,
                 keys: 1,
+                barred: None,
                 follows_peer: false,
             }),
             ..Statement::decode(STATEMENT).expect("the corpus is good")

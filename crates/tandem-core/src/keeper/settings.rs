@@ -53,6 +53,8 @@ pub struct Settings {
     pub preempt: Preempt,
     /// Resync policy.
     pub resync: Resync,
+    /// Some proxy of this host goes on without a replica (`when_alone = "continue"`).
+    pub alone: bool,
     /// Silence of the server that counts as its failure.
     pub down_after: Duration,
     /// How long a server may refuse writes for its disk before it counts as sick.

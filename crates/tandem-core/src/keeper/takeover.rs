@@ -32,6 +32,10 @@ impl Keeper {
         exact: Option<Offset>,
         now: Instant,
     ) -> bool {
+        if self.journal.barred.is_some() && cause != Cause::Operator {
+            // Whatever rule has led here.
+            return false;
+        }
         let peer_epoch = self.peer.statement.as_ref();
         let peer_epoch = peer_epoch.map(|peer| peer.newest_epoch().clone());
         let base = peer_epoch.unwrap_or_else(|| self.journal.epoch.clone());
@@ -267,6 +271,7 @@ impl Keeper {
         self.journal.released = None;
         self.journal.declined = None;
         self.journal.intent = None;
+        self.forget_bar();
         self.view = Some((view, now));
         self.journal_role(JournalRole::Primary);
         self.evidence = None;

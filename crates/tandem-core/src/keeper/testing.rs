@@ -19,6 +19,7 @@ pub(super) fn settings() -> Settings {
         manage: Manage::Adopt,
         preempt: Preempt::Never,
         resync: Resync::Automatic,
+        alone: false,
         down_after: Duration::from_secs(1),
         sick_grace: Duration::from_secs(5),
         master_down: Duration::from_secs(1),

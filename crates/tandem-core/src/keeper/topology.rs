@@ -48,6 +48,7 @@ impl Keeper {
             }
             (None, _) => None,
         };
+        let is_own = primary.is_some_and(|(_, at, _)| at == address);
         let mut servers: Vec<Member> = self.own_member(now).into_iter().collect();
         servers.extend(self.peer_member(peer));
         Topology {
@@ -60,6 +61,7 @@ impl Keeper {
             servers,
             daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
             forks: forks(fork),
+            alone: self.alone_until(now).filter(|_| is_own),
         }
     }
 

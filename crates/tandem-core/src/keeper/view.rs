@@ -312,6 +312,15 @@ impl Keeper {
                     .to_owned(),
             );
         }
+        if self.alone_until(now).is_some() {
+            out.push(
+                "writes are acknowledged by this host's server alone; the other one is not promoted before it has them"
+                    .to_owned(),
+            );
+        }
+        if let Some(ruling) = self.bar_ruling() {
+            out.push(format!("{}: {}", ruling.rule, ruling.evidence));
+        }
         if matches!(self.health(now), Health::Unmanageable) {
             out.push("the local server refuses the configured user or password".to_owned());
         }
@@ -356,7 +365,10 @@ impl Keeper {
                         Ruling::wait("stream", NOT_STREAMING)
                     });
                 }
-                Err((rule, why)) => out.push(Ruling::no("peer", format!("{rule}: {why}"))),
+                Err((rule, why)) => {
+                    out.push(Ruling::no("peer", format!("{rule}: {why}")));
+                    out.extend(self.alone_ruling(now));
+                }
             },
             PhaseName::Replica | PhaseName::Rejoining | PhaseName::Released => {
                 out.extend(self.silence_rulings(now).1);

@@ -43,6 +43,9 @@ pub struct Position {
     pub basis: Basis,
     /// Keys it holds: 0 is an empty server, which is never a source while the other has data.
     pub keys: u64,
+    /// It has promised not to go on before it has all that the primary of this epoch has acknowledged alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Epoch>,
     /// Its server is a replica of the other side right now.
     pub follows_peer: bool,
 }
@@ -65,6 +68,32 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
     };
     let goes = |p: &Position, why: String| Choice::Goes(p.host.clone(), why);
 
+    match (&a.barred, &b.barred) {
+        (None, None) => {}
+        (Some(_), Some(_)) => {
+            return Choice::Ask(format!(
+                "{} and {} have both promised not to go on; say which one counts: tandem failover --accept-loss on that \
+                 host",
+                a.host, b.host
+            ));
+        }
+        (Some(epoch), None) | (None, Some(epoch)) => {
+            let (barred, free) = if a.barred.is_some() { (a, b) } else { (b, a) };
+            let (what, why) = (&barred.host, &free.host);
+            if contains(barred, free) {
+                return goes(barred, format!("{what} has all that {why} has left"));
+            }
+            if continues(free, barred) {
+                let why =
+                    format!("{what} may lack what the primary of epoch {epoch} acknowledged alone");
+                return goes(free, why);
+            }
+            return Choice::Ask(format!(
+                "{what} may lack what the primary of epoch {epoch} acknowledged alone, and {why} may have lost what {what} has; \
+                 say which one counts: tandem failover --accept-loss on that host",
+            ));
+        }
+    }
     if (a.keys == 0) != (b.keys == 0) {
         let (full, empty) = if a.keys == 0 { (b, a) } else { (a, b) };
         return goes(
@@ -112,6 +141,30 @@ pub fn newest(one: &Position, other: &Position) -> Choice {
          histories; say which one counts: tandem failover --accept-loss on that host",
         a.host, a.keys, a.lineage, b.host, b.keys, b.lineage
     ))
+}
+
+/// Surely has everything that the other one, which is written to by nobody, has.
+fn contains(whole: &Position, part: &Position) -> bool {
+    let exact = |p: &Position| match p.basis {
+        Basis::Running | Basis::LoadedRdb => true,
+        Basis::JournalMark | Basis::KeysOnly => false,
+    };
+    let one_history = whole.lineage == part.lineage && !whole.lineage.is_none();
+    let both = exact(whole) && exact(part) && one_history;
+    both && !part.serving && whole.offset > part.offset && whole.keys > 0
+}
+
+/// Surely has everything that the other one has: its offset is never more than it holds, whatever that rests on.
+fn continues(whole: &Position, part: &Position) -> bool {
+    let known = |p: &Position| p.basis != Basis::KeysOnly;
+    let reached = match &whole.parent {
+        _ if whole.lineage == part.lineage => Some(whole.offset),
+        Some((parent, offset)) if *parent == part.lineage => Some(*offset),
+        Some(_) | None => None,
+    };
+    let exact = matches!(part.basis, Basis::Running | Basis::LoadedRdb);
+    let both = known(whole) && exact && !part.lineage.is_none() && whole.keys > 0;
+    both && reached.is_some_and(|offset| offset >= part.offset)
 }
 
 /// The one that reaches further in the same history; the last primary if they are equal.
@@ -202,6 +255,7 @@ mod tests {
             offset: Offset(offset),
             basis: Basis::LoadedRdb,
             keys: 100,
+            barred: None,
             follows_peer: false,
         }
     }
@@ -265,6 +319,36 @@ mod tests {
             winner(&serving, &follower).as_deref(),
             Some("b"),
             "the group as it is"
+        );
+    }
+
+    #[test]
+    fn who_has_promised_not_to_go_on_does_so_only_with_all_that_the_other_one_has_left() {
+        let barred = |offset| Position {
+            barred: Some(Epoch {
+                counter: 3,
+                host: HostId::new("a"),
+            }),
+            ..position("b", 3, false, "L", offset)
+        };
+        let mut primary = position("a", 3, true, "L", 1000);
+        assert_eq!(winner(&primary, &barred(900)).as_deref(), Some("a"));
+        assert_eq!(winner(&primary, &barred(1000)).as_deref(), Some("a"));
+        // Its snapshot was older; what it had acknowledged alone beyond that died with it.
+        assert_eq!(winner(&primary, &barred(1001)).as_deref(), Some("b"));
+        // How much an AOF has beyond the last mark is not known.
+        primary.basis = Basis::JournalMark;
+        assert_eq!(winner(&primary, &barred(1001)), None);
+        assert_eq!(winner(&primary, &barred(900)).as_deref(), Some("a"));
+        primary.keys = 0;
+        assert_eq!(winner(&primary, &barred(900)), None, "a person is asked");
+        assert_eq!(
+            winner(&barred(900), &{
+                let mut other = barred(900);
+                other.host = HostId::new("a");
+                other
+            }),
+            None
         );
     }
 

@@ -203,6 +203,7 @@ fn map(seats: &[Option<Seat>], slots: Slots, version: u64) -> Map {
             None => Phase::None,
         },
         lease: Lease::Members,
+        alone: None,
         replicas: Vec::new(),
         forks: Forks::Untold,
     };

@@ -18,7 +18,9 @@
 //!
 //! A batch that no replica answers in time is asked once more before it has failed: the time may have gone by while the whole
 //! machine stood still, or replicas did that nobody had asked. When it has failed no further write is sent (NOREPLICAS) until
-//! one succeeds; batches go on, at a pace, and wait at the server, so that a replica that is back is noticed at once.
+//! one succeeds; batches go on, at a pace, and wait at the server, so that a replica that is back is noticed at once. With
+//! `when_alone = "continue"` writes are passed on meanwhile for as long as the snapshot says that no other server is promoted
+//! without them; the clock that this ends by is read after each reply, as for leases.
 
 use super::aside::{ASK_STANDING, Aside, Lineage, Standing, integer, replicas_of};
 use super::desk::Desk;
@@ -168,6 +170,7 @@ impl Core {
         // Of another history: they stay where they are until a batch has told which one is the server's now.
         acks.left_behind |= !same;
         self.lanes[index as usize].withheld = withheld;
+        self.release_alone(pool, server);
         self.batch_if_due(pool, server);
     }
 
@@ -341,6 +344,8 @@ impl Core {
         let Some(ack) = state.setup.settings.replicas.ack else {
             return;
         };
+        let may_be_alone = self.may_be_alone(pool, server);
+        let state = &mut self.pools[pool as usize];
         let counters = (&*state.setup.counters, server);
         let acks = &mut state.acks[server as usize];
         let Some(Batch {
@@ -381,7 +386,8 @@ impl Core {
                 } else if waited < i64::from(ack.replicas) && !acks.alone && !acks.once_more {
                     acks.once_more = true;
                 } else {
-                    acks.settle(covered, false, counters, &mut self.desk);
+                    // Where it may go on alone, nothing is lost by it.
+                    acks.settle(covered, may_be_alone, counters, &mut self.desk);
                     acks.note_alone(true, &mut state.alone);
                     acks.once_more = false;
                     // It has waited for them itself: as a rule the next one waits at once, to hear of them as soon as they are back.
@@ -392,11 +398,40 @@ impl Core {
             (None, _) | (_, None) => acks.next_ms = now_ms + RETRY_MS,
         }
         acks.batch = None;
+        self.release_alone(pool, server);
         if self.address(pool, server).is_none() {
             // It may be closing, and waiting for this.
             self.note_quiet(pool, server);
         }
         self.batch_if_due(pool, server);
+    }
+
+    /// Whether writes may be acknowledged that no replica has.
+    fn may_be_alone(&self, pool: u32, server: u32) -> bool {
+        let state = &self.pools[pool as usize];
+        let wanted = state.setup.settings.replicas.ack;
+        let group = state.groups.get(server as usize).and_then(Option::as_ref);
+        wanted.is_some_and(|ack| ack.alone)
+            && self.address(pool, server).is_some()
+            && group.is_some_and(|known| {
+                // The clock was read after the last reply was.
+                let until = known.group.alone;
+                until.is_some_and(|until| self.watch.boot <= until)
+            })
+    }
+
+    /// What waits for replicas that are gone is passed on, where that is safe.
+    pub(super) fn release_alone(&mut self, pool: u32, server: u32) {
+        let alone = |acks: &Acks| acks.alone && !acks.is_quiet();
+        let acks = self.pools[pool as usize].acks.get(server as usize);
+        if !acks.is_some_and(alone) || !self.may_be_alone(pool, server) {
+            return;
+        }
+        let state = &mut self.pools[pool as usize];
+        let counters = (&*state.setup.counters, server);
+        let acks = &mut state.acks[server as usize];
+        let all = acks.queue.entries.len();
+        acks.settle(all, true, counters, &mut self.desk);
     }
 
     /// The connection for batches is gone.
@@ -473,7 +508,7 @@ impl Core {
     /// Whether a write to this server would not be acknowledged.
     pub(super) fn is_alone(&self, pool: u32, server: u32) -> bool {
         let acks = &self.pools[pool as usize].acks;
-        acks.get(server as usize).is_some_and(|acks| acks.alone)
+        acks.get(server as usize).is_some_and(|acks| acks.alone) && !self.may_be_alone(pool, server)
     }
 }
 

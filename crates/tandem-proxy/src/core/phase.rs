@@ -104,6 +104,9 @@ impl Core {
         if moved {
             self.acks_moved(pool, server);
         }
+        if group.alone.is_some() {
+            self.release_alone(pool, server);
+        }
         self.read_from(pool, server, group, moved);
         self.note_quiet(pool, server);
     }

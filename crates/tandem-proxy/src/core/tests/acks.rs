@@ -24,6 +24,7 @@ pub(super) fn pair(epoch: u64, primary: u16, replica: u16, promotable: bool) -> 
             forks: crate::topology::Forks::Untold,
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::Serving {
                 primary: at(primary),
             },
@@ -123,6 +124,7 @@ impl Acked {
 const ONE: Ack = Ack {
     replicas: 1,
     reads: false,
+    alone: false,
 };
 
 #[test]
@@ -369,11 +371,75 @@ fn a_server_that_answers_nothing_keeps_nobody_for_ever() {
     assert!(it.world.take(client).starts_with(NOREPLICAS));
 }
 
+/// The other side has promised that its server is not promoted: until then by the clock of this host's sleep.
+#[test]
+fn a_primary_may_go_on_alone_for_as_long_as_it_is_told() {
+    let told = |seconds: Option<u64>| {
+        let mut word = pair(1, 0, 7, true);
+        word.groups[0].alone = seconds.map(Duration::from_secs);
+        word
+    };
+    let fails = |it: &mut Acked| {
+        it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 5));
+    };
+    let (mut it, client) = Acked::with_a_write(Ack { alone: true, ..ONE });
+    let at = |it: &mut Acked, seconds: u64| it.world.core.look(Duration::from_secs(seconds));
+    it.world.later(Duration::from_secs(1));
+    fails(&mut it);
+    // It is asked once more.
+    fails(&mut it);
+    assert!(
+        it.world.take(client).starts_with(UNKNOWN),
+        "nothing is promised"
+    );
+    it.world.give(client, &request("SET a 2"));
+    assert!(it.world.take(client).starts_with(NOREPLICAS));
+
+    it.world.hears(&told(Some(100)));
+    at(&mut it, 99);
+    it.world.give(client, &request("SET a 3"));
+    assert_eq!(it.world.take(it.data).into_bytes(), request("SET a 3"));
+    it.world.give(it.data, b"+OK\r\n");
+    assert_eq!(it.world.take(client), "+OK\r\n", "no replica is waited for");
+
+    // What was sent in time and is read too late waits for a replica; the next one is not sent.
+    it.world.give(client, &request("SET a 4"));
+    assert_eq!(it.world.take(it.data).into_bytes(), request("SET a 4"));
+    at(&mut it, 101);
+    it.world.give(it.data, b"+OK\r\n");
+    assert_eq!(it.world.take(client), "");
+    let other = it.world.client();
+    it.world.give(other, &request("SET a 5"));
+    assert!(it.world.take(other).starts_with(NOREPLICAS));
+    // Told again, it goes on with what waits.
+    it.world.hears(&told(Some(200)));
+    assert_eq!(it.world.take(client), "+OK\r\n");
+    // And not when that is taken back.
+    it.world.hears(&told(None));
+    it.world.give(other, &request("SET a 6"));
+    assert!(it.world.take(other).starts_with(NOREPLICAS));
+}
+
+#[test]
+fn who_has_not_asked_to_go_on_alone_refuses_whatever_is_told() {
+    let mut word = pair(1, 0, 7, true);
+    word.groups[0].alone = Some(Duration::from_secs(100));
+    let (mut it, client) = Acked::with_a_write(ONE);
+    it.world.hears(&word);
+    it.world.later(Duration::from_secs(1));
+    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 5));
+    it.batch_says(&standing('a', 20, NO_HISTORY, -1), 0, &role(7, 5));
+    assert!(it.world.take(client).starts_with(UNKNOWN));
+    it.world.give(client, &request("SET a 2"));
+    assert!(it.world.take(client).starts_with(NOREPLICAS));
+}
+
 #[test]
 fn reads_wait_too_where_that_is_wanted() {
     let (mut it, writer) = Acked::with_a_write(Ack {
         replicas: 1,
         reads: true,
+        alone: false,
     });
     let reader = it.world.client();
     it.world.give(reader, &request("GET a"));

@@ -25,6 +25,7 @@ pub(super) fn phase(epoch: u64, phase: Phase) -> Topology {
             rank: Rank::of(epoch),
             phase,
             lease: Lease::Open,
+            alone: None,
             replicas: Vec::new(),
             forks: Forks::Untold,
         }],
@@ -233,6 +234,7 @@ fn the_parts_of_a_split_request_of_one_who_gave_up_are_not_sent() {
                 replicas: Vec::new(),
                 rank: Rank::of(epoch),
                 lease: Lease::Open,
+                alone: None,
                 phase,
                 forks: Forks::Untold,
             });

@@ -284,6 +284,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
             rank: Rank::of(1),
             phase: Phase::None,
             lease: Lease::Open,
+            alone: None,
             replicas: Vec::new(),
             forks: Forks::Untold,
         }],
@@ -307,6 +308,7 @@ fn nobody_waits_for_ever_to_be_let_in() {
         groups: vec![Group {
             rank: Rank::of(2),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::Serving {
                 primary: Address::Tcp {
                     host: "127.0.0.1".to_owned(),

@@ -19,6 +19,7 @@ fn word(epoch: u64, phase: Phase, forks: Forks) -> Topology {
             replicas: Vec::new(),
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase,
             forks,
         }],

@@ -19,6 +19,7 @@ fn pair(epoch: u64, link_up: bool) -> Topology {
             forks: crate::topology::Forks::Untold,
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::Serving { primary: at(0) },
             replicas: vec![Replica {
                 address: at(7),

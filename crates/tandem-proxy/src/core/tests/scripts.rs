@@ -85,6 +85,7 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
             replicas: Vec::new(),
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::Serving {
                 primary: Address::Tcp {
                     host: "127.0.0.1".to_owned(),
@@ -105,6 +106,7 @@ fn what_is_sent_to_the_next_primary_has_its_script_with_it() {
             replicas: Vec::new(),
             rank: Rank::of(2),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::None,
             forks: Forks::Untold,
         }],

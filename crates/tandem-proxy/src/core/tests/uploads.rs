@@ -24,6 +24,7 @@ fn serving(port: u16, epoch: u64) -> Topology {
         groups: vec![Group {
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::Serving { primary },
             forks: Forks::Untold,
             replicas: Vec::new(),
@@ -36,6 +37,7 @@ fn nobody(epoch: u64) -> Topology {
         groups: vec![Group {
             rank: Rank::of(epoch),
             lease: Lease::Open,
+            alone: None,
             phase: Phase::None,
             forks: Forks::Untold,
             replicas: Vec::new(),

@@ -37,6 +37,7 @@ fn settings(more: &str) -> Settings {
 fn topology(primary: &str) -> Topology {
     let at = Endpoint::new(primary, 6379);
     Topology {
+        alone: None,
         rank: Rank {
             epoch: 1,
             turn: 1,

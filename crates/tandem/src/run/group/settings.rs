@@ -144,6 +144,12 @@ pub(super) fn core_settings(
         },
         preempt: core::Preempt::Never,
         resync: core::Resync::Automatic,
+        alone: settings.proxies.iter().any(|proxy| {
+            let here = |shard: &config::Shard| {
+                shard.name == group.name && shard.at == config::ShardAt::Here
+            };
+            proxy.replicas.ack.is_some_and(|ack| ack.alone) && proxy.shards.iter().any(here)
+        }),
         down_after: group.down_after,
         sick_grace: SICK_GRACE,
         master_down: machine.map_or(ABSENT_AFTER, Machine::master_down),

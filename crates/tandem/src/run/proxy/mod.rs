@@ -15,7 +15,7 @@ mod watch;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings::{self as config, Settings, ShardAt};
@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 
 use super::control::{Answer, Proxies, ReplyLine};
 use super::directory::{Told, Words};
+use crate::linux::clock::boot_time;
 use crate::redis::raw::Credentials;
 use access::Certificates;
 pub(super) use change::{Change, fixed, moves, taken_over};
@@ -308,6 +309,7 @@ fn topology(shards: &[config::Shard], word: &dyn Fn(&str) -> Option<Word>) -> To
                 primary: tcp(*server),
             },
             lease: Lease::Fixed,
+            alone: None,
             replicas: Vec::new(),
             forks: Forks::Untold,
         },
@@ -317,6 +319,7 @@ fn topology(shards: &[config::Shard], word: &dyn Fn(&str) -> Option<Word>) -> To
                 primary: unix(socket),
             },
             lease: Lease::Fixed,
+            alone: None,
             replicas: Vec::new(),
             forks: Forks::Untold,
         },
@@ -494,6 +497,12 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
+        alone: word.and_then(|word| word.alone).and_then(|until| {
+            // The clock that goes on while the host sleeps, and read first: it runs out there no later than where it was given.
+            let boot = boot_time();
+            let left = until.checked_duration_since(Instant::now())?;
+            Some(boot + left)
+        }),
         replicas: word.map_or_else(Vec::new, replicas),
         forks: match word.map(|word| &word.forks) {
             Some(Left::At {
@@ -549,6 +558,7 @@ mod tests {
             rank: Rank::of(7),
             phase: Phase::None,
             lease: Lease::Open,
+            alone: None,
             replicas: Vec::new(),
             forks: Forks::Untold,
         };
@@ -559,6 +569,13 @@ mod tests {
         assert_eq!(group(Some(&word)).phase, Phase::Serving { primary });
         word.closing = true;
         assert_eq!(group(Some(&word)).phase, Phase::Closing);
+        assert_eq!(group(Some(&word)).alone, None);
+        let left = Duration::from_secs(60);
+        word.alone = Some(Instant::now() + left);
+        let until = group(Some(&word)).alone.unwrap_or_default();
+        assert!(until <= boot_time() + left && until > boot_time());
+        word.alone = Instant::now().checked_sub(left);
+        assert_eq!(group(Some(&word)).alone, None, "it is over");
     }
 
     #[test]
