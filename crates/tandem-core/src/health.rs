@@ -107,6 +107,21 @@ impl Detector {
         self.dead = None;
     }
 
+    /// An answer was read that had come before: at this time at the earliest, from which silence counts. It may have come from
+    /// a server that has died since, so it takes nothing back.
+    pub fn had_answered(&mut self, kind: AnswerKind, at: Instant) {
+        if self.dead.is_none() {
+            let last = self.last_answer.map_or(at, |last| last.max(at));
+            self.answered(kind, last);
+        }
+    }
+
+    /// Whether an answer of this kind is what the server has given all along.
+    pub fn goes_on(&self, kind: AnswerKind, now: Instant) -> bool {
+        let answers = self.silent_at().is_some_and(|at| now < at);
+        answers && self.kind == kind && kind != AnswerKind::Misconf
+    }
+
     /// Its death was proven.
     pub fn died(&mut self, proof: DeathProof) {
         self.dead = Some(proof);
@@ -211,6 +226,22 @@ mod tests {
         d.answered(AnswerKind::Fine, t0 + 400 * MS);
         d.late(30 * MS, t0 + 410 * MS);
         assert_eq!(d.answer_age(t0 + 410 * MS), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_answer_that_lay_counts_from_when_it_may_have_come() {
+        let t0 = crate::testing::origin();
+        let mut d = Detector::new(300 * MS, 1000 * MS);
+        d.answered(AnswerKind::Fine, t0);
+        d.had_answered(AnswerKind::Fine, t0 + 30 * MS);
+        assert_eq!(d.health(t0 + 330 * MS), Health::Silent(300 * MS));
+        // Silence that was forgiven is not taken up again.
+        d.late(200 * MS, t0 + 250 * MS);
+        d.had_answered(AnswerKind::Fine, t0 + 60 * MS);
+        assert_eq!(d.answer_age(t0 + 260 * MS), Some(10 * MS));
+        d.died(DeathProof::Exiting);
+        d.had_answered(AnswerKind::Fine, t0 + 270 * MS);
+        assert_eq!(d.health(t0 + 280 * MS), Health::Dead(DeathProof::Exiting));
     }
 
     #[test]

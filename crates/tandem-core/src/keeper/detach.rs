@@ -48,9 +48,6 @@ impl Keeper {
         if !ours_to_do || self.leaving.is_some() || !self.server_usable(now) {
             return;
         }
-        let served = self
-            .live_peer(now)
-            .is_some_and(|peer| peer.phase.holds_primary() && peer.healthy);
         // An old reading says nothing: the stream may have come up since, and what it has brought
         // into the server's socket would be thrown away.
         let fresh = self
@@ -68,9 +65,15 @@ impl Keeper {
                     }
                 )
         });
-        if orphaned && !served {
+        if orphaned && !self.is_served(now) {
             self.detaching = Some(self.start_background(Step::Fence, DETACH_WITHIN, now));
         }
+    }
+
+    /// The peer is heard to be primary, and its server to be well.
+    pub(super) fn is_served(&self, now: Instant) -> bool {
+        self.live_peer(now)
+            .is_some_and(|peer| peer.phase.holds_primary() && peer.healthy)
     }
 
     /// The same process has changed its lineage while it followed the peer: it was resynced, and

@@ -68,6 +68,8 @@ pub enum ServerEvent {
     View(Box<ServerView>),
     /// Any other answer.
     Answer(AnswerKind),
+    /// An answer that lay unread for a while: it came at this time or later.
+    Earlier(AnswerKind, Instant),
     /// Its death was proven.
     Dead(DeathProof),
 }

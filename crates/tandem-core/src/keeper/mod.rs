@@ -222,7 +222,15 @@ impl Keeper {
         if self.exited {
             return Vec::new();
         }
+        let more_of_the_same = match input {
+            Input::Server(ServerEvent::Earlier(kind, _)) => self.detector.goes_on(kind, now),
+            _ => false,
+        };
         self.observe(input, now);
+        if more_of_the_same {
+            // Changes nothing but when silence would begin.
+            return Vec::new();
+        }
         self.give_up_late_steps(now);
         for _ in 0..ADVANCES_MAX {
             if self.leaving.is_some() || !self.advance(now) {
@@ -271,6 +279,26 @@ impl Keeper {
         next
     }
 
+    /// Nothing is under way and nothing is awaited of the local server: that it goes on answering may be told late
+    /// ([`ServerEvent::Earlier`]), and so may readings of INFO, by a tenth of `down_after`.
+    ///
+    /// A replica is at rest beside a primary that is well: as soon as that is in doubt, the link to it is looked at at once and
+    /// then without delay, because an orphan has to be detached before it finds somebody else (rule 18).
+    pub fn is_at_rest(&self, now: Instant) -> bool {
+        let steady = match &self.phase {
+            Phase::Primary { .. } => true,
+            Phase::Replica { .. } => self.is_served(now),
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_)
+            | Phase::Rejoining(_) => false,
+        };
+        steady && self.view.is_some() && matches!(self.health(now), Health::Fine)
+    }
+
     /// The journal as it stands.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -292,19 +320,18 @@ impl Keeper {
         self.news |= !matches!(
             input,
             Input::Tick
-                | Input::Server(ServerEvent::Answer(_))
+                | Input::Server(ServerEvent::Answer(_) | ServerEvent::Earlier(..))
                 | Input::Vrrp(VrrpEvent::PeerAdvert | VrrpEvent::AdvertSent)
         );
         match input {
             Input::Tick => {}
             Input::Server(ServerEvent::Answer(kind)) => {
-                let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
-                if outdated && !self.holds_role() && self.closing_silent.is_none() {
-                    // Another process answers, or one that has slept and reads on where it
-                    // stopped: what is known is history until INFO is read again.
-                    self.view = None;
-                }
+                self.forget_outdated_view(now);
                 self.detector.answered(kind, now);
+            }
+            Input::Server(ServerEvent::Earlier(kind, at)) => {
+                self.forget_outdated_view(now);
+                self.detector.had_answered(kind, at);
             }
             Input::Server(ServerEvent::Dead(proof)) => self.server_died(proof, now),
             Input::Server(ServerEvent::View(view)) => self.server_viewed(*view, now),
@@ -321,6 +348,15 @@ impl Keeper {
             Input::Stop => {
                 self.stopping.get_or_insert(now);
             }
+        }
+    }
+
+    /// After silence or death another process answers, or one that has slept and reads on where it stopped: what is known is
+    /// history until INFO is read again.
+    fn forget_outdated_view(&mut self, now: Instant) {
+        let outdated = matches!(self.health(now), Health::Dead(_) | Health::Silent(_));
+        if outdated && !self.holds_role() && self.closing_silent.is_none() {
+            self.view = None;
         }
     }
 

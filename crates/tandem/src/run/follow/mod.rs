@@ -127,11 +127,12 @@ impl Followed {
             let friends = vec![settings.host.address, follow.server.ip()];
             Front::open(&place, friends, &Announcements::default())
         });
-        let server = Server::new(Target {
+        let target = Target {
             address: follow.server,
             source: None,
             credentials: credentials.clone(),
-        });
+        };
+        let server = Server::new(target);
         tokio::spawn(server::watch(server, follow.down_after, events_out.clone()));
         tokio::spawn(monitor(events_out));
         let (news, link_news) = mpsc::channel(LINKS_MAX);
@@ -327,13 +328,18 @@ impl Followed {
             ServerEvent::View(view) if view.is_writable() => Some(Role::Primary),
             ServerEvent::View(_) => Some(Role::Other),
             // Alive, and nothing says that its role changed; before the first reading that says nothing at all.
-            ServerEvent::Answer(AnswerKind::Fine | AnswerKind::Busy | AnswerKind::Misconf) => {
+            ServerEvent::Answer(kind) | ServerEvent::Earlier(kind, _)
+                if matches!(
+                    kind,
+                    AnswerKind::Fine | AnswerKind::Busy | AnswerKind::Misconf
+                ) =>
+            {
                 if self.local.is_none() {
                     return;
                 }
                 self.local
             }
-            ServerEvent::Answer(AnswerKind::Loading | AnswerKind::Auth) => Some(Role::Other),
+            ServerEvent::Answer(_) | ServerEvent::Earlier(..) => Some(Role::Other),
             ServerEvent::Dead(_) => None,
         };
         if self.local == Some(Role::Primary) && matches!(self.kept, Kept::Done(_)) {
