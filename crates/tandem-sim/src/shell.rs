@@ -24,7 +24,7 @@ use tandem_vrrp::{Family, Priority, Version, Vrid};
 
 use crate::chance::{MS, SEC, Us};
 use crate::wire::own_address;
-use crate::world::{ADDRESSES, Daemon, DiskWrite, Ev, HOSTS, Mishap, Run, World, other};
+use crate::world::{ADDRESSES, Daemon, DiskWrite, Ev, HOSTS, Mishap, Rest, Run, World, other};
 
 /// The advert interval of every run.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
@@ -36,6 +36,8 @@ pub(crate) const VIP_LIFETIME: Us = 3 * SEC;
 const INBOX: usize = 60;
 /// A wake-up later than this is a freeze; a smaller lateness is told as such.
 const FREEZE: Us = 150 * MS;
+/// Between two PINGs.
+const POLL: Us = 30 * MS;
 
 impl World {
     fn settings(&mut self, h: usize) -> Settings {
@@ -113,6 +115,7 @@ impl World {
             held: Vec::new(),
             wake_at: self.now,
             vip_on: false,
+            rest: Rest::default(),
             last_phase: PhaseName::Booting,
             barred: false,
         });
@@ -144,7 +147,6 @@ impl World {
 
     /// Hands an input to a daemon, or keeps it in its sockets while it is frozen.
     pub(crate) fn feed(&mut self, h: usize, input: PairInput) {
-        let now = self.instant();
         let Some(daemon) = &mut self.hosts[h].daemon else {
             return;
         };
@@ -154,8 +156,21 @@ impl World {
             }
             return;
         }
-        let outputs = daemon.pair.handle(input, now);
-        self.carry(h, outputs);
+        let heard = daemon.rest.heard.take();
+        if let Some(at) = heard {
+            let at = self.base + Duration::from_micros(at);
+            let heard = ServerEvent::Earlier(AnswerKind::Fine, at);
+            self.handle(h, PairInput::Keeper(Input::Server(heard)));
+        }
+        self.handle(h, input);
+    }
+
+    fn handle(&mut self, h: usize, input: PairInput) {
+        let now = self.instant();
+        if let Some(daemon) = &mut self.hosts[h].daemon {
+            let outputs = daemon.pair.handle(input, now);
+            self.carry(h, outputs);
+        }
     }
 
     fn carry(&mut self, h: usize, outputs: Vec<PairOutput>) {
@@ -195,6 +210,10 @@ impl World {
     fn carry_keeper(&mut self, h: usize, output: Output) {
         match output {
             Output::Do { id, step, deadline } => {
+                // Its answer comes after what lay, and that is no news by then.
+                if let Some(daemon) = &mut self.hosts[h].daemon {
+                    daemon.rest.lies = None;
+                }
                 let deadline = self.us(deadline);
                 self.begin_step(h, id, step, deadline);
             }
@@ -322,13 +341,14 @@ impl World {
         self.feed(h, PairInput::Keeper(Input::Tick));
     }
 
-    /// PING often, INFO every third time.
+    /// PING often, INFO every third time. While nothing happens the connection rests: what it reads reaches the keeper at the next
+    /// PING, and that the server answers when the loop wakes up for something else.
     pub(crate) fn poll(&mut self, h: usize, inc: u64, round: u32) {
         if self.inc(h) != inc {
             return;
         }
         self.after(
-            30 * MS,
+            POLL,
             Ev::Poll {
                 h,
                 inc,
@@ -344,15 +364,10 @@ impl World {
         }
         let Some(proc) = &self.hosts[h].server.proc else {
             let dead = ServerEvent::Dead(DeathProof::RefusedAndGone);
-            self.feed(h, PairInput::Keeper(Input::Server(dead)));
+            self.server_says(h, dead);
             return;
         };
-        if round.is_multiple_of(3)
-            && let Some(view) = self.view(h)
-        {
-            self.feed(h, PairInput::Keeper(Input::Server(ServerEvent::View(view))));
-            return;
-        }
+        let run = proc.run;
         let kind = if proc.is_loading(self.now) {
             AnswerKind::Loading
         } else if self.hosts[h].misconf && proc.is_primary() {
@@ -360,10 +375,55 @@ impl World {
         } else {
             AnswerKind::Fine
         };
-        self.feed(
-            h,
-            PairInput::Keeper(Input::Server(ServerEvent::Answer(kind))),
-        );
+        self.what_lay(h, run);
+        let rest = self.hosts[h].daemon.as_ref().map(|daemon| &daemon.rest);
+        let known = rest.is_some_and(|rest| rest.watches == Some(run));
+        let rests = known && kind == AnswerKind::Fine && self.is_at_rest(h);
+        if round.is_multiple_of(3)
+            && let Some(view) = self.view(h)
+        {
+            let now = self.now;
+            match &mut self.hosts[h].daemon {
+                Some(daemon) if rests => daemon.rest.lies = Some((run, now, view)),
+                Some(daemon) => {
+                    daemon.rest.watches = Some(run);
+                    self.server_says(h, ServerEvent::View(view));
+                }
+                None => {}
+            }
+            return;
+        }
+        match &mut self.hosts[h].daemon {
+            Some(daemon) if rests => daemon.rest.heard = Some(self.now),
+            Some(_) | None => self.server_says(h, ServerEvent::Answer(kind)),
+        }
+    }
+
+    fn is_at_rest(&self, h: usize) -> bool {
+        let daemon = self.hosts[h].daemon.as_ref();
+        daemon.is_some_and(|daemon| daemon.pair.keeper().is_at_rest(self.instant()))
+    }
+
+    /// The reading of the last period, unless it is of another process or time, or the rest ended before.
+    fn what_lay(&mut self, h: usize, run: u64) {
+        let rests = self.is_at_rest(h);
+        let lay = self.hosts[h]
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.rest.lies.take());
+        if let Some((of, at, view)) = lay
+            && rests
+            && of == run
+            && self.now - at <= 3 * POLL
+        {
+            let at = self.base + Duration::from_micros(at);
+            self.server_says(h, ServerEvent::Earlier(AnswerKind::Fine, at));
+            self.server_says(h, ServerEvent::View(view));
+        }
+    }
+
+    fn server_says(&mut self, h: usize, event: ServerEvent) {
+        self.feed(h, PairInput::Keeper(Input::Server(event)));
     }
 
     pub(crate) fn death_noticed(&mut self, h: usize, inc: u64, run: u64) {

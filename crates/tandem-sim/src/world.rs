@@ -9,6 +9,7 @@ use tandem_core::journal::Journal;
 use tandem_core::keeper::io::{Step, StepError, StepId};
 use tandem_core::keeper::{Outcome, Phase};
 use tandem_core::pair::{Pair, PairInput};
+use tandem_core::server::ServerView;
 use tandem_core::statement::Statement;
 use tandem_vrrp::packet::Received;
 
@@ -226,9 +227,22 @@ pub(crate) struct Daemon {
     pub(crate) held: Vec<Run>,
     pub(crate) wake_at: Us,
     pub(crate) vip_on: bool,
+    /// What its connection to the server has heard while it rested.
+    pub(crate) rest: Rest,
     pub(crate) last_phase: tandem_core::statement::PhaseName,
     /// It has promised that its server is not promoted.
     pub(crate) barred: bool,
+}
+
+/// A connection that asks its server by itself, as the shell's does while nothing happens.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// The process that is watched: INFO of it was read at once.
+    pub(crate) watches: Option<u64>,
+    /// The server was last heard then, and the loop has not looked.
+    pub(crate) heard: Option<Us>,
+    /// Of this process, read at this time: its reading lies until the next period.
+    pub(crate) lies: Option<(u64, Us, Box<ServerView>)>,
 }
 
 /// One host.
