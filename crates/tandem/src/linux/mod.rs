@@ -9,6 +9,7 @@
 //! | module | carries out |
 //! |---|---|
 //! | [`alarm`] | waiting for a point in time, with one wake-up |
+//! | [`bell`] | waking for what is wanted of a socket, and for its end |
 //! | [`addr`] | VIPs with a finite lifetime, links, the watch for changes |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
 //! | [`neighbour`] | asking a segment who has an address |
@@ -21,6 +22,7 @@
 pub(crate) mod addr;
 pub(crate) mod alarm;
 pub(crate) mod announce;
+pub(crate) mod bell;
 pub(crate) mod clock;
 pub(crate) mod gate;
 pub(crate) mod neighbour;

@@ -4,22 +4,26 @@
 //! answers are matched to them in order, as Redis promises. A caller that gives up at its deadline leaves its place
 //! in the order behind, so a late answer can never be taken for another command's.
 //!
-//! What it leaves to others: connecting again, and what silence means. It notes when each command was sent and each answer came,
-//! because silence counts from the last answer.
+//! While nothing else is to be done it can ask by itself whether the server lives ([`Link::rest`]).
+//!
+//! What it leaves to others: connecting again, and what silence means.
 
 use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tandem_resp::{Command, ReplyDecoder, Value};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::error::{LinkError, ProtocolError};
 use super::raw::{READ_BYTES, RawConnection, Target};
+use super::rest::{Asked, Beat, News, Noticed, Question, Rest, Resting};
+use crate::linux::alarm::Alarm;
+use crate::linux::bell::{Bell, Wants};
 
 /// Commands written and not answered. More wait in the queue until their deadline.
 const MAX_IN_FLIGHT: usize = 128;
@@ -30,6 +34,13 @@ const MAX_QUEUED: usize = 32;
 /// Bytes waiting for the socket above which no further call is taken.
 const MAX_UNWRITTEN_BYTES: usize = 256 * 1024;
 
+/// What the handles ask of the task.
+#[derive(Debug)]
+enum Wish {
+    Call(Call),
+    Rest(Resting),
+}
+
 #[derive(Debug)]
 struct Call {
     bytes: Vec<u8>,
@@ -39,17 +50,28 @@ struct Call {
     answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
 }
 
+/// Sent, and not answered.
 #[derive(Debug)]
-struct Pending {
-    remaining: usize,
-    values: Vec<Value>,
-    answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
+enum Pending {
+    Call {
+        remaining: usize,
+        values: Vec<Value>,
+        answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
+    },
+    /// Of a rest. `lies` while nobody waits for the answer.
+    Question { question: Question, lies: bool },
+}
+
+impl Pending {
+    fn is_waited_for(&self) -> bool {
+        !matches!(self, Self::Question { lies: true, .. })
+    }
 }
 
 /// A handle to the connection. The connection is closed when the last one is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    calls: mpsc::Sender<Call>,
+    wishes: mpsc::Sender<Wish>,
     end: watch::Receiver<Option<LinkError>>,
 }
 
@@ -57,16 +79,26 @@ impl Link {
     /// Connects, authenticates and starts the connection's task on the current runtime.
     pub(crate) async fn connect(target: &Target, deadline: Instant) -> Result<Self, LinkError> {
         let (stream, decoder) = RawConnection::open(target, deadline).await?.into_parts();
-        let (calls, queue) = mpsc::channel(MAX_QUEUED);
+        let local = |error: io::Error| LinkError::from_io(&error, false);
+        // Out of the runtime's hands, which would wake up for every byte; it stays as it was, without blocking.
+        let stream = stream.into_std().map_err(local)?;
+        let bell = Bell::at(&stream).map_err(local)?;
+        let (wishes, queue) = mpsc::channel(MAX_QUEUED);
         let (end_sender, end) = watch::channel(None);
         let connection = Connection {
             stream,
+            bell,
             decoder,
+            buffer: vec![0; READ_BYTES],
             unwritten: Vec::new(),
             pending: VecDeque::new(),
+            resting: None,
+            rests: 0,
+            quiet: false,
+            alarm: Alarm::new(),
         };
         tokio::spawn(connection.run(queue, end_sender));
-        Ok(Self { calls, end })
+        Ok(Self { wishes, end })
     }
 
     /// Sends one command, given as its arguments, and waits for the answer. An error reply is a value, not an error.
@@ -75,7 +107,16 @@ impl Link {
         args: &[A],
         deadline: Instant,
     ) -> Result<Value, LinkError> {
-        let values = self.pipeline(&[Command::from_args(args)], deadline).await?;
+        self.ask(Command::from_args(args), deadline).await
+    }
+
+    /// Sends one command and waits for the answer.
+    pub(crate) async fn ask(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Value, LinkError> {
+        let values = self.pipeline(&[command], deadline).await?;
         values
             .into_iter()
             .next()
@@ -101,7 +142,7 @@ impl Link {
             answer,
         };
         let done = timeout_at(deadline.into(), async {
-            if self.calls.send(call).await.is_err() {
+            if self.wishes.send(Wish::Call(call)).await.is_err() {
                 return Err(self.why_closed().unsent());
             }
             answered.await.unwrap_or_else(|_| Err(self.why_closed()))
@@ -112,6 +153,14 @@ impl Link {
                 sent: sent.load(Ordering::Acquire),
             }),
         }
+    }
+
+    /// Asks by itself until there is news; none if the connection has ended. Whoever stops waiting ends the rest.
+    pub(crate) async fn rest(&self, rest: Rest) -> Option<News> {
+        let (news, told) = oneshot::channel();
+        let wish = Wish::Rest(Resting::new(rest, news));
+        self.wishes.send(wish).await.ok()?;
+        told.await.ok()
     }
 
     /// Waits until the connection ends, and says why. A server's death shows here within milliseconds, and so do other
@@ -139,74 +188,83 @@ impl Link {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
+    bell: Bell,
     decoder: ReplyDecoder,
+    buffer: Vec<u8>,
     unwritten: Vec<u8>,
     pending: VecDeque<Pending>,
+    resting: Option<Resting>,
+    /// How many there were.
+    rests: u64,
+    /// No byte is to wake anybody. Outlasts a rest that ended with news, because the next one follows.
+    quiet: bool,
+    alarm: Alarm,
 }
 
-/// Why the task ends.
-enum End {
-    /// No handle is left.
-    Dropped,
-    /// The connection failed.
-    Failed(LinkError),
+/// How far to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// A part of a buffer: those were all the bytes, though the end may stand behind them.
+    Short,
+    /// The kernel has neither bytes nor an end.
+    Nothing,
 }
 
 impl Connection {
-    async fn run(mut self, mut queue: mpsc::Receiver<Call>, end: watch::Sender<Option<LinkError>>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Wish>, end: watch::Sender<Option<LinkError>>) {
         let reason = match self.serve(&mut queue).await {
-            End::Dropped => LinkError::Closed { sent: false },
-            End::Failed(error) => error,
+            Ok(()) => LinkError::Closed { sent: false },
+            Err(error) => error,
         };
         // The reason stands before any caller learns of the end; a caller that is gone does not mind.
         end.send_replace(Some(reason.clone()));
         for pending in self.pending.drain(..) {
-            let _ = pending.answer.send(Err(reason.clone()));
+            if let Pending::Call { answer, .. } = pending {
+                let _ = answer.send(Err(reason.clone()));
+            }
         }
         queue.close();
-        while let Ok(call) = queue.try_recv() {
-            let _ = call.answer.send(Err(reason.clone().unsent()));
+        while let Ok(wish) = queue.try_recv() {
+            if let Wish::Call(call) = wish {
+                let _ = call.answer.send(Err(reason.clone().unsent()));
+            }
         }
     }
 
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<Call>) -> End {
+    /// Until no handle is left or the connection fails.
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<Wish>) -> Result<(), LinkError> {
         loop {
+            let wants = Wants {
+                data: !self.quiet || self.pending.iter().any(Pending::is_waited_for),
+                room: !self.unwritten.is_empty(),
+            };
+            self.bell.want(&self.stream, wants).map_err(failed)?;
             let room = self.has_room();
-            let mut bytes = [0; READ_BYTES];
-            let (mut incoming, outgoing) = self.stream.split();
-            let full = !self.unwritten.is_empty();
-            // All branches are cancel-safe: a message stays in the queue, bytes and readiness stay with the socket.
+            let beat_at = self.resting.as_ref().map(|resting| resting.rest.ping_at);
+            // All branches are cancel-safe: a wish stays in the queue, bytes and readiness stay with the socket.
             tokio::select! {
-                call = queue.recv(), if room => match call {
-                    Some(call) => {
-                        self.take(call);
+                biased;
+                wish = queue.recv(), if room => match wish {
+                    Some(wish) => {
+                        self.fulfil(wish);
                         // What was asked in the same turn leaves in the same packet.
-                        while self.has_room() && let Ok(call) = queue.try_recv() {
-                            self.take(call);
+                        while self.has_room() && let Ok(wish) = queue.try_recv() {
+                            self.fulfil(wish);
                         }
                     }
-                    None => return End::Dropped,
+                    None => return Ok(()),
                 },
-                // Unlike `try_read` this knows that a part of a buffer was all there was, and does not ask twice.
-                read = incoming.read(&mut bytes) => {
-                    let taken = match read {
-                        Ok(0) => Err(LinkError::Closed { sent: true }),
-                        Ok(length) => self.received(&bytes[..length]),
-                        Err(error) => Err(LinkError::from_io(&error, true)),
-                    };
-                    if let Err(error) = taken {
-                        return End::Failed(error);
-                    }
+                rung = self.bell.rung() => {
+                    rung.map_err(failed)?;
+                    self.read(Until::Nothing)?;
                 }
-                ready = outgoing.writable(), if full => {
-                    if let Err(error) = ready {
-                        return End::Failed(LinkError::from_io(&error, true));
-                    }
+                () = self.alarm.at(beat_at.unwrap_or_else(Instant::now)), if beat_at.is_some() => {
+                    // An end behind these bytes rings.
+                    self.read(Until::Short)?;
                 }
             }
-            if let Err(error) = self.write() {
-                return End::Failed(error);
-            }
+            self.beat(Instant::now());
+            self.write()?;
         }
     }
 
@@ -215,7 +273,26 @@ impl Connection {
     }
 
     fn in_flight(&self) -> usize {
-        self.pending.iter().map(|pending| pending.remaining).sum()
+        let commands = |pending: &Pending| match pending {
+            Pending::Call { remaining, .. } => *remaining,
+            Pending::Question { .. } => 1,
+        };
+        self.pending.iter().map(commands).sum()
+    }
+
+    fn fulfil(&mut self, wish: Wish) {
+        match wish {
+            Wish::Call(call) => {
+                self.quiet = false;
+                self.take(call);
+            }
+            Wish::Rest(mut resting) => {
+                self.quiet = true;
+                self.rests += 1;
+                resting.number = self.rests;
+                self.resting = Some(resting);
+            }
+        }
     }
 
     fn take(&mut self, call: Call) {
@@ -229,32 +306,94 @@ impl Connection {
             return;
         }
         self.unwritten.extend_from_slice(&call.bytes);
-        self.pending.push_back(Pending {
+        self.pending.push_back(Pending::Call {
             remaining: call.commands,
             values: Vec::new(),
             answer: call.answer,
         });
     }
 
+    /// The next period of a rest, if it is due.
+    fn beat(&mut self, now: Instant) {
+        let Some(mut resting) = self.resting.take_if(|resting| now >= resting.rest.ping_at) else {
+            return;
+        };
+        if !resting.is_wanted() {
+            self.wait_for_what_lies();
+            return;
+        }
+        let unanswered = |asked| {
+            self.pending.iter().any(|pending| match pending {
+                Pending::Question { question, .. } => question.is == asked,
+                Pending::Call { .. } => false,
+            })
+        };
+        match resting.beat(unanswered(Asked::Ping), unanswered(Asked::Info), now) {
+            Beat::Over => {
+                self.wait_for_what_lies();
+                resting.tell(Noticed::Missing);
+            }
+            Beat::Ask { info } => {
+                self.ask("PING", Asked::Ping, now);
+                if info {
+                    self.ask("INFO", Asked::Info, now);
+                }
+                self.resting = Some(resting);
+            }
+        }
+    }
+
+    fn ask(&mut self, word: &str, is: Asked, at: Instant) {
+        Command::new(word).encode(&mut self.unwritten);
+        let rest = self.rests;
+        self.pending.push_back(Pending::Question {
+            question: Question { rest, is, at },
+            lies: true,
+        });
+    }
+
+    /// A rest is over: answers are read when they come.
+    fn wait_for_what_lies(&mut self) {
+        self.quiet = false;
+        for pending in &mut self.pending {
+            if let Pending::Question { lies, .. } = pending {
+                *lies = false;
+            }
+        }
+    }
+
     fn write(&mut self) -> Result<(), LinkError> {
         while !self.unwritten.is_empty() {
-            match self.stream.try_write(&self.unwritten) {
+            match self.stream.write(&self.unwritten) {
                 Ok(written) => {
                     self.unwritten.drain(..written);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(LinkError::from_io(&error, true)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(())
     }
 
-    fn received(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        self.decoder.feed(bytes);
-        while let Some(value) = self.decoder.next_value()? {
-            self.deliver(value)?;
+    fn read(&mut self, until: Until) -> Result<(), LinkError> {
+        loop {
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(LinkError::Closed { sent: true }),
+                Ok(length) => {
+                    self.decoder.feed(&self.buffer[..length]);
+                    while let Some(value) = self.decoder.next_value()? {
+                        self.deliver(value)?;
+                    }
+                    if until == Until::Short && length < self.buffer.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        Ok(())
     }
 
     fn deliver(&mut self, value: Value) -> Result<(), LinkError> {
@@ -262,17 +401,48 @@ impl Connection {
         if matches!(value, Value::Push(_)) {
             return Ok(());
         }
-        let Some(front) = self.pending.front_mut() else {
+        match self.pending.front_mut() {
             // The server's farewell, such as `-ERR max number of clients reached`, is an answer to nothing as well.
-            return Err(LinkError::Protocol(ProtocolError::Unasked));
-        };
-        front.values.push(value);
-        front.remaining -= 1;
-        if front.remaining == 0
-            && let Some(done) = self.pending.pop_front()
-        {
-            let _ = done.answer.send(Ok(done.values));
+            None => return Err(LinkError::Protocol(ProtocolError::Unasked)),
+            Some(Pending::Call {
+                remaining, values, ..
+            }) if *remaining > 1 => {
+                values.push(value);
+                *remaining -= 1;
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+        match self.pending.pop_front() {
+            Some(Pending::Call {
+                mut values, answer, ..
+            }) => {
+                values.push(value);
+                let _ = answer.send(Ok(values));
+            }
+            Some(Pending::Question { question, .. }) => self.noticed(question, value),
+            None => {}
         }
         Ok(())
     }
+
+    /// An answer to a question of a rest. It is lost on whoever has stopped waiting.
+    fn noticed(&mut self, question: Question, value: Value) {
+        let asked = |resting: &mut Resting| resting.number == question.rest;
+        let Some(resting) = self.resting.take_if(asked) else {
+            return;
+        };
+        match question.is {
+            Asked::Ping if value.as_error().is_none() => {
+                resting.rest.heard.note(question.at);
+                self.resting = Some(resting);
+            }
+            Asked::Ping => resting.tell(Noticed::Odd(value, question.at)),
+            Asked::Info => resting.tell(Noticed::Info(value, question.at)),
+        }
+    }
+}
+
+fn failed(error: io::Error) -> LinkError {
+    LinkError::from_io(&error, true)
 }

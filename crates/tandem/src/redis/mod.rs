@@ -7,6 +7,7 @@
 //!   ops, fence      composite operations: promote, fence, attach, remote fence, checks
 //!      |
 //!    client         one persistent pipelined connection; answers matched in order
+//!      |   rest     what it asks by itself while nothing else is to be done
 //!      |
 //!     raw           connect, authenticate, one question at a time
 //!      |
@@ -21,6 +22,7 @@ pub(crate) mod fence;
 pub(crate) mod ops;
 pub(crate) mod raw;
 pub(crate) mod rdb;
+pub(crate) mod rest;
 pub(crate) mod sink;
 pub(crate) mod tail;
 

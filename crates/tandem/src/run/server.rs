@@ -3,6 +3,9 @@
 //! PING goes out every tenth of `down_after`, INFO on a period of its own; one of each is under way at most,
 //! so a frozen server is not buried in questions. What is seen is reported and not judged: silence, classes
 //! and death are the detector's business.
+//!
+//! While nothing happens and the kernel would tell of a death, the connection rests: it asks by itself, and the group's loop
+//! looks at when its server was last heard ([`Server::heard`]) whenever it wakes up for something else.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use crate::linux::sockdiag::SocketDiag;
 use crate::redis::client::Link;
 use crate::redis::error::LinkError;
 use crate::redis::raw::Target;
+use crate::redis::rest::{Heard, News, Noticed, Rest};
 
 /// INFO period while nothing happens.
 const INFO_EVERY: Duration = Duration::from_millis(500);
@@ -56,6 +60,9 @@ pub(crate) struct Server {
     process: Mutex<Option<Process>>,
     /// Where the server is that would take its place.
     successor: Mutex<Option<IpAddr>>,
+    heard: Heard,
+    /// Whoever listens looks at `heard`, and need not be told of every PONG.
+    may_rest: AtomicBool,
     busy: AtomicBool,
     look: Notify,
 }
@@ -68,6 +75,8 @@ impl Server {
             link: Mutex::new(None),
             process: Mutex::new(None),
             successor: Mutex::new(None),
+            heard: Heard::default(),
+            may_rest: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             look: Notify::new(),
         })
@@ -86,6 +95,18 @@ impl Server {
     /// The other server of the group is there.
     pub(crate) fn set_successor(&self, address: IpAddr) {
         *lock(&self.successor) = Some(address);
+    }
+
+    /// It answered at this time or later, and has not been taken for it yet.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.heard.take()
+    }
+
+    /// Whoever says so looks at [`Server::heard`] before anything that depends on time, and need not be told of every PONG.
+    pub(crate) fn set_rest(&self, rest: bool) {
+        if self.may_rest.swap(rest, Ordering::Relaxed) != rest && !rest {
+            self.look.notify_one();
+        }
     }
 
     /// Look more often while a change of role is under way.
@@ -190,8 +211,56 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
     {
         stop_writes = pair.get(1).and_then(Value::as_bytes) != Some(b"no");
     }
+    // No rest until an answer has come in time again.
+    let mut missed = false;
     loop {
         let now = Instant::now();
+        let busy = server.busy.load(Ordering::Relaxed);
+        let under_way = ping.is_some() || info.is_some();
+        if server.may_rest.load(Ordering::Relaxed)
+            && watch.is_some()
+            && !busy
+            && !missed
+            && !under_way
+        {
+            let rest = Rest {
+                every: ping_every,
+                ping_at,
+                info_at,
+                heard: server.heard.clone(),
+            };
+            tokio::select! {
+                biased;
+                proof = died(watch.as_mut()) => return dead(server, proof, reporter).await,
+                _ = link.closed() => return closed(server, reporter).await,
+                () = server.look.notified() => info_at = Instant::now(),
+                news = link.rest(rest) => {
+                    let Some(News { what, ping_at: next }) = news else {
+                        return closed(server, reporter).await;
+                    };
+                    ping_at = next;
+                    match what {
+                        // We were away ourselves: what it says is of another time.
+                        Noticed::Info(_, asked) if asked.elapsed() > 3 * ping_every => {
+                            info_at = Instant::now();
+                        }
+                        Noticed::Info(value, asked) => {
+                            info_at = asked + info_period(false, following);
+                            let came = Some(asked);
+                            let role =
+                                report_info(server, &value, came, stop_writes, &mut watch, reporter)
+                                    .await;
+                            following = role.is_some_and(|role| role != ServerRole::Primary);
+                        }
+                        Noticed::Odd(value, asked) => {
+                            reporter.send(answer_event(kind_of(&value), Some(asked))).await;
+                        }
+                        Noticed::Missing => missed = true,
+                    }
+                }
+            }
+            continue;
+        }
         if ping.is_none() && now >= ping_at {
             ping = Some(Asking::start(link, Command::new("PING")));
             ping_at = now + ping_every;
@@ -202,13 +271,7 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
         }
         if info.is_none() && now >= info_at {
             info = Some(Asking::start(link, Command::new("INFO")));
-            let busy = server.busy.load(Ordering::Relaxed);
-            info_at = now
-                + match (busy, following) {
-                    (true, _) => INFO_BUSY,
-                    (false, true) => INFO_FOLLOWING,
-                    (false, false) => INFO_EVERY,
-                };
+            info_at = now + info_period(busy, following);
         }
         // Whatever is late is a reason to look at the process.
         let late_at = ping.as_ref().map(|asking| asking.look_at);
@@ -221,18 +284,14 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
         }
         tokio::select! {
             biased;
-            proof = died(watch.as_mut()) => {
-                delivered(server).await;
-                reporter.send(ServerEvent::Dead(match proof {
-                    KernelProof::Exited => DeathProof::Exited,
-                    KernelProof::Exiting => DeathProof::Exiting,
-                })).await;
-                return Ended::Died;
-            }
+            proof = died(watch.as_mut()) => return dead(server, proof, reporter).await,
             answer = answered(ping.as_mut()) => {
                 ping = None;
                 match answer {
-                    Ok(value) => reporter.send(ServerEvent::Answer(kind_of(&value))).await,
+                    Ok(value) => {
+                        missed = false;
+                        reporter.send(answer_event(kind_of(&value), None)).await;
+                    }
                     Err(_) if link.is_closed() => return closed(server, reporter).await,
                     Err(_) => {}
                 }
@@ -242,7 +301,8 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
                 match answer {
                     Ok(value) => {
                         let role =
-                            report_info(server, &value, stop_writes, &mut watch, reporter).await;
+                            report_info(server, &value, None, stop_writes, &mut watch, reporter)
+                                .await;
                         following = role.is_some_and(|role| role != ServerRole::Primary);
                     }
                     Err(_) if link.is_closed() => return closed(server, reporter).await,
@@ -260,14 +320,31 @@ async fn attend(server: &Server, link: &Link, down_after: Duration, reporter: &R
                         .process()
                         .is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
                     if over {
-                        delivered(server).await;
-                        reporter.send(ServerEvent::Dead(DeathProof::Exiting)).await;
-                        return Ended::Died;
+                        return dead(server, KernelProof::Exiting, reporter).await;
                     }
                 }
             }
         }
     }
+}
+
+fn info_period(busy: bool, following: bool) -> Duration {
+    match (busy, following) {
+        (true, _) => INFO_BUSY,
+        (false, true) => INFO_FOLLOWING,
+        (false, false) => INFO_EVERY,
+    }
+}
+
+/// The kernel has proven the death.
+async fn dead(server: &Server, proof: KernelProof, reporter: &Reporter) -> Ended {
+    delivered(server).await;
+    let proof = match proof {
+        KernelProof::Exited => DeathProof::Exited,
+        KernelProof::Exiting => DeathProof::Exiting,
+    };
+    reporter.send(ServerEvent::Dead(proof)).await;
+    Ended::Died
 }
 
 /// The connection ended: dead if the process is, else only a reason to ask again.
@@ -276,9 +353,7 @@ async fn closed(server: &Server, reporter: &Reporter) -> Ended {
         .process()
         .is_some_and(|p| p.check_now().is_ok_and(|life| life.is_over()));
     if over {
-        delivered(server).await;
-        reporter.send(ServerEvent::Dead(DeathProof::Exited)).await;
-        Ended::Died
+        dead(server, KernelProof::Exited, reporter).await
     } else {
         Ended::Closed
     }
@@ -312,13 +387,7 @@ impl Asking {
     fn start(link: &Link, command: Command) -> Self {
         let link = link.clone();
         let now = Instant::now();
-        let answer = Box::pin(async move {
-            let values = link.pipeline(&[command], now + ANSWER_WITHIN).await?;
-            values
-                .into_iter()
-                .next()
-                .ok_or(LinkError::Closed { sent: true })
-        });
+        let answer = Box::pin(async move { link.ask(command, now + ANSWER_WITHIN).await });
         Self {
             answer,
             look_at: now + LATE_AFTER,
@@ -366,16 +435,25 @@ fn kind_of(value: &Value) -> AnswerKind {
     }
 }
 
+/// An answer that came just now, or one that came at this time or later.
+fn answer_event(kind: AnswerKind, came: Option<Instant>) -> ServerEvent {
+    match came {
+        Some(at) => ServerEvent::Earlier(kind, at),
+        None => ServerEvent::Answer(kind),
+    }
+}
+
 /// Reports a reading; its role, if it was one.
 async fn report_info(
     server: &Server,
     value: &Value,
+    came: Option<Instant>,
     stop_writes: bool,
     watch: &mut Option<Dying>,
     reporter: &Reporter,
 ) -> Option<ServerRole> {
     if value.as_error().is_some() {
-        reporter.send(ServerEvent::Answer(kind_of(value))).await;
+        reporter.send(answer_event(kind_of(value), came)).await;
         return None;
     }
     let text = value.as_bytes()?;
@@ -394,7 +472,7 @@ async fn report_info(
     } else {
         AnswerKind::Fine
     };
-    reporter.send(ServerEvent::Answer(kind)).await;
+    reporter.send(answer_event(kind, came)).await;
     reporter.send(ServerEvent::View(Box::new(view))).await;
     Some(role)
 }

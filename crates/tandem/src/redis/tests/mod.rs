@@ -2,5 +2,6 @@
 
 mod archive;
 mod link;
+mod rest;
 mod roles;
 pub(crate) mod server;

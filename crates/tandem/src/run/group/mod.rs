@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tandem_config::settings as config;
+use tandem_core::health::AnswerKind;
 use tandem_core::journal::Journal;
 use tandem_core::keeper::settings as core;
-use tandem_core::keeper::{Input, Keeper, Phase, StepId};
+use tandem_core::keeper::{Input, Keeper, Phase, ServerEvent, StepId};
 use tandem_core::pair::{Pair, PairInput};
 use tandem_core::session::Secret;
 use tandem_vrrp::machine::Machine;
@@ -243,6 +244,11 @@ impl Group {
             let look = *looks.borrow_and_update();
             let now = Instant::now();
             self.tell_lateness(&mut suspend, deadline, now);
+            // Before anything is made of how much time has passed.
+            if let Some(at) = self.workshop.server.heard() {
+                let heard = ServerEvent::Earlier(AnswerKind::Fine, at);
+                self.feed(PairInput::Keeper(Input::Server(heard)), now);
+            }
             match event {
                 Some(Some(event)) => self.event(event, now),
                 // All senders are gone with the daemon.
@@ -273,6 +279,9 @@ impl Group {
             deadline = deadline.max(now);
             let busy = self.pair.keeper().phase().is_transition();
             self.workshop.server.set_busy(busy);
+            self.workshop
+                .server
+                .set_rest(self.pair.keeper().is_at_rest(now));
         }
     }
 

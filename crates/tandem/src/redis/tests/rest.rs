@@ -1,0 +1,99 @@
+//! Rest: the connection asks by itself, and says what is not a PONG in time.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tandem_resp::Value;
+
+use super::super::rest::{Heard, Noticed, Rest};
+use super::server::{Server, ok, soon};
+
+const EVERY: Duration = Duration::from_millis(5);
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn rest(heard: &Heard, info_in: Duration) -> Rest {
+    let now = Instant::now();
+    Rest {
+        every: EVERY,
+        ping_at: now,
+        info_at: now + info_in,
+        heard: heard.clone(),
+    }
+}
+
+/// Waits until a PONG is noted that was asked for after this time.
+async fn heard_after(heard: &Heard, at: Instant) {
+    while heard.take().is_none_or(|heard| heard < at) {
+        assert!(Instant::now() < at + Duration::from_secs(20));
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+#[tokio::test]
+async fn it_hears_its_server_reads_info_and_answers_calls_meanwhile() {
+    let server = Server::start(&[]).await;
+    let link = server.link().await;
+    let heard = Heard::default();
+    let begun = Instant::now();
+    let resting = tokio::spawn({
+        let (link, rest) = (link.clone(), rest(&heard, NEVER));
+        async move { link.rest(rest).await }
+    });
+    heard_after(&heard, begun).await;
+    for n in 0..20 {
+        let answer = link.call(&["ECHO", &n.to_string()], soon()).await;
+        assert_eq!(answer, Ok(Value::Bulk(n.to_string().into_bytes())));
+    }
+    heard_after(&heard, Instant::now()).await;
+    assert!(!resting.is_finished(), "nothing was news");
+    resting.abort();
+
+    let news = link.rest(rest(&heard, 3 * EVERY)).await.unwrap();
+    let Noticed::Info(Value::Bulk(text), asked) = news.what else {
+        panic!("{:?}", news.what);
+    };
+    assert!(text.starts_with(b"# Server"));
+    assert!(asked > begun && news.ping_at > asked);
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_missed_and_its_late_answers_belong_to_nobody() {
+    let server = Server::start(&[]).await;
+    let link = server.link().await;
+    let heard = Heard::default();
+    server.signal(Signal::STOP);
+    let news = link.rest(rest(&heard, NEVER)).await.unwrap();
+    assert!(matches!(news.what, Noticed::Missing));
+    let call = tokio::spawn({
+        let link = link.clone();
+        async move { link.call(&["ECHO", "thawed"], soon()).await }
+    });
+    server.signal(Signal::CONT);
+    let answer = call.await.unwrap();
+    assert_eq!(answer, Ok(Value::Bulk(b"thawed".to_vec())));
+    assert_eq!(heard.take(), None, "what came late came after the rest");
+}
+
+#[tokio::test]
+async fn a_refusal_is_news_and_an_end_ends_it() {
+    let server = Server::start(&[]).await;
+    let link = server.link().await;
+    let heard = Heard::default();
+    // PING and nothing else goes wrong from here on.
+    ok(&link, "ACL SETUSER default -ping").await;
+    let news = link.rest(rest(&heard, NEVER)).await.unwrap();
+    let Noticed::Odd(Value::Error(text), _) = news.what else {
+        panic!("{:?}", news.what);
+    };
+    assert!(text.starts_with(b"NOPERM"));
+    ok(&link, "ACL SETUSER default +ping").await;
+    let begun = Instant::now();
+    let resting = tokio::spawn({
+        let (link, rest) = (link.clone(), rest(&heard, NEVER));
+        async move { link.rest(rest).await }
+    });
+    heard_after(&heard, begun).await;
+    server.signal(Signal::KILL);
+    assert!(resting.await.unwrap().is_none());
+    assert!(link.is_closed());
+}
