@@ -126,6 +126,18 @@ pub struct Turn {
     pub number: u64,
 }
 
+/// What the kernel of a dead server had been given for the other host on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastWords {
+    /// The other host's port of that connection.
+    pub port: u16,
+    /// Bytes since the connection was made: as many arrive there, or none of them is to be had any more.
+    pub bytes: u64,
+}
+
+/// More connections than this are not told; see [`LastWords`].
+pub const LAST_WORDS_MAX: usize = 128;
+
 /// Everything one daemon says about one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
@@ -147,6 +159,9 @@ pub struct Statement {
     pub reason: Option<String>,
     /// The promise of a host that stepped back.
     pub released: Option<Released>,
+    /// Its server is dead, and this is all that its kernel still sends to the other host; empty if that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_words: Vec<LastWords>,
     /// It will not take over on the peer's release of this epoch.
     pub declined: Option<Epoch>,
     /// Its server as last read.

@@ -141,6 +141,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         reason: Some("eligible.lag: 5 bytes".to_owned()),
         released: None,
         declined: Some(epoch.clone()),
+        last_words: Vec::new(),
         server: Some(view),
         healthy: true,
         eligible: false,

@@ -16,7 +16,7 @@ use tandem_core::keeper::{
     Input, Keeper, Output, PeerEvent, ServerEvent, Step, StepError, StepErrorKind, StepId,
 };
 use tandem_core::pair::{Pair, PairInput, PairOutput};
-use tandem_core::statement::{PhaseName, Statement};
+use tandem_core::statement::{LastWords, PhaseName, Statement};
 use tandem_vrrp::machine::Machine;
 use tandem_vrrp::packet::{Dialect, Received};
 use tandem_vrrp::settings::{Preempt as VrrpPreempt, Settings as VrrpSettings};
@@ -433,8 +433,10 @@ impl World {
             .as_ref()
             .is_some_and(|p| p.run == run);
         if self.inc(h) == inc && !same {
-            let dead = ServerEvent::Dead(DeathProof::Exited);
-            self.feed(h, PairInput::Keeper(Input::Server(dead)));
+            // One connection, whose bytes are not counted here: what matters is that all of them are waited for.
+            let words = LastWords { port: 1, bytes: 1 };
+            self.server_says(h, ServerEvent::LastWords(vec![words]));
+            self.server_says(h, ServerEvent::Dead(DeathProof::Exited));
         }
     }
 

@@ -147,7 +147,14 @@ impl World {
                     Some(_) | None => Turn::Again,
                 }
             }
-            Step::Drain { offset, exact } => self.drain_turn(h, offset.map(|o| o.0), exact),
+            Step::Drain {
+                offset,
+                exact,
+                last_words,
+            } => {
+                let told = !last_words.is_empty();
+                self.drain_turn(h, offset.map(|o| o.0), exact, told)
+            }
             Step::CloseFront { direct, .. } => {
                 self.hosts[h].gate = true;
                 self.hosts[h].gate_direct |= direct;
@@ -248,7 +255,7 @@ impl World {
         }
     }
 
-    fn drain_turn(&mut self, h: usize, offset: Option<u64>, exact: bool) -> Turn {
+    fn drain_turn(&mut self, h: usize, offset: Option<u64>, exact: bool, told: bool) -> Turn {
         if self.hosts[h].server_frozen {
             return Turn::Again;
         }
@@ -258,6 +265,7 @@ impl World {
         // As the shell does it: what is known is the least, and the kernel may hold more of a stream that has not ended.
         let reached = offset.is_some_and(|o| proc.offset >= o);
         let drained = match &proc.link {
+            Link::Up(conn) if told => conn.queue.is_empty(),
             Link::Up(conn) => conn
                 .queue
                 .front()
@@ -265,7 +273,7 @@ impl World {
             Link::None | Link::Down(_) | Link::Full { .. } => true,
         };
         let ended = !proc.link_up();
-        if (exact && reached) || (!exact && (ended || reached && drained)) {
+        if (exact && reached) || (!exact && (ended || (reached || told) && drained)) {
             self.viewed(h)
         } else {
             Turn::Again

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::keeper::settings::Settings;
 use crate::rules::duplicate::Answers;
 use crate::server::ServerView;
-use crate::statement::Statement;
+use crate::statement::{LastWords, Statement};
 use crate::topology::Rank;
 
 /// Names a step so that its result finds it. A result with an unknown id is ignored: its step was
@@ -70,6 +70,8 @@ pub enum ServerEvent {
     Answer(AnswerKind),
     /// An answer that lay unread for a while: it came at this time or later.
     Earlier(AnswerKind, Instant),
+    /// It has died, and its kernel has this for the peer's host: comes before [`ServerEvent::Dead`].
+    LastWords(Vec<LastWords>),
     /// Its death was proven.
     Dead(DeathProof),
 }
@@ -153,13 +155,15 @@ pub enum Step {
         offset: Offset,
     },
     /// Wait until the local replica has read all that the old primary's kernel still delivers
-    /// (rule 6): `offset` reached, or its link reported down, or its receive queue empty after
-    /// the other side stated that everything was sent.
+    /// (rule 6): `offset` reached, or its link reported down, or all `last_words` arrived and read, or, where none
+    /// are known, its receive queue empty for a while.
     Drain {
         /// Reached means drained; `None` waits for the link's end.
         offset: Option<Offset>,
         /// Only the offset counts: a switchover's peer must be equal.
         exact: bool,
+        /// What the dead primary's kernel said that it would deliver; empty if it said nothing.
+        last_words: Vec<LastWords>,
     },
     /// Refuse with RST at the VIP's port and destroy client sockets there; with `direct`, at the
     /// server's own port as well, except for the hosts of the group.

@@ -44,7 +44,7 @@ use crate::rules::Ruling;
 use crate::rules::eligible::{LastPrimary, SyncProof};
 use crate::rules::verdict::Evidence;
 use crate::server::ServerView;
-use crate::statement::Statement;
+use crate::statement::{LastWords, Statement};
 
 use duplicate::Duplicates;
 use facts::{Front, Peer, Probe};
@@ -96,6 +96,8 @@ pub struct Keeper {
     no_takeover_until: Option<Instant>,
     evidence: Option<Evidence>,
     wants_switchover: Option<(u64, Instant)>,
+    /// What the kernel of the local server had for the peer's host when it died last.
+    last_words: Vec<LastWords>,
     served_switchover: u64,
     resync_approved: bool,
     accept_loss: bool,
@@ -183,6 +185,7 @@ impl Keeper {
             no_takeover_until: None,
             evidence: None,
             wants_switchover: None,
+            last_words: Vec::new(),
             served_switchover: 0,
             resync_approved: false,
             accept_loss: false,
@@ -333,6 +336,7 @@ impl Keeper {
                 self.forget_outdated_view(now);
                 self.detector.had_answered(kind, at);
             }
+            Input::Server(ServerEvent::LastWords(words)) => self.last_words = words,
             Input::Server(ServerEvent::Dead(proof)) => self.server_died(proof, now),
             Input::Server(ServerEvent::View(view)) => self.server_viewed(*view, now),
             Input::Peer(PeerEvent::Heard(statement)) => self.peer_heard(*statement, now),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::health::Health;
 use crate::journal::Mark;
 use crate::keeper::Keeper;
 use crate::keeper::io::Output;
@@ -70,6 +71,10 @@ impl Keeper {
             phase: self.phase.name(),
             reason: self.reason(),
             released: self.journal.released.clone(),
+            last_words: match self.health(now) {
+                Health::Dead(_) => self.last_words.clone(),
+                _ => Vec::new(),
+            },
             declined: self.journal.declined.clone(),
             server: self.server().cloned(),
             healthy: self.server_usable(now),

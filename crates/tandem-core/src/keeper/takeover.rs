@@ -106,14 +106,17 @@ impl Keeper {
                     .as_ref()
                     .and_then(|p| p.released.as_ref())
                     .map(|r| r.offset);
+                let heard = self.peer.statement.as_ref();
                 Some(Step::Drain {
                     offset: exact.or(released).max(last),
                     exact: exact.is_some(),
+                    last_words: heard.map_or_else(Vec::new, |peer| peer.last_words.clone()),
                 })
             }
             Cause::Unfenced | Cause::ServerGone => Some(Step::Drain {
                 offset: last,
                 exact: false,
+                last_words: Vec::new(),
             }),
             // Fenced from here means equal already; the others have no stream to read.
             Cause::RemoteFenced

@@ -22,6 +22,13 @@ const ID_AT: usize = 4;
 const RECEIVE_QUEUE_AT: usize = ID_AT + SOCKET_ID_LEN + 4;
 const SEND_QUEUE_AT: usize = RECEIVE_QUEUE_AT + 4;
 const INODE_AT: usize = SEND_QUEUE_AT + 8;
+const ATTRIBUTES_AT: usize = INODE_AT + 4;
+/// `INET_DIAG_INFO`: a `struct tcp_info` follows, and where it keeps what it counts (`linux/tcp.h`; since Linux 4.19).
+const INFO: u16 = 2;
+const BYTES_RECEIVED_AT: usize = 128;
+const BYTES_UNSENT_AT: usize = 144;
+const BYTES_SENT_AT: usize = 200;
+const BYTES_SENT_AGAIN_AT: usize = 208;
 
 /// State of a TCP socket, with the kernel's numbers (`net/tcp_states.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,8 +113,20 @@ pub(crate) struct TcpSocket {
     pub(crate) send_queue: u32,
     /// Inode of the socket's descriptor, zero if no process has it open (not yet accepted, or closed).
     pub(crate) inode: u32,
+    /// What it has carried, if that was asked for and the kernel counts it.
+    pub(crate) carried: Option<Carried>,
     family: u8,
     id: [u8; SOCKET_ID_LEN],
+}
+
+/// What a connection has carried since it was made, in bytes. Both ends count alike, so one kernel can tell the other how much
+/// is to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// Given to it by the process, whether it has left this host yet or not.
+    pub(crate) given: u64,
+    /// Arrived here without a gap, whether the process has read it yet or not.
+    pub(crate) received: u64,
 }
 
 /// What a round of destroying did.
@@ -139,60 +158,49 @@ impl SocketDiag {
     pub(crate) fn list(&mut self, local: Local, states: States) -> io::Result<Vec<TcpSocket>> {
         let mut found = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(
-                family as u8,
-                states,
-                &id_with_local_port(local.port),
-            ));
-            let mut sockets = Vec::new();
-            self.requests.dump(
-                &request,
-                &mut sockets,
-                Vec::clear,
-                |sockets, _kind, body| {
-                    sockets.extend(read_socket(body).filter(|socket| at(socket, local)));
-                },
-            )?;
-            found.append(&mut sockets);
+            let id = id_with_local_port(local.port);
+            let request = request(family as u8, states, &id, 0);
+            found.append(&mut self.dump(&request, |socket| at(socket, local))?);
         }
         Ok(found)
     }
 
-    /// Whether a connection of a local port to this host has bytes that the other side has not acknowledged, whoever owned
-    /// it.
-    pub(crate) fn has_unsent(&mut self, port: u16, remote: IpAddr) -> io::Result<bool> {
-        let address = None;
-        let sockets = self.list(Local { address, port }, States::CONNECTED)?;
-        let mut theirs = sockets.iter().filter(|it| it.remote.ip() == remote);
-        Ok(theirs.any(|it| it.send_queue > 0))
+    /// The connections of a local port to a host, whoever owned them, and what they have carried.
+    pub(crate) fn list_between(&mut self, port: u16, remote: IpAddr) -> io::Result<Vec<TcpSocket>> {
+        let id = id_with_local_port(port);
+        let request = request(family_of(remote), States::CONNECTED, &id, INFO);
+        self.dump(&request, |it| {
+            it.local.port() == port && it.remote.ip() == remote
+        })
     }
 
-    /// The sockets connected to `remote` that are in one of `states`: a server's replication link, for instance.
+    /// The sockets connected to `remote` that are in one of `states`, and what they have carried: a server's replication link,
+    /// for instance.
     pub(crate) fn list_to(
         &mut self,
         remote: SocketAddr,
         states: States,
     ) -> io::Result<Vec<TcpSocket>> {
-        let family = if remote.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
         let mut id = [0; SOCKET_ID_LEN];
         // The kernel compares the remote port in a dump as it does the local one.
         id[2..4].copy_from_slice(&remote.port().to_be_bytes());
-        let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(&request(
-            family as u8,
-            states,
-            &id,
-        ));
+        let request = request(family_of(remote.ip()), states, &id, INFO);
+        self.dump(&request, |socket| socket.remote == remote)
+    }
+
+    fn dump(
+        &mut self,
+        request: &[u8],
+        is_meant: impl Fn(&TcpSocket) -> bool,
+    ) -> io::Result<Vec<TcpSocket>> {
+        let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(request);
         let mut sockets = Vec::new();
         self.requests.dump(
             &request,
             &mut sockets,
             Vec::clear,
             |sockets, _kind, body| {
-                sockets.extend(read_socket(body).filter(|socket| socket.remote == remote));
+                sockets.extend(read_socket(body).filter(|socket| is_meant(socket)));
             },
         )?;
         Ok(sockets)
@@ -205,6 +213,7 @@ impl SocketDiag {
             socket.family,
             states,
             &socket.id,
+            0,
         ));
         match self.requests.acknowledged(message) {
             Ok(()) => Ok(true),
@@ -256,9 +265,23 @@ impl SocketDiag {
     }
 }
 
-/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, socket id. 56 bytes.
-fn request(family: u8, states: States, id: &[u8; SOCKET_ID_LEN]) -> Vec<u8> {
-    let mut bytes = vec![family, libc::IPPROTO_TCP as u8, 0, 0];
+fn family_of(address: IpAddr) -> u8 {
+    let family = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    family as u8
+}
+
+/// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, socket id. 56 bytes. An extension is asked for by
+/// its number, none by 0.
+fn request(family: u8, states: States, id: &[u8; SOCKET_ID_LEN], extension: u16) -> Vec<u8> {
+    let extensions = match extension {
+        0 => 0,
+        number => 1 << (number - 1),
+    };
+    let mut bytes = vec![family, libc::IPPROTO_TCP as u8, extensions, 0];
     bytes.extend_from_slice(&states.0.to_ne_bytes());
     bytes.extend_from_slice(id);
     bytes
@@ -295,9 +318,37 @@ fn read_socket(body: &[u8]) -> Option<TcpSocket> {
         receive_queue: u32_at(body, RECEIVE_QUEUE_AT)?,
         send_queue: u32_at(body, SEND_QUEUE_AT)?,
         inode: u32_at(body, INODE_AT)?,
+        carried: attribute(body, INFO).and_then(carried),
         family,
         id,
     })
+}
+
+/// The attribute of this kind behind the message.
+fn attribute(body: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = body.get(ATTRIBUTES_AT..)?;
+    loop {
+        let length = usize::from(u16_at(rest, 0)?);
+        let value = rest.get(4..length)?;
+        if u16_at(rest, 2)? == kind {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn carried(info: &[u8]) -> Option<Carried> {
+    let sent = u64_at(info, BYTES_SENT_AT)?;
+    let again = u64_at(info, BYTES_SENT_AGAIN_AT)?;
+    let unsent = u64::from(u32_at(info, BYTES_UNSENT_AT)?);
+    Some(Carried {
+        given: sent.checked_sub(again)? + unsent,
+        received: u64_at(info, BYTES_RECEIVED_AT)?,
+    })
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
 fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
@@ -335,33 +386,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_acknowledged_is_seen_also_when_the_process_has_closed() {
-        in_namespace(
-            "what_is_not_acknowledged_is_seen_also_when_the_process_has_closed",
-            async || {
-                let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-                let port = local(&listener).port;
-                let (mut client, mut server) = connect(&listener);
-                let home = client.local_addr().expect("connected").ip();
-                let mut diag = SocketDiag::open().expect("netlink");
-                let mut unsent = |remote| diag.has_unsent(port, remote).expect("a listing");
-                server.write_all(b"12345").expect("written");
-                assert!(!unsent(home), "what was received counts as delivered");
-                server.set_nonblocking(true).expect("an option");
-                let more = [0; 64 * 1024];
-                while server.write(&more).is_ok() {}
-                assert!(unsent(home));
-                assert!(!unsent([127, 0, 0, 9].into()));
-                drop(server);
-                assert!(unsent(home), "an orphan's bytes are still on their way");
-                let mut all = Vec::new();
-                client.read_to_end(&mut all).expect("to the end");
-                assert!(!unsent(home));
-            },
-        );
-    }
-
-    #[test]
     fn sockets_are_listed_with_their_queues() {
         in_namespace("sockets_are_listed_with_their_queues", async || {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -395,6 +419,60 @@ mod tests {
                 []
             );
         });
+    }
+
+    #[test]
+    fn both_ends_count_alike_what_a_connection_carries() {
+        in_namespace(
+            "both_ends_count_alike_what_a_connection_carries",
+            async || {
+                for bind in ["127.0.0.1:0", "[::1]:0"] {
+                    let listener = TcpListener::bind(bind).expect("a listener");
+                    let (mut client, mut server) = connect(&listener);
+                    let mut diag = SocketDiag::open().expect("netlink");
+                    server.write_all(&[0; 5]).expect("written");
+                    client.read_exact(&mut [0; 5]).expect("read");
+                    // More than the other side takes: some of it has not left yet.
+                    server.set_nonblocking(true).expect("set");
+                    let mut given = 5;
+                    while let Ok(length) = server.write(&[0; 65536]) {
+                        given += length as u64;
+                    }
+                    let address = listener.local_addr().expect("bound");
+                    let near = diag
+                        .list_between(address.port(), address.ip())
+                        .expect("a listing");
+                    assert_eq!(near.len(), 1, "{near:?}");
+                    assert_eq!(near[0].remote, client.local_addr().expect("connected"));
+                    assert_eq!(near[0].carried.expect("counted").given, given);
+
+                    assert_eq!(
+                        diag.list_between(address.port(), [127, 0, 0, 9].into())
+                            .expect("a listing"),
+                        []
+                    );
+                    // An orphan's bytes are still on their way, and counted.
+                    drop(server);
+                    let near = diag
+                        .list_between(address.port(), address.ip())
+                        .expect("a listing");
+                    // The end itself counts as one until it has left, and at the other side from when it has come.
+                    let end = near[0].carried.expect("counted").given - given;
+                    assert!(end <= 1, "{near:?}");
+
+                    client.read_to_end(&mut Vec::new()).expect("the end");
+                    let far = diag.list_to(address, States::CONNECTED).expect("a listing");
+                    assert_eq!(far.len(), 1, "{far:?}");
+                    let carried = far[0].carried.expect("counted");
+                    assert_eq!(carried.given, 0);
+                    let end = carried.received - given;
+                    assert!(
+                        end <= 1,
+                        "the end may count as a byte: {carried:?}, {given}"
+                    );
+                }
+            },
+        );
     }
 
     #[test]

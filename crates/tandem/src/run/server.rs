@@ -19,6 +19,7 @@ use tandem_core::health::{AnswerKind, DeathProof};
 use tandem_core::info::ServerInfo;
 use tandem_core::keeper::{Input, ServerEvent};
 use tandem_core::server::{ServerRole, ServerView};
+use tandem_core::statement::{LAST_WORDS_MAX, LastWords};
 use tandem_resp::{Command, Value};
 use tokio::sync::{Notify, mpsc};
 
@@ -44,10 +45,10 @@ const LATE_AFTER: Duration = Duration::from_millis(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Between attempts to connect.
 const RECONNECT_AFTER: Duration = Duration::from_millis(20);
-/// A death is told when the other server's kernel has all that was sent to it, or after this long: it may be cut off.
-const DELIVERED_WITHIN: Duration = Duration::from_millis(20);
+/// A process that is killed ends its last system call within this, or its last words are not waited for.
+const STILL_WITHIN: Duration = Duration::from_millis(20);
 /// Between looks until then.
-const DELIVERED_LOOK: Duration = Duration::from_millis(1);
+const STILL_LOOK: Duration = Duration::from_millis(1);
 /// Bound on connecting to a local server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -160,10 +161,7 @@ async fn refused(server: &Server, error: &LinkError, reporter: &Reporter) {
                 && process.check_now().is_ok_and(|life| life.is_over())
             {
                 *lock(&server.process) = None;
-                delivered(server).await;
-                reporter
-                    .send(ServerEvent::Dead(DeathProof::RefusedAndGone))
-                    .await;
+                tell_death(server, DeathProof::RefusedAndGone, reporter).await;
             }
         }
         LinkError::Auth(_) => reporter.send(ServerEvent::Answer(AnswerKind::Auth)).await,
@@ -338,13 +336,18 @@ fn info_period(busy: bool, following: bool) -> Duration {
 
 /// The kernel has proven the death.
 async fn dead(server: &Server, proof: KernelProof, reporter: &Reporter) -> Ended {
-    delivered(server).await;
     let proof = match proof {
         KernelProof::Exited => DeathProof::Exited,
         KernelProof::Exiting => DeathProof::Exiting,
     };
-    reporter.send(ServerEvent::Dead(proof)).await;
+    tell_death(server, proof, reporter).await;
     Ended::Died
+}
+
+async fn tell_death(server: &Server, proof: DeathProof, reporter: &Reporter) {
+    let words = last_words(server).await.unwrap_or_default();
+    reporter.send(ServerEvent::LastWords(words)).await;
+    reporter.send(ServerEvent::Dead(proof)).await;
 }
 
 /// The connection ended: dead if the process is, else only a reason to ask again.
@@ -359,22 +362,34 @@ async fn closed(server: &Server, reporter: &Reporter) -> Ended {
     }
 }
 
-/// Waits until this host's kernel has handed over what the dead server had sent to its successor.
+/// What this host's kernel had been given by the dead server for its successor: told before the death, so that the other side
+/// reads all of it before it promotes. None if that cannot be known.
 ///
-/// The other side promotes as soon as it hears of the death and its own socket is empty. On a busy host bytes may be in
-/// neither kernel's sight for milliseconds; acknowledged writes were lost by it, once in some hundred kills.
-async fn delivered(server: &Server) {
-    let Some(successor) = *lock(&server.successor) else {
-        return;
-    };
-    let until = Instant::now() + DELIVERED_WITHIN;
-    let Ok(mut diag) = SocketDiag::open() else {
-        return;
-    };
-    let port = server.target.address.port();
-    while diag.has_unsent(port, successor).unwrap_or(false) && Instant::now() < until {
-        tokio::time::sleep(DELIVERED_LOOK).await;
+/// The process must have made its last system call. Acknowledgements are of no use: a kernel delays its own by 40 ms.
+async fn last_words(server: &Server) -> Option<Vec<LastWords>> {
+    let successor = (*lock(&server.successor))?;
+    let until = Instant::now() + STILL_WITHIN;
+    while let Some(process) = server.process()
+        && !process.check_now().ok()?.is_still()
+    {
+        if Instant::now() >= until {
+            return None;
+        }
+        tokio::time::sleep(STILL_LOOK).await;
     }
+    let mut diag = SocketDiag::open().ok()?;
+    let port = server.target.address.port();
+    let sockets = diag.list_between(port, successor).ok()?;
+    if sockets.len() > LAST_WORDS_MAX {
+        return None;
+    }
+    let words = sockets.iter().map(|socket| {
+        Some(LastWords {
+            port: socket.remote.port(),
+            bytes: socket.carried?.given,
+        })
+    });
+    words.collect()
 }
 
 /// One question under way.

@@ -12,10 +12,11 @@ use tandem_core::ids::Offset;
 use tandem_core::info::ServerInfo;
 use tandem_core::keeper::{Outcome, ProbeResult, Step, StepError, StepErrorKind};
 use tandem_core::server::{ServerRole, ServerView};
+use tandem_core::statement::LastWords;
 
 use super::archive::{Archive, op_error};
 use super::server::Server;
-use crate::linux::sockdiag::{SocketDiag, States};
+use crate::linux::sockdiag::{SocketDiag, States, TcpSocket};
 use crate::redis::client::Link;
 use crate::redis::error::LinkError;
 use crate::redis::fence::{RemoteFenceError, remote_fence};
@@ -27,6 +28,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(1);
 /// A stream whose socket is empty and whose offset stands still for this long has been read. The other
 /// kernel delivers what it holds at line speed; a gap this long within it would be a cut.
 const DRAINED_AFTER: Duration = Duration::from_millis(3);
+/// And this long if the other kernel has said how much it still delivers and that does not come.
+const LAST_WORDS_AFTER: Duration = Duration::from_millis(100);
 
 /// What steps work with.
 #[derive(Debug, Clone)]
@@ -111,7 +114,11 @@ async fn do_step(workshop: &Workshop, step: Step, deadline: Instant) -> Result<O
                 .map_err(op_error)?;
             Ok(Outcome::Done)
         }
-        Step::Drain { offset, exact } => drain(workshop, offset, exact, deadline).await,
+        Step::Drain {
+            offset,
+            exact,
+            last_words,
+        } => drain(workshop, offset, exact, &last_words, deadline).await,
         Step::Probe => Ok(Outcome::Probed(probe(workshop, deadline).await)),
         Step::RemoteFence { lineage } => {
             let address = workshop
@@ -283,12 +290,23 @@ async fn drain(
     workshop: &Workshop,
     offset: Option<Offset>,
     exact: bool,
+    last_words: &[LastWords],
     deadline: Instant,
 ) -> Result<Outcome, StepError> {
     let link = workshop.link()?;
     let mut diag = SocketDiag::open().ok();
     let mut quiet_since: Option<(Offset, Instant)> = None;
+    let drained_after = if last_words.is_empty() {
+        DRAINED_AFTER
+    } else {
+        LAST_WORDS_AFTER
+    };
     loop {
+        // Before INFO is read: what the server has taken from its socket by now is in its answer.
+        let has_all = diag
+            .as_mut()
+            .zip(workshop.peer_server)
+            .is_some_and(|(diag, primary)| has_arrived(diag, primary, last_words));
         let info = ops::info(&link, deadline).await.map_err(op_error)?;
         let Some(view) = ServerView::from_info(&info) else {
             return Err(refused("INFO lacks what decisions rest on"));
@@ -310,9 +328,10 @@ async fn drain(
                         }
                     };
                     // Asking the kernel costs a millisecond, so it comes last.
-                    reached
-                        && stood >= DRAINED_AFTER
-                        && !diag.as_mut().is_some_and(|d| unread(d, of))
+                    has_all
+                        || reached
+                            && stood >= drained_after
+                            && !diag.as_mut().is_some_and(|d| unread(d, of))
                 }
                 ServerRole::Primary => true,
             }
@@ -328,6 +347,24 @@ async fn drain(
         }
         tokio::time::sleep(DRAIN_LOOK).await;
     }
+}
+
+/// All that the dead primary's kernel said it would deliver has arrived here and was read. Which of this host's connections to
+/// the primary is the stream is not known, so each must be accounted for on both sides: one that was not named may be it, and so
+/// may one that was named and is gone.
+fn has_arrived(diag: &mut SocketDiag, primary: SocketAddr, last_words: &[LastWords]) -> bool {
+    let Ok(sockets) = diag.list_to(primary, States::CONNECTED) else {
+        return false;
+    };
+    let is_named = |socket: &TcpSocket| last_words.iter().any(|it| it.port == socket.local.port());
+    let is_read = |words: &LastWords| {
+        let socket = sockets.iter().find(|it| it.local.port() == words.port);
+        socket.is_some_and(|socket| {
+            let carried = socket.carried.map(|carried| carried.received);
+            carried.is_some_and(|bytes| bytes >= words.bytes) && socket.receive_queue == 0
+        })
+    };
+    !last_words.is_empty() && sockets.iter().all(is_named) && last_words.iter().all(is_read)
 }
 
 /// Bytes of the primary's stream wait in this host's kernel to be read by our server.

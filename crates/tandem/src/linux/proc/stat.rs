@@ -20,6 +20,8 @@ pub(crate) struct Process {
 pub(crate) enum Life {
     /// It runs, sleeps or is stopped.
     Alive,
+    /// SIGKILL is on its way: it will end the system call that it is in, and never run its program again.
+    Killed,
     /// It will never run its program again, but some of it, open sockets perhaps, is still there.
     Exiting,
     /// There is no such process.
@@ -33,6 +35,14 @@ impl Life {
     pub(crate) fn is_over(self) -> bool {
         match self {
             Self::Alive => false,
+            Self::Killed | Self::Exiting | Self::Gone | Self::Reused => true,
+        }
+    }
+
+    /// Whether it has made its last system call.
+    pub(crate) fn is_still(self) -> bool {
+        match self {
+            Self::Alive | Self::Killed => false,
             Self::Exiting | Self::Gone | Self::Reused => true,
         }
     }
@@ -63,15 +73,14 @@ impl Process {
         Ok(match read(self.pid)? {
             None => Life::Gone,
             Some(stat) if stat.start_time != self.start_time => Life::Reused,
-            Some(stat) if stat.exiting => Life::Exiting,
-            Some(_) => Life::Alive,
+            Some(stat) => stat.life,
         })
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
-    exiting: bool,
+    life: Life,
     start_time: u64,
 }
 
@@ -102,10 +111,15 @@ fn parse(bytes: &[u8]) -> Option<Stat> {
     // The kernel queues a fatal signal as SIGKILL to every thread before it wakes them. Nothing takes that back, so it
     // is proof before the main thread got a processor to begin exiting on.
     let pending: u64 = field(31)?.parse().ok()?;
-    let exiting =
-        flags & EXITING != 0 || pending & KILL_PENDING != 0 || matches!(field(3)?, "Z" | "X");
+    let life = if flags & EXITING != 0 || matches!(field(3)?, "Z" | "X") {
+        Life::Exiting
+    } else if pending & KILL_PENDING != 0 {
+        Life::Killed
+    } else {
+        Life::Alive
+    };
     Some(Stat {
-        exiting,
+        life,
         start_time: field(22)?.parse().ok()?,
     })
 }
@@ -129,23 +143,29 @@ mod tests {
     #[test]
     fn stat_lines() {
         let cases = [
-            (line("redis-server", "S", 4_194_304), Some((false, 998_877))),
+            (
+                line("redis-server", "S", 4_194_304),
+                Some((Life::Alive, 998_877)),
+            ),
             (
                 line("redis-server", "R", 4_194_304 | 4),
-                Some((true, 998_877)),
+                Some((Life::Exiting, 998_877)),
             ),
-            (line("a) Z 1 (b", "S", 0), Some((false, 998_877))),
-            (with_pending("redis", "D", 0, 0x100), Some((true, 998_877))),
-            (with_pending("redis", "S", 0, 0x200), Some((false, 998_877))),
-            (line("redis", "Z", 0), Some((true, 998_877))),
+            (line("a) Z 1 (b", "S", 0), Some((Life::Alive, 998_877))),
+            (
+                with_pending("redis", "D", 0, 0x100),
+                Some((Life::Killed, 998_877)),
+            ),
+            (
+                with_pending("redis", "S", 0, 0x200),
+                Some((Life::Alive, 998_877)),
+            ),
+            (line("redis", "Z", 0), Some((Life::Exiting, 998_877))),
             ("77 (cut) S 1 77".to_owned(), None),
             (String::new(), None),
         ];
         for (text, expected) in cases {
-            let expected = expected.map(|(exiting, start_time)| Stat {
-                exiting,
-                start_time,
-            });
+            let expected = expected.map(|(life, start_time)| Stat { life, start_time });
             assert_eq!(parse(text.as_bytes()), expected, "{text}");
         }
     }
@@ -171,7 +191,7 @@ mod tests {
         );
         child.kill().expect("killed");
         // Until it is reaped the dead child stays visible.
-        while process.check_now().expect("readable") == Life::Alive {
+        while !process.check_now().expect("readable").is_still() {
             std::thread::yield_now();
         }
         assert_eq!(process.check_now().expect("readable"), Life::Exiting);

@@ -57,7 +57,7 @@ impl Watch {
             sys::watch_readable(pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(gone_is_not_found)?)?;
         // Checked after opening: from here on the pidfd names the process that was checked, whatever becomes of the pid.
         match process.check_now()? {
-            Life::Alive | Life::Exiting => {}
+            Life::Alive | Life::Killed | Life::Exiting => {}
             Life::Gone | Life::Reused => return Err(io::ErrorKind::NotFound.into()),
         }
         let mut watch = Self {
@@ -85,8 +85,10 @@ impl Watch {
             // Whatever woke us, and also the first time: the flag decides.
             match self.process.check_now()? {
                 Life::Gone | Life::Reused => return Ok(DeathProof::Exited),
-                Life::Exiting if self.whole_is_readable().await? => return Ok(DeathProof::Exited),
-                Life::Exiting => return Ok(DeathProof::Exiting),
+                Life::Killed | Life::Exiting if self.whole_is_readable().await? => {
+                    return Ok(DeathProof::Exited);
+                }
+                Life::Killed | Life::Exiting => return Ok(DeathProof::Exiting),
                 Life::Alive => {}
             }
             match self.suspicious_until {

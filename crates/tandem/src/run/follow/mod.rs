@@ -323,6 +323,10 @@ impl Followed {
     }
 
     fn server_news(&mut self, news: &ServerEvent) {
+        if matches!(news, ServerEvent::LastWords(_)) {
+            // The death itself follows.
+            return;
+        }
         self.dead = matches!(news, ServerEvent::Dead(_));
         self.local = match news {
             ServerEvent::View(view) if view.is_writable() => Some(Role::Primary),
@@ -340,7 +344,7 @@ impl Followed {
                 self.local
             }
             ServerEvent::Answer(_) | ServerEvent::Earlier(..) => Some(Role::Other),
-            ServerEvent::Dead(_) => None,
+            ServerEvent::LastWords(_) | ServerEvent::Dead(_) => None,
         };
         if self.local == Some(Role::Primary) && matches!(self.kept, Kept::Done(_)) {
             // Whatever it writes from here on is another divergence.
