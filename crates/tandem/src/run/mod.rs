@@ -6,6 +6,7 @@
 //! clients that ask for the primary, [`control`] with the command line. Nothing here decides who is primary.
 
 pub(crate) mod archive;
+mod attend;
 mod checks;
 mod child;
 pub(crate) mod control;
