@@ -18,6 +18,7 @@ pub mod data;
 mod faults;
 pub mod fleet;
 mod one_host;
+mod orphans;
 pub mod plan;
 mod reading;
 pub mod redis;
