@@ -190,6 +190,9 @@ pub struct Statement {
     pub fork: Option<Fork>,
     /// Its evidence for the verdict of a split.
     pub evidence: Option<Evidence>,
+    /// The other side's, to which it has lost that verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beaten_by: Option<Evidence>,
     /// Where its data stands, while nothing is decided.
     pub position: Option<Position>,
     /// Its VRRP priority.

@@ -153,6 +153,7 @@ fn statement_files() -> Vec<(&'static str, Vec<u8>)> {
         alone: false,
         barred: None,
         spent: None,
+        beaten_by: None,
         fork: None,
         evidence: Some(Evidence {
             host,

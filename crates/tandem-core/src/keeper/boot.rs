@@ -130,7 +130,7 @@ impl Keeper {
             stage: RejoinStage::Assess,
             approved: false,
             receipt: None,
-            lost_verdict: false,
+            beaten_by: None,
         };
         self.set_phase(Phase::Rejoining(rejoin), now);
         true

@@ -237,8 +237,8 @@ pub struct Rejoin {
     pub approved: bool,
     /// Name of the archive made on the way.
     pub receipt: Option<String>,
-    /// The local data was given up by a verdict: clients must be kept away until fenced.
-    pub lost_verdict: bool,
+    /// The local data was given up by a verdict, to the side of this evidence: clients must be kept away until fenced.
+    pub beaten_by: Option<Evidence>,
 }
 
 /// Stages of a rejoin.

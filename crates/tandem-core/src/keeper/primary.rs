@@ -66,15 +66,14 @@ impl Keeper {
         if self.server().is_some_and(|view| !view.is_writable()) {
             return self.demoted_by_another_hand(now);
         }
-        if let Some(peer) = self.live_peer(now) {
+        if let Some(peer) = self.live_peer(now).cloned() {
             if peer.phase.holds_primary() {
                 return self.begin_split(now);
             }
-            if self.won_meanwhile(peer) {
-                let peer = peer.clone();
+            self.recall_evidence(&peer);
+            if self.won_meanwhile(&peer) {
                 return self.act_on(&peer, now);
             }
-            let peer = peer.clone();
             self.rise_if_outranked(&peer, now);
             if self.evidence.is_some() && peer.phase == PhaseName::Replica {
                 self.evidence = None;
@@ -140,7 +139,7 @@ impl Keeper {
             "the local server was made a replica by another hand than this daemon's".to_owned(),
         );
         if newer {
-            self.start_rejoin(false, now);
+            self.start_rejoin(now);
             self.out.push(Output::Vrrp(VrrpCommand::Release));
             return true;
         }
@@ -191,13 +190,13 @@ impl Keeper {
         true
     }
 
-    pub(super) fn start_rejoin(&mut self, lost_verdict: bool, now: Instant) {
+    pub(super) fn start_rejoin(&mut self, now: Instant) {
         let rejoin = Rejoin {
             since: now,
             stage: RejoinStage::Assess,
             approved: false,
             receipt: None,
-            lost_verdict,
+            beaten_by: None,
         };
         self.set_phase(Phase::Rejoining(rejoin), now);
     }

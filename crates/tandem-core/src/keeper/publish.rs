@@ -8,6 +8,7 @@ use crate::keeper::Keeper;
 use crate::keeper::io::Output;
 use crate::keeper::phase::{Phase, RejoinStage};
 use crate::rules::boot::Position;
+use crate::rules::verdict::Evidence;
 use crate::statement::{PhaseName, STATEMENT_FORMAT, Statement};
 
 /// Marks are made this often.
@@ -86,6 +87,7 @@ impl Keeper {
             spent,
             fork: self.journal.forks.last().cloned(),
             evidence: self.evidence.clone(),
+            beaten_by: self.beaten_by(),
             position: if undecided { self.position() } else { None },
             priority: self.settings.priority,
             vip: self.front.vip,
@@ -94,6 +96,20 @@ impl Keeper {
             seen: self.peer.statement.as_ref().map_or(0, |p| p.version),
             seen_incarnation: self.peer.statement.as_ref().map_or(0, |p| p.incarnation),
             server_address: self.settings.server_address.clone(),
+        }
+    }
+
+    fn beaten_by(&self) -> Option<Evidence> {
+        match &self.phase {
+            Phase::Rejoining(state) => state.beaten_by.clone(),
+            Phase::Booting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Primary { .. }
+            | Phase::Replica { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_) => None,
         }
     }
 
@@ -274,6 +290,7 @@ fn same_for_the_peer(a: &Statement, b: &Statement) -> bool {
         && a.eligible == b.eligible
         && a.streaming == b.streaming
         && a.evidence == b.evidence
+        && a.beaten_by == b.beaten_by
         && a.position == b.position
         && a.vip == b.vip
         && a.paused == b.paused

@@ -123,7 +123,7 @@ impl Keeper {
             return false;
         };
         let (Some(theirs), true) = (&peer.server, peer.phase.holds_primary()) else {
-            let patience = if state.lost_verdict {
+            let patience = if state.beaten_by.is_some() {
                 3 * RETRY_AFTER
             } else {
                 RETRY_AFTER
@@ -210,7 +210,7 @@ impl Keeper {
         now: Instant,
     ) -> bool {
         let approved = state.approved || self.resync_approved;
-        if state.lost_verdict && peer.epoch <= self.journal.data_epoch {
+        if state.beaten_by.is_some() && peer.epoch <= self.journal.data_epoch {
             // The winner has not drawn the same verdict yet; it will, from the same evidence.
             return false;
         }

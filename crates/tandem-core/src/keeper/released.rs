@@ -41,13 +41,13 @@ impl Keeper {
                 }
                 if self.stopping.is_some() {
                     // Leave the server attached, so that it is up to date when it is needed.
-                    self.start_rejoin(false, now);
+                    self.start_rejoin(now);
                     return true;
                 }
                 if dead || !self.server_usable(now) {
                     return false;
                 }
-                self.start_rejoin(false, now);
+                self.start_rejoin(now);
                 return true;
             }
             if peer.phase == PhaseName::TakingOver {

@@ -53,7 +53,7 @@ impl Keeper {
                 "the local replica came back as a primary".to_owned(),
             );
             if self.live_peer(now).is_some_and(|p| p.phase.holds_primary()) {
-                self.start_rejoin(false, now);
+                self.start_rejoin(now);
             } else {
                 self.become_undecided(now);
             }
@@ -96,7 +96,7 @@ impl Keeper {
     /// The peer is primary: our server must follow it and nobody else.
     fn follow(&mut self, view: &ServerView, peer: &Statement, now: Instant) -> bool {
         if !view.follows(&peer.server_address) {
-            self.start_rejoin(false, now);
+            self.start_rejoin(now);
             return true;
         }
         false

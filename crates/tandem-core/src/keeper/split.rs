@@ -134,6 +134,21 @@ impl Keeper {
             && !self.is_rising_to(&judged.epoch)
     }
 
+    /// A daemon that was started since has no evidence of its own any more, and the epoch in which it was to go on was not durable
+    /// when it left. The loser waits for that epoch, and states both pieces from which it has drawn the verdict.
+    pub(super) fn recall_evidence(&mut self, peer: &Statement) {
+        if self.evidence.is_some() || peer.phase != PhaseName::Rejoining {
+            return;
+        }
+        let (Some(own), Some(theirs)) = (&peer.beaten_by, &peer.evidence) else {
+            return;
+        };
+        let ours = own.host == self.settings.host && own.epoch == self.journal.data_epoch;
+        if ours && verdict(own, theirs).winner == self.settings.host {
+            self.evidence = Some(own.clone());
+        }
+    }
+
     /// Both pieces are there: win or lose.
     pub(super) fn act_on(&mut self, peer: &Statement, now: Instant) -> bool {
         let (Some(own), Some(theirs)) = (self.evidence.clone(), self.current_evidence(peer)) else {
@@ -163,7 +178,7 @@ impl Keeper {
                 stage: RejoinStage::Closing(id),
                 approved: false,
                 receipt: None,
-                lost_verdict: true,
+                beaten_by: Some(theirs),
             }),
             now,
         );
@@ -204,5 +219,78 @@ impl Keeper {
             .filter(|fork| fork.parent == own.replid || fork.parent == own.replid2)
             .map(|fork| fork.offset);
         journaled.or(stated).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::AnswerKind;
+    use crate::ids::{Epoch, HostId, ReplId};
+    use crate::keeper::testing::keeper;
+    use crate::keeper::{Input, PeerEvent, ServerEvent};
+    use crate::rules::boot::{Basis, Position};
+
+    const STATEMENT: &[u8] = include_bytes!("../../tests/corpus/statement/good-replica");
+
+    fn evidence(host: &str, counter: u64, client_bytes: u64) -> Evidence {
+        Evidence {
+            host: HostId::new(host),
+            epoch: Epoch {
+                counter,
+                host: HostId::new(host),
+            },
+            fork_offset: Offset(50),
+            client_bytes,
+        }
+    }
+
+    /// The winner's daemon was gone before its new epoch was durable, and resumed in the old one, lower than the loser's, who
+    /// waited for ever. Seed 7812 of the simulator with `--alone`.
+    #[test]
+    fn a_winner_that_forgot_the_verdict_is_told_of_it_by_the_loser() {
+        let now = crate::testing::origin();
+        let won = |own: Option<Evidence>, theirs: Option<Evidence>| {
+            let mut keeper = keeper(now);
+            keeper.journal.epoch = evidence("a", 2, 0).epoch;
+            keeper.journal.data_epoch = evidence("b", 1, 0).epoch;
+            keeper.journal.primary_lineage = Some(ReplId("lineage".to_owned()));
+            keeper.phase = Phase::Primary { since: now };
+            let view = crate::testing::primary_view("run", "lineage", 90);
+            keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), now);
+            keeper.handle(Input::Server(ServerEvent::View(Box::new(view))), now);
+            let loser = Statement {
+                group: "g".to_owned(),
+                host: HostId::new("a"),
+                phase: PhaseName::Rejoining,
+                epoch: evidence("a", 2, 0).epoch,
+                evidence: theirs,
+                beaten_by: own,
+                // Newer than this primary's, so that it does not rise above it by itself.
+                position: Some(Position {
+                    host: HostId::new("a"),
+                    epoch: evidence("a", 2, 0).epoch,
+                    was_primary: true,
+                    serving: false,
+                    lineage: ReplId("other".to_owned()),
+                    parent: None,
+                    offset: Offset(90),
+                    basis: Basis::Running,
+                    keys: 1,
+                    barred: None,
+                    follows_peer: false,
+                }),
+                released: None,
+                ..Statement::decode(STATEMENT).expect("the corpus is good")
+            };
+            keeper.handle(Input::Peer(PeerEvent::Heard(Box::new(loser))), now);
+            keeper.is_rising_to(&evidence("b", 3, 0).epoch)
+        };
+        let theirs = || Some(evidence("a", 2, 600));
+        assert!(won(Some(evidence("b", 1, 3180)), theirs()));
+        assert!(!won(None, theirs()));
+        // Of another epoch than this primary's, and one that this host has lost.
+        assert!(!won(Some(evidence("b", 3, 3180)), theirs()));
+        assert!(!won(Some(evidence("b", 1, 60)), theirs()));
     }
 }
