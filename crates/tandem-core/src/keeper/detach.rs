@@ -17,6 +17,8 @@ use crate::server::{ServerRole, ServerView};
 const DETACH_WITHIN: Duration = Duration::from_millis(250);
 /// A reading older than this does not count: INFO is read every 100 ms.
 const FRESH: Duration = Duration::from_millis(150);
+/// A daemon that leaves waits this long for a reading of its replica, and for the command where that is due.
+const LOOK_BEFORE_LEAVING: Duration = Duration::from_millis(500);
 
 impl Keeper {
     /// Detaches when that is due, and takes note of the result.
@@ -45,29 +47,32 @@ impl Keeper {
             | Phase::Released { .. }
             | Phase::Split(_) => false,
         };
-        if !ours_to_do || self.leaving.is_some() || !self.server_usable(now) {
+        if self.leaving.is_some() || !self.server_usable(now) {
             return;
         }
-        // An old reading says nothing: the stream may have come up since, and what it has brought
-        // into the server's socket would be thrown away.
-        let fresh = self
-            .view
-            .as_ref()
-            .filter(|(_, at)| now.saturating_duration_since(*at) < FRESH);
-        let orphaned = fresh.is_some_and(|(view, _)| {
-            !view.is_fenced()
-                && matches!(
-                    view.role,
-                    ServerRole::Replica {
-                        link_up: false,
-                        syncing: false,
-                        ..
-                    }
-                )
-        });
-        if orphaned && !self.is_served(now) {
+        let Some(view) = self.fresh_view(now) else {
+            return;
+        };
+        let orphaned = ours_to_do && is_orphan(view) && !self.is_served(now);
+        if orphaned || self.came_back_as_source(view) {
             self.detaching = Some(self.start_background(Step::Fence, DETACH_WITHIN, now));
         }
+    }
+
+    /// The reading, unless it is old. An old one says nothing: the stream may have come up since, and what it has brought into
+    /// the server's socket would be thrown away.
+    fn fresh_view(&self, now: Instant) -> Option<&ServerView> {
+        let (view, at) = self.view.as_ref()?;
+        (now.saturating_duration_since(*at) < FRESH).then_some(view)
+    }
+
+    /// Whether this daemon may leave its replica as it is: nobody detaches it from then on. Bounded by `since`.
+    pub(super) fn may_leave_replica(&self, since: Instant, now: Instant) -> bool {
+        let cannot = !self.server_usable(now) && self.view.is_some();
+        let seen =
+            self.detaching.is_none() && self.fresh_view(now).is_some_and(|view| !is_orphan(view));
+        let enough = now.saturating_duration_since(since) >= LOOK_BEFORE_LEAVING;
+        self.is_served(now) || cannot || seen || enough
     }
 
     /// The peer is heard to be primary, and its server to be well.
@@ -97,6 +102,19 @@ impl Keeper {
             self.save(now);
         }
     }
+}
+
+/// It follows somebody who does not answer.
+fn is_orphan(view: &ServerView) -> bool {
+    let alone = matches!(
+        view.role,
+        ServerRole::Replica {
+            link_up: false,
+            syncing: false,
+            ..
+        }
+    );
+    alone && !view.is_fenced()
 }
 
 #[cfg(test)]
@@ -188,5 +206,36 @@ mod tests {
             1,
             "{out:?}"
         );
+    }
+
+    /// It was told to leave while it was frozen and its primary died: it left an orphan, which found the old primary with an
+    /// older snapshot before the next daemon could see it. Seed 36997 of the simulator.
+    #[test]
+    fn a_daemon_that_leaves_leaves_no_orphan() {
+        let start = crate::testing::origin();
+        let leaves = |link_up, then: Duration| {
+            let mut keeper = keeper(start);
+            keeper.phase = Phase::Replica { since: start };
+            keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), start);
+            let mut out = keeper.handle(Input::Stop, start);
+            assert!(keeper.leaving.is_none(), "the server was not read yet");
+            let view = ServerView {
+                role: ServerRole::Replica {
+                    of: "10.0.0.1:6379".into(),
+                    link_up,
+                    syncing: false,
+                },
+                ..crate::testing::replica_view("run", "lineage", 100)
+            };
+            let view = Box::new(view);
+            out.extend(keeper.handle(Input::Server(ServerEvent::View(view)), start));
+            out.extend(keeper.handle(Input::Tick, start + then));
+            let detaches = !steps(&out, |step| *step == Step::Fence).is_empty();
+            (keeper.leaving.is_some(), detaches)
+        };
+        let soon = Duration::from_millis(20);
+        assert_eq!(leaves(true, soon), (true, false));
+        assert_eq!(leaves(false, soon), (false, true));
+        assert_eq!(leaves(false, LOOK_BEFORE_LEAVING), (true, true));
     }
 }

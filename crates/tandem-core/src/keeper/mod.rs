@@ -25,6 +25,7 @@ mod released;
 mod replica;
 mod rise;
 pub mod settings;
+mod source;
 mod split;
 mod steps;
 mod stream;

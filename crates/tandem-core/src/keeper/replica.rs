@@ -19,11 +19,13 @@ const SWITCHOVER_BEGINS: Duration = Duration::from_secs(5);
 
 impl Keeper {
     pub(super) fn advance_replica(&mut self, since: Instant, now: Instant) -> bool {
-        if self.stopping.is_some() {
+        if let Some(since) = self.stopping {
             if let Some(view) = self.server().cloned() {
                 self.remember_sync(&view, now);
             }
-            self.leave(false, now);
+            if self.may_leave_replica(since, now) {
+                self.leave(false, now);
+            }
             return false;
         }
         self.probe_if_silent(now);
