@@ -37,6 +37,7 @@ impl World {
             FaultKind::KillServer => self.kill_server(h, false),
             FaultKind::FreezeServer => {
                 if self.hosts[h].server.proc.is_some() && !self.hosts[h].server_frozen {
+                    self.watch_ends(h);
                     self.hosts[h].server_frozen = true;
                     let boot = self.hosts[h].boot;
                     self.after(length, Ev::Undo(Undo::ThawServer { h, boot }));
@@ -74,6 +75,9 @@ impl World {
                 self.after(length, Ev::Undo(Undo::Disk(h)));
             }
             FaultKind::Steps => {
+                for h in 0..2 {
+                    self.watch_ends(h);
+                }
                 self.step_trouble = self.chance.within(2, 25);
                 self.after(length, Ev::Undo(Undo::Steps));
             }
@@ -158,6 +162,7 @@ impl World {
     }
 
     fn freeze_daemon(&mut self, h: usize, length: Us) {
+        self.watch_ends(h);
         let now = self.now;
         if let Some(daemon) = &mut self.hosts[h].daemon
             && daemon.frozen_since.is_none()

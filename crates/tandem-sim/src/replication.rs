@@ -179,6 +179,7 @@ impl World {
         let source = conn.source;
         if ended || timed_out {
             self.hosts[h].orphaned = Some((now, source));
+            self.hosts[h].neglected = false;
             self.say(Some(h), || "replication link down".to_owned());
             self.hosts[h].server.link_lost(now);
             self.after(MS, Ev::Link { h });
@@ -366,6 +367,7 @@ impl World {
         }
         self.say(Some(h), || "server thaws".to_owned());
         self.hosts[h].server_frozen = false;
+        self.hosts[h].unwatched = self.now;
         let queued = std::mem::take(&mut self.hosts[h].queued);
         for cmd in queued {
             match cmd {

@@ -136,6 +136,7 @@ impl World {
 
     /// A daemon ends without a word.
     pub(crate) fn kill_daemon(&mut self, h: usize) {
+        self.watch_ends(h);
         if self.hosts[h].daemon.take().is_some() {
             self.say(Some(h), || "daemon dies".to_owned());
             if !self.talks_end() {
@@ -238,6 +239,7 @@ impl World {
             Output::Reply { id, reply } => self.say(Some(h), || format!("reply {id}: {reply:?}")),
             Output::Exit { serving } => {
                 self.say(Some(h), || format!("daemon leaves, serving: {serving}"));
+                self.watch_is_left(h);
                 if serving && self.hosts[h].vip_until > self.now {
                     self.hosts[h].vip_until = self.now + 60 * SEC;
                 } else {

@@ -216,6 +216,7 @@ impl World {
         let now = self.now;
         if matches!(admin, Admin::Promote | Admin::Fence | Admin::Attach) {
             self.hosts[h].orphaned = None;
+            self.hosts[h].neglected = false;
         }
         let Some(proc) = &mut self.hosts[h].server.proc else {
             return;

@@ -269,7 +269,9 @@ pub(crate) struct Host {
     pub(crate) last_step_at: Us,
     /// The server's link broke by itself at this instant, from that process, and nobody gave it an order since.
     pub(crate) orphaned: Option<(Us, u64)>,
-    /// The daemon was not there, or frozen, up to this instant.
+    /// While it was an orphan its daemon had the time to detach it.
+    pub(crate) neglected: bool,
+    /// The daemon was not there, or it or the server frozen, up to this instant.
     pub(crate) unwatched: Us,
     /// Epochs as the disk has had them, for P5.
     pub(crate) disk_epoch: Option<Epoch>,
@@ -384,6 +386,7 @@ impl World {
             last_statement_at: 0,
             last_step_at: 0,
             orphaned: None,
+            neglected: false,
             unwatched: 0,
             disk_epoch: None,
         };
