@@ -214,8 +214,9 @@ impl Keeper {
                 );
                 self.start_background(Step::KillServer, Duration::from_secs(1), now);
                 self.out.push(Output::Vrrp(VrrpCommand::Release));
+                // It is stated as dead once that is proven. Until then this host has no role that would open the front again.
                 self.set_phase(Phase::Primary { since: now }, now);
-                false
+                true
             }
         }
     }
@@ -277,5 +278,44 @@ mod tests {
             let takes = matches!(keeper.phase, Phase::TakingOver(_));
             assert_eq!(takes, !declines, "{:?}", keeper.phase);
         }
+    }
+
+    /// The front of a silent server could not be closed, so that it was to be killed. In the same breath the addresses were put on
+    /// and the front was opened, because this host counted as the primary until it was dead. Seed 19803 of the simulator
+    /// with `--alone`.
+    #[test]
+    fn a_server_that_is_killed_because_its_front_stays_open_gets_no_addresses() {
+        let start = crate::testing::origin();
+        let mut keeper = keeper(start);
+        let view = crate::testing::primary_view("run", "lineage", 90);
+        keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), start);
+        keeper.handle(Input::Server(ServerEvent::View(Box::new(view))), start);
+        keeper.phase = Phase::Primary { since: start };
+        let silent = start + crate::keeper::testing::settings().down_after;
+        let steps = |out: Vec<Output>| -> Vec<_> {
+            let step = |out| match out {
+                Output::Do { id, step, .. } => Some((id, step)),
+                _ => None,
+            };
+            out.into_iter().filter_map(step).collect()
+        };
+        let close = |steps: &[(crate::keeper::StepId, Step)]| {
+            let close = |(_, step): &&(_, Step)| matches!(step, Step::CloseFront { .. });
+            steps.iter().find(close).map(|(id, _)| *id)
+        };
+        let begun = steps(keeper.handle(Input::Tick, silent));
+        let id = close(&begun).expect("a silent server's front is closed");
+        keeper.front.known = true;
+        keeper.front.changing = None;
+        keeper.front.vrrp_master = true;
+        let result = Err(crate::keeper::StepError {
+            kind: crate::keeper::StepErrorKind::Refused,
+            text: "refused".to_owned(),
+        });
+        let then = steps(keeper.handle(Input::Done { id, result }, silent));
+        assert!(then.iter().any(|(_, step)| *step == Step::KillServer));
+        assert!(close(&then).is_some(), "it is tried again: {then:?}");
+        let opens = |(_, step): &(_, Step)| matches!(step, Step::AddVip | Step::OpenFront);
+        assert!(!then.iter().any(opens), "{then:?}");
     }
 }
