@@ -1,6 +1,8 @@
 //! Seeds that found a fault once. The number is only good for the plan and the course that it gave then;
 //! what it found is told beside it, so that a reader knows what to look for when it fails again.
 
+use tandem_sim::Place;
+
 /// Seed and what it found in the keeper.
 const FIXED: &[(u64, &str)] = &[
     (
@@ -165,12 +167,42 @@ const FIXED: &[(u64, &str)] = &[
         1_975,
         "a primary that had stepped back counted turns of its successor's epoch, and proxies passed the successor's word over",
     ),
+    (
+        36_997,
+        "a primary came back with an older snapshot and, while nothing was decided, gave it to the orphan that its leaving daemon had left",
+    ),
+];
+
+/// The same with both servers on one host, and where primaries may acknowledge alone.
+const FIXED_ELSEWHERE: &[(Place, u64, &str)] = &[
+    (
+        Place::OneHost,
+        5_061,
+        "a primary that came back empty was left as it was while nothing was decided, and wiped its replica as that thawed",
+    ),
+    (
+        Place::Alone,
+        7_812,
+        "a winner left before its verdict's epoch was durable, and the loser waited for that epoch for ever",
+    ),
+    (
+        Place::Alone,
+        19_803,
+        "a server whose front could not be closed got the addresses while it was killed for that",
+    ),
 ];
 
 #[test]
 fn seeds_of_fixed_faults_hold() {
     for (seed, found) in FIXED {
-        let violation = tandem_sim::run_seed(tandem_sim::Place::TwoHosts, *seed, false);
+        let violation = tandem_sim::run_seed(Place::TwoHosts, *seed, false);
         assert!(violation.is_none(), "seed {seed} ({found}): {violation:?}");
+    }
+    for (place, seed, found) in FIXED_ELSEWHERE {
+        let violation = tandem_sim::run_seed(*place, *seed, false);
+        assert!(
+            violation.is_none(),
+            "seed {seed}, {place:?} ({found}): {violation:?}"
+        );
     }
 }
