@@ -167,10 +167,6 @@ const FIXED: &[(u64, &str)] = &[
         1_975,
         "a primary that had stepped back counted turns of its successor's epoch, and proxies passed the successor's word over",
     ),
-    (
-        36_997,
-        "a primary came back with an older snapshot and, while nothing was decided, gave it to the orphan that its leaving daemon had left",
-    ),
 ];
 
 /// The same with both servers on one host, and where primaries may acknowledge alone.
@@ -179,11 +175,6 @@ const FIXED_ELSEWHERE: &[(Place, u64, &str)] = &[
         Place::OneHost,
         5_061,
         "a primary that came back empty was left as it was while nothing was decided, and wiped its replica as that thawed",
-    ),
-    (
-        Place::Alone,
-        7_812,
-        "a winner left before its verdict's epoch was durable, and the loser waited for that epoch for ever",
     ),
     (
         Place::Alone,
