@@ -23,9 +23,19 @@ pub struct Topology {
     pub daemons: Vec<String>,
     /// Where the primary left the history of the one before.
     pub forks: Forks,
-    /// Proxies of the host that says this may acknowledge writes alone until then: the other server is promised not to become
-    /// primary without them.
-    pub alone: Option<Instant>,
+    /// Proxies of the host that says this may acknowledge writes alone: the other server is promised not to become primary
+    /// without them.
+    pub alone: Option<GoingAlone>,
+}
+
+/// For how long, and for which writes, a primary's proxies need no replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoingAlone {
+    /// Not after this.
+    pub until: Instant,
+    /// Only writes of this history: a server that was started again at the same address may have forgotten those before, and
+    /// nothing was promised for what it is told next.
+    pub history: ReplId,
 }
 
 /// What is told of promotions besides their address: what a proxy needs to know to send a write again that was never

@@ -33,13 +33,22 @@ pub struct Group {
     pub phase: Phase,
     /// For how long it may be believed.
     pub lease: Lease,
-    /// Writes that no replica has may be acknowledged until then, since the boot of this host: whoever decides has made sure that
-    /// no server becomes primary without them.
-    pub alone: Option<Duration>,
+    /// Writes that no replica has may be acknowledged: whoever decides has made sure that no server becomes primary without them.
+    pub alone: Option<GoingAlone>,
     /// The servers that replicate its primary, in an order that does not change by itself.
     pub replicas: Vec<Replica>,
     /// Where its present primary left the history of the one before.
     pub forks: Forks,
+}
+
+/// For how long, and for which writes, no replica is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoingAlone {
+    /// Not after this, since the boot of this host (`CLOCK_BOOTTIME`).
+    pub until: Duration,
+    /// Only those that were answered in this history (a `master_replid`): a server that was started again at the same address
+    /// may have forgotten the ones before.
+    pub history: String,
 }
 
 /// Orders the snapshots of a group: by the promotion that they are of, and within it by the changes of its phase, so that

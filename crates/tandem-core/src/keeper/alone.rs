@@ -29,15 +29,21 @@ use crate::keeper::phase::Phase;
 use crate::rules::Ruling;
 use crate::server::ServerView;
 use crate::statement::{PhaseName, Statement};
+use crate::topology::GoingAlone;
 
-/// A replica that has taken nothing for this long is absent.
+/// Without a replica for this long, a primary is alone.
 const ABSENT_AFTER: Duration = Duration::from_millis(300);
+/// One that is there shows within two seconds of its sync that the stream reaches it. To go on alone meanwhile would be to do
+/// without a failover after each start.
+const UNPROVEN_AFTER: Duration = Duration::from_secs(3);
 /// For how long proxies may go on without being told again.
 const LEASE: Duration = Duration::from_secs(2);
 /// Bound on writing the promise; and one that could not be written is tried again after this.
 const BAR_WITHIN: Duration = Duration::from_secs(2);
 /// Readings of the server after the last T: the question for the first one may have left before it.
 const READINGS: u8 = 2;
+/// Two that come within less were waiting for us, and may both be from before it. INFO is read every half second.
+const APART: Duration = Duration::from_millis(250);
 
 /// Both sides of the promise.
 #[derive(Debug, Default)]
@@ -48,8 +54,9 @@ pub(super) struct Alone {
     asked: Option<u64>,
     /// The proxies of this host may acknowledge alone until then.
     until: Option<Instant>,
-    /// Readings since then.
+    /// Readings since then, and when the last of them came.
     readings: u8,
+    read_at: Option<Instant>,
     /// The other side: a promise on its way to the disk, and when it is tried again.
     barring: Option<(StepId, Epoch, Instant)>,
     /// The promise that is durable.
@@ -74,18 +81,30 @@ impl Keeper {
         self.alone.until.filter(|until| *until > now)
     }
 
+    /// The same for those proxies, with the history that it is about: that of the process that was read last.
+    pub(super) fn going_alone(&self, now: Instant) -> Option<GoingAlone> {
+        let until = self.alone_until(now)?;
+        let history = self.server()?.replid.clone();
+        Some(GoingAlone { until, history })
+    }
+
     /// Whoever hears this must not be promoted: this primary acknowledges alone, or has until a moment ago, or wants to.
     pub(super) fn states_alone(&self, now: Instant) -> bool {
         self.alone.until.is_some() || self.wants_alone(now)
     }
 
     fn wants_alone(&self, now: Instant) -> bool {
+        let patience = if self.stream.begins() {
+            UNPROVEN_AFTER
+        } else {
+            ABSENT_AFTER
+        };
         self.settings.alone
             && matches!(self.phase, Phase::Primary { .. })
             && self
                 .alone
                 .absent
-                .is_some_and(|since| now.saturating_duration_since(since) >= ABSENT_AFTER)
+                .is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
     /// A statement leaves that says so, or does not: promises from before one that does not count no more.
@@ -127,7 +146,7 @@ impl Keeper {
             if renew {
                 self.alone.until = Some(now + LEASE);
             }
-            self.alone.readings = 0;
+            self.forget_readings();
         } else if self.alone.until.is_some_and(|until| until < now)
             && self.alone.readings >= READINGS
         {
@@ -141,9 +160,24 @@ impl Keeper {
 
     /// The server was read.
     pub(super) fn note_reading(&mut self, now: Instant) {
-        if self.alone.until.is_some_and(|until| until < now) {
+        let apart = |at: Instant| now.saturating_duration_since(at) >= APART;
+        if self.alone.until.is_some_and(|until| until < now) && self.alone.read_at.is_none_or(apart)
+        {
             self.alone.readings = self.alone.readings.saturating_add(1);
+            self.alone.read_at = Some(now);
         }
+    }
+
+    /// We were late ourselves: what comes next may have waited for us since before the last T.
+    pub(super) fn note_late(&mut self, by: Duration) {
+        if by >= APART / 2 {
+            self.forget_readings();
+        }
+    }
+
+    fn forget_readings(&mut self) {
+        self.alone.readings = 0;
+        self.alone.read_at = None;
     }
 
     // --- the other side ------------------------------------------------------------------------
@@ -354,7 +388,11 @@ mod tests {
         let asked = asked.expect("it is asked for");
         assert_eq!(keeper.alone_until(asks), None);
         keeper.handle(promise(asked), asks);
-        assert_eq!(keeper.topology(asks).alone, Some(asks + LEASE));
+        let told = GoingAlone {
+            until: asks + LEASE,
+            history: crate::ids::ReplId("lineage".to_owned()),
+        };
+        assert_eq!(keeper.topology(asks).alone, Some(told));
         // The replica is back: what proxies were told runs out, the server is read twice, and only then is that stated.
         let mut now = asks;
         let mut view = primary_view("run", "lineage", 95);
@@ -373,6 +411,50 @@ mod tests {
             assert!(over || !out.iter().any(withdrawn), "{second}");
             assert!(keeper.alone_until(now).is_none() || now < asks + LEASE);
         }
+    }
+
+    /// The lab: each start of a pair cost it its failover for four seconds.
+    #[test]
+    fn a_replica_that_has_yet_to_show_that_the_stream_reaches_it_is_not_absent() {
+        let start = crate::testing::origin();
+        for (lag_s, asks_after) in [(1, UNPROVEN_AFTER), (5, ABSENT_AFTER)] {
+            let mut keeper = primary(start);
+            let mut view = primary_view("run", "lineage", 90);
+            view.replicas = vec![crate::server::OnlineReplica {
+                address: "10.0.0.1:6379".to_owned(),
+                acked: crate::ids::Offset(90),
+                lag_s,
+            }];
+            read(&mut keeper, view, start);
+            for (at, asks) in [(asks_after - MS, false), (asks_after, true)] {
+                let now = start + at;
+                keeper.handle(Input::Server(ServerEvent::Answer(AnswerKind::Fine)), now);
+                assert_eq!(keeper.states_alone(now), asks, "{lag_s} {at:?}");
+            }
+        }
+    }
+
+    /// What waited for a daemon that came late was read before the last T, although it comes after it.
+    #[test]
+    fn readings_that_waited_for_us_say_nothing() {
+        let start = crate::testing::origin();
+        let mut keeper = primary(start);
+        keeper.alone.until = Some(start);
+        let mut now = start + MS;
+        keeper.handle(Input::Late(APART), now);
+        let view = || primary_view("run", "lineage", 90);
+        for _ in 0..5 {
+            read(&mut keeper, view(), now);
+            now += MS;
+        }
+        assert!(keeper.states_alone(now), "they came at once");
+        now += APART;
+        keeper.handle(Input::Late(APART), now);
+        read(&mut keeper, view(), now);
+        assert!(keeper.states_alone(now), "it was late again");
+        now += APART;
+        read(&mut keeper, view(), now);
+        assert_eq!(keeper.alone.until, None);
     }
 
     #[test]
@@ -404,6 +486,16 @@ mod tests {
         assert_eq!(record.barred, Some(epoch(3, "a")));
         assert_eq!(keeper.stated_bar(), None);
         assert!(keeper.bar_ruling().is_some(), "it binds at once");
+        // In whatever phase.
+        let names = |keeper: &Keeper| {
+            let rulings = keeper.explain(start);
+            let barred = rulings.iter().filter(|it| it.rule == "eligible.barred");
+            barred.count()
+        };
+        assert_eq!(names(&keeper), 1);
+        let before = std::mem::replace(&mut keeper.phase, Phase::Booting { since: start });
+        assert_eq!(names(&keeper), 1);
+        keeper.phase = before;
         let done = Input::Done {
             id,
             result: Ok(Outcome::Done),

@@ -345,7 +345,10 @@ impl Keeper {
             Input::Vrrp(event) => self.vrrp_event(event, now),
             Input::Done { id, result } => self.step_done(id, result),
             Input::Operator { id, command } => self.operator(id, command, now),
-            Input::Late(by) => self.detector.late(by, now),
+            Input::Late(by) => {
+                self.detector.late(by, now);
+                self.note_late(by);
+            }
             Input::Frozen(for_) => self.frozen(for_, now),
             Input::Reload(new) => self.reload(&new),
             Input::VipAnswers(answers) => self.vip_answered(answers, now),

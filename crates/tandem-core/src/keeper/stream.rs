@@ -77,10 +77,17 @@ impl Stream {
                     acked: replica.acked,
                     uptime_s: view.uptime_s,
                     proven: false,
-                    fresh: false,
+                    fresh: replica.lag_s <= SILENT_S,
                 });
             }
         }
+    }
+
+    /// There is a replica that acknowledges, and the stream may yet turn out to reach it.
+    pub(super) fn begins(&self) -> bool {
+        self.watched
+            .as_ref()
+            .is_some_and(|watched| watched.fresh && !watched.proven)
     }
 
     /// The stream is known to reach the peer's server.

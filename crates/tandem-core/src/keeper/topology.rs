@@ -61,7 +61,7 @@ impl Keeper {
             servers,
             daemons: peer.map(|peer| peer.host.0.clone()).into_iter().collect(),
             forks: forks(fork),
-            alone: self.alone_until(now).filter(|_| is_own),
+            alone: self.going_alone(now).filter(|_| is_own),
         }
     }
 

@@ -380,6 +380,10 @@ impl Keeper {
             | PhaseName::HandingOver
             | PhaseName::Split => out.extend(self.rulings.clone()),
         }
+        // Whatever else is waited for first.
+        if !out.iter().any(|ruling| ruling.rule == "eligible.barred") {
+            out.extend(self.bar_ruling());
+        }
         out.extend(self.duplicate_ruling(now));
         out
     }

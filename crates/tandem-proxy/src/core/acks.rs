@@ -344,7 +344,7 @@ impl Core {
         let Some(ack) = state.setup.settings.replicas.ack else {
             return;
         };
-        let may_be_alone = self.may_be_alone(pool, server);
+        let may_be_alone = self.may_pass_alone(pool, server);
         let state = &mut self.pools[pool as usize];
         let counters = (&*state.setup.counters, server);
         let acks = &mut state.acks[server as usize];
@@ -406,6 +406,17 @@ impl Core {
         self.batch_if_due(pool, server);
     }
 
+    /// Whether what waits may be passed on although no replica has it: it is of the history that this was promised for.
+    fn may_pass_alone(&self, pool: u32, server: u32) -> bool {
+        let state = &self.pools[pool as usize];
+        let acks = state.acks.get(server as usize);
+        let group = state.groups.get(server as usize).and_then(Option::as_ref);
+        let promised = group.and_then(|known| known.group.alone.as_ref());
+        acks.zip(promised)
+            .is_some_and(|(acks, promised)| acks.lineage.is(&promised.history))
+            && self.may_be_alone(pool, server)
+    }
+
     /// Whether writes may be acknowledged that no replica has.
     fn may_be_alone(&self, pool: u32, server: u32) -> bool {
         let state = &self.pools[pool as usize];
@@ -415,8 +426,8 @@ impl Core {
             && self.address(pool, server).is_some()
             && group.is_some_and(|known| {
                 // The clock was read after the last reply was.
-                let until = known.group.alone;
-                until.is_some_and(|until| self.watch.boot <= until)
+                let promised = known.group.alone.as_ref();
+                promised.is_some_and(|promised| self.watch.boot <= promised.until)
             })
     }
 
@@ -424,7 +435,7 @@ impl Core {
     pub(super) fn release_alone(&mut self, pool: u32, server: u32) {
         let alone = |acks: &Acks| acks.alone && !acks.is_quiet();
         let acks = self.pools[pool as usize].acks.get(server as usize);
-        if !acks.is_some_and(alone) || !self.may_be_alone(pool, server) {
+        if !acks.is_some_and(alone) || !self.may_pass_alone(pool, server) {
             return;
         }
         let state = &mut self.pools[pool as usize];

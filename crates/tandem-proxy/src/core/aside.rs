@@ -29,6 +29,11 @@ impl Lineage {
     /// Of a server that was not asked.
     pub(super) const UNKNOWN: Self = Self([0; 40]);
 
+    /// Whether it is the one of this name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.0 == name.as_bytes()
+    }
+
     fn parse(text: &[u8]) -> Option<Self> {
         text.try_into().ok().map(Self)
     }

@@ -371,12 +371,41 @@ fn a_server_that_answers_nothing_keeps_nobody_for_ever() {
     assert!(it.world.take(client).starts_with(NOREPLICAS));
 }
 
+/// No replica is needed until then, for what was answered in a history by a letter.
+fn alone(seconds: u64, history: char) -> crate::topology::GoingAlone {
+    crate::topology::GoingAlone {
+        until: Duration::from_secs(seconds),
+        history: history.to_string().repeat(40),
+    }
+}
+
+/// The primary's server was started again, perhaps without what waits here; its promise is for what comes now.
+#[test]
+fn what_another_history_has_answered_is_not_passed_on_by_a_promise_for_this_one() {
+    let mut word = pair(1, 0, 7, true);
+    word.groups[0].alone = Some(alone(100, 'b'));
+    let (mut it, client) = Acked::with_a_write(Ack { alone: true, ..ONE });
+    it.world.core.look(Duration::from_secs(1));
+    let other = it.world.client();
+    it.world.give(other, &request("SET a 2"));
+    assert_eq!(it.world.take(it.data).into_bytes(), request("SET a 2"));
+    it.world.later(Duration::from_secs(1));
+    it.replicas_say_nothing(&role(7, 5));
+    assert!(it.world.take(client).starts_with(UNKNOWN));
+    it.world.give(it.data, b"+OK\r\n");
+    it.world.hears(&word);
+    assert_eq!(it.world.take(other), "");
+    word.groups[0].alone = Some(alone(100, 'a'));
+    it.world.hears(&word);
+    assert_eq!(it.world.take(other), "+OK\r\n");
+}
+
 /// The other side has promised that its server is not promoted: until then by the clock of this host's sleep.
 #[test]
 fn a_primary_may_go_on_alone_for_as_long_as_it_is_told() {
     let told = |seconds: Option<u64>| {
         let mut word = pair(1, 0, 7, true);
-        word.groups[0].alone = seconds.map(Duration::from_secs);
+        word.groups[0].alone = seconds.map(|seconds| alone(seconds, 'a'));
         word
     };
     let fails = |it: &mut Acked| {
@@ -423,7 +452,7 @@ fn a_primary_may_go_on_alone_for_as_long_as_it_is_told() {
 #[test]
 fn who_has_not_asked_to_go_on_alone_refuses_whatever_is_told() {
     let mut word = pair(1, 0, 7, true);
-    word.groups[0].alone = Some(Duration::from_secs(100));
+    word.groups[0].alone = Some(alone(100, 'a'));
     let (mut it, client) = Acked::with_a_write(ONE);
     it.world.hears(&word);
     it.world.later(Duration::from_secs(1));

@@ -26,7 +26,9 @@ use tandem_proxy::cluster::Map;
 use tandem_proxy::placement::SLOTS;
 use tandem_proxy::server::{Notice, Options, Pulse, Running};
 use tandem_proxy::settings::{Address, Server};
-use tandem_proxy::topology::{Fork, Forks, Group, Lease, Phase, Rank, Replica, Topology};
+use tandem_proxy::topology::{
+    Fork, Forks, GoingAlone, Group, Lease, Phase, Rank, Replica, Topology,
+};
 use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::task::JoinSet;
@@ -497,11 +499,14 @@ fn group(word: Option<&Word>) -> Group {
             },
             None => Phase::None,
         },
-        alone: word.and_then(|word| word.alone).and_then(|until| {
+        alone: word.and_then(|word| word.alone.as_ref()).and_then(|word| {
             // The clock that goes on while the host sleeps, and read first: it runs out there no later than where it was given.
             let boot = boot_time();
-            let left = until.checked_duration_since(Instant::now())?;
-            Some(boot + left)
+            let left = word.until.checked_duration_since(Instant::now())?;
+            Some(GoingAlone {
+                until: boot + left,
+                history: word.history.0.clone(),
+            })
         }),
         replicas: word.map_or_else(Vec::new, replicas),
         forks: match word.map(|word| &word.forks) {
@@ -571,10 +576,15 @@ mod tests {
         assert_eq!(group(Some(&word)).phase, Phase::Closing);
         assert_eq!(group(Some(&word)).alone, None);
         let left = Duration::from_secs(60);
-        word.alone = Some(Instant::now() + left);
-        let until = group(Some(&word)).alone.unwrap_or_default();
-        assert!(until <= boot_time() + left && until > boot_time());
-        word.alone = Instant::now().checked_sub(left);
+        let alone = |until: Instant| tandem_core::topology::GoingAlone {
+            until,
+            history: tandem_core::ids::ReplId("a".repeat(40)),
+        };
+        word.alone = Some(alone(Instant::now() + left));
+        let told = group(Some(&word)).alone.unwrap();
+        assert!(told.until <= boot_time() + left && told.until > boot_time());
+        assert_eq!(told.history, "a".repeat(40));
+        word.alone = Instant::now().checked_sub(left).map(alone);
         assert_eq!(group(Some(&word)).alone, None, "it is over");
     }
 
