@@ -23,6 +23,8 @@ pub struct TandemPair {
     host_lines: Vec<String>,
     /// Lines that go into the group's block of both files, `preempt = "after-sync"` for example.
     group_lines: Vec<String>,
+    /// Sections that both files end with, `[[proxy]]` for example.
+    sections: Vec<String>,
     advert_interval: String,
     down_after: String,
     spawns: bool,
@@ -39,6 +41,7 @@ impl TandemPair {
             program,
             host_lines: Vec::new(),
             group_lines: Vec::new(),
+            sections: Vec::new(),
             advert_interval: "100ms".to_owned(),
             down_after: "300ms".to_owned(),
             spawns: false,
@@ -56,6 +59,13 @@ impl TandemPair {
     #[must_use]
     pub fn group_line(mut self, line: &str) -> Self {
         self.group_lines.push(line.to_owned());
+        self
+    }
+
+    /// Adds a section to the end of both configuration files.
+    #[must_use]
+    pub fn section(mut self, text: &str) -> Self {
+        self.sections.push(text.to_owned());
         self
     }
 
@@ -152,6 +162,8 @@ interface = "eth0"
 router_id       = 51
 priority        = {priority}
 advert_interval = "{advert_interval}"
+
+{sections}
 "#,
             id = side.host(),
             address = self.pair.host(side).address(),
@@ -163,6 +175,7 @@ advert_interval = "{advert_interval}"
             host_lines = self.host_lines.join("\n"),
             lines = self.group_lines.join("\n"),
             manage = self.manage(side),
+            sections = self.sections.join("\n"),
             advert_interval = self.advert_interval,
             down_after = self.down_after,
         )
