@@ -100,17 +100,10 @@ impl Keeper {
     }
 
     fn beaten_by(&self) -> Option<Evidence> {
-        match &self.phase {
-            Phase::Rejoining(state) => state.beaten_by.clone(),
-            Phase::Booting { .. }
-            | Phase::Waiting { .. }
-            | Phase::Primary { .. }
-            | Phase::Replica { .. }
-            | Phase::TakingOver(_)
-            | Phase::HandingOver(_)
-            | Phase::Released { .. }
-            | Phase::Split(_) => None,
-        }
+        let Phase::Rejoining(state) = &self.phase else {
+            return None;
+        };
+        state.beaten_by.clone()
     }
 
     /// Why this host is not what a person might expect.
