@@ -23,6 +23,7 @@ pub mod plan;
 mod reading;
 pub mod redis;
 mod replication;
+mod rest;
 mod shell;
 mod steps;
 mod talk;
