@@ -254,11 +254,18 @@ impl Statement {
         if bytes.len() > STATEMENT_MAX_BYTES {
             return Err(StatementError::TooLong(bytes.len()));
         }
-        let probe: FormatOnly =
-            serde_json::from_slice(bytes).map_err(|e| StatementError::Malformed(e.to_string()))?;
-        if probe.format != STATEMENT_FORMAT {
-            return Err(StatementError::Format(probe.format));
+        let read = serde_json::from_slice::<Self>(bytes);
+        // Another format may well lack what this one has: its number is looked at first.
+        let format = match &read {
+            Ok(statement) => statement.format,
+            Err(_) => {
+                let only = serde_json::from_slice::<FormatOnly>(bytes);
+                only.map_or(STATEMENT_FORMAT, |only| only.format)
+            }
+        };
+        if format != STATEMENT_FORMAT {
+            return Err(StatementError::Format(format));
         }
-        serde_json::from_slice(bytes).map_err(|e| StatementError::Malformed(e.to_string()))
+        read.map_err(|error| StatementError::Malformed(error.to_string()))
     }
 }
