@@ -60,8 +60,9 @@ use rise::{Inherited, Rise};
 pub use settings::Settings;
 use steps::Op;
 
-/// How often a keeper wants to be ticked while nothing happens.
-pub const TICK_IDLE: Duration = Duration::from_millis(100);
+/// How often a keeper wants to be ticked while nothing happens: a little less often than adverts come that are sent ten times a
+/// second, each of which is a tick as well.
+pub const TICK_IDLE: Duration = Duration::from_millis(110);
 /// How often while a change of role is under way.
 pub const TICK_BUSY: Duration = Duration::from_millis(5);
 /// Bound on phase changes within one input; more would be a loop in the rules.
@@ -481,7 +482,10 @@ impl Keeper {
                 self.front.vrrp_master = false;
                 self.front.given_up_at = Some(now);
             }
-            VrrpEvent::PeerAdvert => self.peer.advert_at = Some(now),
+            VrrpEvent::PeerAdvert => {
+                self.peer.advert_at = Some(now);
+                self.publish_beside_advert(now);
+            }
             VrrpEvent::AdvertSent => self.publish_beside_advert(now),
             VrrpEvent::Stranger(text) => {
                 self.tell(

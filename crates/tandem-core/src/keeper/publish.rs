@@ -15,6 +15,8 @@ use crate::statement::{PhaseName, STATEMENT_FORMAT, Statement};
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// Statements are repeated at least this often, whatever the advert interval is.
 const REPEAT_AT_MOST: Duration = Duration::from_millis(250);
+/// And wait this long for an advert to leave beside.
+const ADVERT_WAIT: Duration = Duration::from_millis(10);
 
 impl Keeper {
     /// The statement as of now.
@@ -151,7 +153,8 @@ impl Keeper {
     }
 
     /// A statement leaves beside an advert where one is due soon, and so keeps step with them: a standby waits until
-    /// both have been silent for Master_Down, and would wait longer by the distance between the two.
+    /// both have been silent for Master_Down, and would wait longer by the distance between the two. Who hears adverts answers
+    /// them, so that both hosts wake up for both.
     pub(super) fn publish_beside_advert(&mut self, now: Instant) {
         let half = self.settings.advert_interval.min(REPEAT_AT_MOST) / 2;
         let due = self
@@ -169,7 +172,7 @@ impl Keeper {
         let due = match &self.published {
             None => true,
             Some((last, at)) => {
-                let pace = self.settings.advert_interval.min(REPEAT_AT_MOST);
+                let pace = self.settings.advert_interval.min(REPEAT_AT_MOST) + ADVERT_WAIT;
                 if now.saturating_duration_since(*at) >= pace {
                     true
                 } else if !news {
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn statements_fall_into_step_with_adverts() {
-        let pace = settings().advert_interval.min(REPEAT_AT_MOST);
+        let pace = settings().advert_interval.min(REPEAT_AT_MOST) + ADVERT_WAIT;
         let start = crate::testing::origin();
         let mut keeper = keeper(start);
         assert_eq!(statements(&mut keeper, Input::Tick, start), 1);
