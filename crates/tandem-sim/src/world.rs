@@ -9,7 +9,7 @@ use tandem_core::journal::Journal;
 use tandem_core::keeper::io::{Step, StepError, StepId};
 use tandem_core::keeper::{Outcome, Phase};
 use tandem_core::pair::{Pair, PairInput};
-use tandem_core::server::ServerView;
+use tandem_core::server::{ServerRole, ServerView};
 use tandem_core::statement::Statement;
 use tandem_vrrp::packet::Received;
 
@@ -243,6 +243,11 @@ pub(crate) struct Rest {
     pub(crate) heard: Option<Us>,
     /// Of this process, read at this time: its reading lies until the next period.
     pub(crate) lies: Option<(u64, Us, Box<ServerView>)>,
+    /// The role in the last reading that was told, and when that was.
+    pub(crate) role: Option<ServerRole>,
+    pub(crate) read_at: Us,
+    /// A replica's link was seen to be another than in that reading: INFO is asked for at once.
+    pub(crate) link_changed: bool,
 }
 
 /// One host.

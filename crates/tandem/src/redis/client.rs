@@ -19,10 +19,10 @@ use tandem_resp::{Command, ReplyDecoder, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
+use super::beat::{Back, Beater, Why};
 use super::error::{LinkError, ProtocolError};
 use super::raw::{READ_BYTES, RawConnection, Target};
-use super::rest::{Asked, Beat, News, Noticed, Question, Rest, Resting};
-use crate::linux::alarm::Alarm;
+use super::rest::{Asked, News, Noticed, Question, Rest, Resting};
 use crate::linux::bell::{Bell, Wants};
 
 /// Commands written and not answered. More wait in the queue until their deadline.
@@ -58,14 +58,8 @@ enum Pending {
         values: Vec<Value>,
         answer: oneshot::Sender<Result<Vec<Value>, LinkError>>,
     },
-    /// Of a rest. `lies` while nobody waits for the answer.
-    Question { question: Question, lies: bool },
-}
-
-impl Pending {
-    fn is_waited_for(&self) -> bool {
-        !matches!(self, Self::Question { lies: true, .. })
-    }
+    /// Of a rest that was interrupted.
+    Question(Question),
 }
 
 /// A handle to the connection. The connection is closed when the last one is dropped.
@@ -92,10 +86,10 @@ impl Link {
             buffer: vec![0; READ_BYTES],
             unwritten: Vec::new(),
             pending: VecDeque::new(),
+            beater: None,
             resting: None,
             rests: 0,
             quiet: false,
-            alarm: Alarm::new(),
         };
         tokio::spawn(connection.run(queue, end_sender));
         Ok(Self { wishes, end })
@@ -193,21 +187,14 @@ struct Connection {
     buffer: Vec<u8>,
     unwritten: Vec<u8>,
     pending: VecDeque<Pending>,
+    /// Has the connection while it rests; started by the first rest.
+    beater: Option<Beater>,
+    /// A rest that waits for the connection to have nothing else to do.
     resting: Option<Resting>,
     /// How many there were.
     rests: u64,
     /// No byte is to wake anybody. Outlasts a rest that ended with news, because the next one follows.
     quiet: bool,
-    alarm: Alarm,
-}
-
-/// How far to read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// A part of a buffer: those were all the bytes, though the end may stand behind them.
-    Short,
-    /// The kernel has neither bytes nor an end.
-    Nothing,
 }
 
 impl Connection {
@@ -234,18 +221,19 @@ impl Connection {
     /// Until no handle is left or the connection fails.
     async fn serve(&mut self, queue: &mut mpsc::Receiver<Wish>) -> Result<(), LinkError> {
         loop {
+            self.hand_over();
             let wants = Wants {
-                data: !self.quiet || self.pending.iter().any(Pending::is_waited_for),
+                data: !self.quiet || !self.pending.is_empty(),
                 room: !self.unwritten.is_empty(),
             };
             self.bell.want(&self.stream, wants).map_err(failed)?;
             let room = self.has_room();
-            let beat_at = self.resting.as_ref().map(|resting| resting.rest.ping_at);
             // All branches are cancel-safe: a wish stays in the queue, bytes and readiness stay with the socket.
             tokio::select! {
                 biased;
                 wish = queue.recv(), if room => match wish {
                     Some(wish) => {
+                        self.call_back().await?;
                         self.fulfil(wish);
                         // What was asked in the same turn leaves in the same packet.
                         while self.has_room() && let Ok(wish) = queue.try_recv() {
@@ -254,18 +242,67 @@ impl Connection {
                     }
                     None => return Ok(()),
                 },
+                back = came_back(&mut self.beater) => self.take_back(back)?,
                 rung = self.bell.rung() => {
                     rung.map_err(failed)?;
-                    self.read(Until::Nothing)?;
-                }
-                () = self.alarm.at(beat_at.unwrap_or_else(Instant::now)), if beat_at.is_some() => {
-                    // An end behind these bytes rings.
-                    self.read(Until::Short)?;
+                    self.call_back().await?;
+                    self.read()?;
                 }
             }
-            self.beat(Instant::now());
             self.write()?;
         }
+    }
+
+    /// A rest begins when nothing is under way, and goes on when nothing is again.
+    fn hand_over(&mut self) {
+        let is_free = self.pending.is_empty() && self.unwritten.is_empty();
+        let Some(resting) = self.resting.take_if(|_| is_free) else {
+            return;
+        };
+        self.quiet = resting.is_wanted();
+        if !self.quiet {
+            return;
+        }
+        if self.beater.is_none() {
+            match Beater::start(&self.stream) {
+                Ok(beater) => self.beater = Some(beater),
+                Err(error) => tracing::debug!("no thread for a rest: {error}"),
+            }
+        }
+        match &mut self.beater {
+            Some(beater) => beater.begin(resting),
+            // Then whoever wants to rest has to ask himself.
+            None => {
+                self.quiet = false;
+                resting.tell(Noticed::Missing);
+            }
+        }
+    }
+
+    async fn call_back(&mut self) -> Result<(), LinkError> {
+        match &mut self.beater {
+            Some(beater) if beater.is_away() => {
+                let back = beater.call_back().await;
+                self.take_back(back)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What was under way in a rest is waited for as calls are. None if its thread has ended, which it does not before its handle.
+    fn take_back(&mut self, back: Option<Back>) -> Result<(), LinkError> {
+        let back = back.ok_or(LinkError::Closed { sent: true })?;
+        let questions = back.questions.into_iter().map(Pending::Question);
+        self.pending.extend(questions);
+        self.unwritten.extend_from_slice(back.unsent);
+        match back.why {
+            Why::Called => self.resting = Some(back.resting),
+            Why::Missing => {
+                self.quiet = false;
+                back.resting.tell(Noticed::Missing);
+            }
+        }
+        self.take_bytes(&back.unread)
     }
 
     fn has_room(&self) -> bool {
@@ -275,7 +312,7 @@ impl Connection {
     fn in_flight(&self) -> usize {
         let commands = |pending: &Pending| match pending {
             Pending::Call { remaining, .. } => *remaining,
-            Pending::Question { .. } => 1,
+            Pending::Question(_) => 1,
         };
         self.pending.iter().map(commands).sum()
     }
@@ -287,7 +324,6 @@ impl Connection {
                 self.take(call);
             }
             Wish::Rest(mut resting) => {
-                self.quiet = true;
                 self.rests += 1;
                 resting.number = self.rests;
                 self.resting = Some(resting);
@@ -313,55 +349,6 @@ impl Connection {
         });
     }
 
-    /// The next period of a rest, if it is due.
-    fn beat(&mut self, now: Instant) {
-        let Some(mut resting) = self.resting.take_if(|resting| now >= resting.rest.ping_at) else {
-            return;
-        };
-        if !resting.is_wanted() {
-            self.wait_for_what_lies();
-            return;
-        }
-        let unanswered = |asked| {
-            self.pending.iter().any(|pending| match pending {
-                Pending::Question { question, .. } => question.is == asked,
-                Pending::Call { .. } => false,
-            })
-        };
-        match resting.beat(unanswered(Asked::Ping), unanswered(Asked::Info), now) {
-            Beat::Over => {
-                self.wait_for_what_lies();
-                resting.tell(Noticed::Missing);
-            }
-            Beat::Ask { info } => {
-                self.ask("PING", Asked::Ping, now);
-                if info {
-                    self.ask("INFO", Asked::Info, now);
-                }
-                self.resting = Some(resting);
-            }
-        }
-    }
-
-    fn ask(&mut self, word: &str, is: Asked, at: Instant) {
-        Command::new(word).encode(&mut self.unwritten);
-        let rest = self.rests;
-        self.pending.push_back(Pending::Question {
-            question: Question { rest, is, at },
-            lies: true,
-        });
-    }
-
-    /// A rest is over: answers are read when they come.
-    fn wait_for_what_lies(&mut self) {
-        self.quiet = false;
-        for pending in &mut self.pending {
-            if let Pending::Question { lies, .. } = pending {
-                *lies = false;
-            }
-        }
-    }
-
     fn write(&mut self) -> Result<(), LinkError> {
         while !self.unwritten.is_empty() {
             match self.stream.write(&self.unwritten) {
@@ -376,24 +363,30 @@ impl Connection {
         Ok(())
     }
 
-    fn read(&mut self, until: Until) -> Result<(), LinkError> {
+    /// Until the kernel has neither bytes nor an end.
+    fn read(&mut self) -> Result<(), LinkError> {
         loop {
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(LinkError::Closed { sent: true }),
                 Ok(length) => {
-                    self.decoder.feed(&self.buffer[..length]);
-                    while let Some(value) = self.decoder.next_value()? {
-                        self.deliver(value)?;
-                    }
-                    if until == Until::Short && length < self.buffer.len() {
-                        return Ok(());
-                    }
+                    let buffer = std::mem::take(&mut self.buffer);
+                    let taken = self.take_bytes(buffer.get(..length).unwrap_or_default());
+                    self.buffer = buffer;
+                    taken?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.decoder.feed(bytes);
+        while let Some(value) = self.decoder.next_value()? {
+            self.deliver(value)?;
+        }
+        Ok(())
     }
 
     fn deliver(&mut self, value: Value) -> Result<(), LinkError> {
@@ -420,7 +413,7 @@ impl Connection {
                 values.push(value);
                 let _ = answer.send(Ok(values));
             }
-            Some(Pending::Question { question, .. }) => self.noticed(question, value),
+            Some(Pending::Question(question)) => self.noticed(question, value),
             None => {}
         }
         Ok(())
@@ -438,8 +431,16 @@ impl Connection {
                 self.resting = Some(resting);
             }
             Asked::Ping => resting.tell(Noticed::Odd(value, question.at)),
+            Asked::Role => resting.tell(Noticed::Link),
             Asked::Info => resting.tell(Noticed::Info(value, question.at)),
         }
+    }
+}
+
+async fn came_back(beater: &mut Option<Beater>) -> Option<Back> {
+    match beater {
+        Some(beater) => beater.back().await,
+        None => std::future::pending().await,
     }
 }
 

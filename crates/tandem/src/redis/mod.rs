@@ -8,6 +8,7 @@
 //!      |
 //!    client         one persistent pipelined connection; answers matched in order
 //!      |   rest     what it asks by itself while nothing else is to be done
+//!      |   beat     the thread that asks
 //!      |
 //!     raw           connect, authenticate, one question at a time
 //!      |
@@ -16,6 +17,7 @@
 //!
 //! Passwords travel over the connection only, never through an argument list, and no `Debug` shows them.
 
+mod beat;
 pub(crate) mod client;
 pub(crate) mod error;
 pub(crate) mod fence;

@@ -22,12 +22,12 @@ use crate::linux::alarm::Alarm;
 use crate::linux::proc::{DeathProof as KernelProof, Process, Watch};
 use crate::redis::client::Link;
 use crate::redis::error::LinkError;
-use crate::redis::rest::{News, Noticed, Rest};
+use crate::redis::rest::{LinkLook, News, Noticed, Rest};
 
 /// INFO period while nothing happens.
 const INFO_EVERY: Duration = Duration::from_millis(500);
 /// INFO period while the server follows another: a link that broke has to be seen before the server finds
-/// somebody else at the same address, and Redis tries again every second (rule 18).
+/// somebody else at the same address, and Redis tries again every second (rule 18). In a rest ROLE says as much.
 const INFO_FOLLOWING: Duration = Duration::from_millis(100);
 /// INFO period while a change of role is under way.
 const INFO_BUSY: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ pub(super) async fn attend(
         ping_at: now,
         info_at: now,
         stop_writes: stops_writes(link).await,
-        following: false,
+        role: ServerRole::Primary,
         missed: false,
         ping: None,
         info: None,
@@ -89,8 +89,8 @@ struct Attendance<'a> {
     ping_at: Instant,
     info_at: Instant,
     stop_writes: bool,
-    /// It is a replica.
-    following: bool,
+    /// What it was when INFO was read last; a primary before.
+    role: ServerRole,
     /// No rest until an answer has come in time again.
     missed: bool,
     ping: Option<Asking>,
@@ -119,6 +119,7 @@ impl Attendance<'_> {
             ping_at: self.ping_at,
             info_at: self.info_at,
             heard: self.server.heard.clone(),
+            link: self.link_look(),
         };
         tokio::select! {
             biased;
@@ -137,6 +138,10 @@ impl Attendance<'_> {
         None
     }
 
+    fn link_look(&self) -> Option<LinkLook> {
+        LinkLook::new(&self.role, INFO_FOLLOWING, Instant::now())
+    }
+
     async fn news(&mut self, news: News) {
         self.ping_at = news.ping_at;
         match news.what {
@@ -145,13 +150,18 @@ impl Attendance<'_> {
                 self.info_at = Instant::now();
             }
             Noticed::Info(value, asked) => {
-                self.info_at = asked + self.info_period();
                 self.read(&value, Some(asked)).await;
+                self.info_at = asked
+                    + match self.link_look() {
+                        Some(_) => INFO_EVERY,
+                        None => self.info_period(),
+                    };
             }
             Noticed::Odd(value, asked) => {
                 let event = answer_event(kind_of(&value), Some(asked));
                 self.reporter.send(event).await;
             }
+            Noticed::Link => self.info_at = Instant::now(),
             Noticed::Missing => self.missed = true,
         }
     }
@@ -237,7 +247,7 @@ impl Attendance<'_> {
     fn info_period(&self) -> Duration {
         if self.server.busy.load(Ordering::Relaxed) {
             INFO_BUSY
-        } else if self.following {
+        } else if self.role != ServerRole::Primary {
             INFO_FOLLOWING
         } else {
             INFO_EVERY
@@ -256,7 +266,9 @@ impl Attendance<'_> {
             reporter,
         )
         .await;
-        self.following = role.is_some_and(|role| role != ServerRole::Primary);
+        if let Some(role) = role {
+            self.role = role;
+        }
     }
 }
 

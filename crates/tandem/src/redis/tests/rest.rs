@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tandem_core::server::ServerView;
 use tandem_resp::Value;
 
-use super::super::rest::{Heard, Noticed, Rest};
-use super::server::{Server, ok, soon};
+use super::super::ops;
+use super::super::rest::{Heard, LinkLook, Noticed, Rest};
+use super::server::{Pair, Server, ok, soon};
 
 const EVERY: Duration = Duration::from_millis(5);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -18,6 +20,7 @@ fn rest(heard: &Heard, info_in: Duration) -> Rest {
         ping_at: now,
         info_at: now + info_in,
         heard: heard.clone(),
+        link: None,
     }
 }
 
@@ -96,4 +99,30 @@ async fn a_refusal_is_news_and_an_end_ends_it() {
     server.signal(Signal::KILL);
     assert!(resting.await.unwrap().is_none());
     assert!(link.is_closed());
+}
+
+#[tokio::test]
+async fn a_replica_rests_while_its_link_is_up_and_says_when_it_is_not() {
+    let pair = Pair::start().await;
+    let heard = Heard::default();
+    let view = ServerView::from_info(&ops::info(&pair.to_b, soon()).await.unwrap()).unwrap();
+    let begun = Instant::now();
+    let resting = tokio::spawn({
+        let rest = Rest {
+            link: LinkLook::new(&view.role, EVERY, begun),
+            ..rest(&heard, NEVER)
+        };
+        assert!(rest.link.is_some(), "{:?}", view.role);
+        let link = pair.to_b.clone();
+        async move { link.rest(rest).await }
+    });
+    for _ in 0..10 {
+        // What it has read of the stream changes the answer to ROLE, and is no news.
+        ok(&pair.to_a, "SET k v").await;
+        heard_after(&heard, Instant::now()).await;
+    }
+    assert!(!resting.is_finished());
+    pair.a.signal(Signal::KILL);
+    let news = resting.await.unwrap().unwrap();
+    assert!(matches!(news.what, Noticed::Link), "{:?}", news.what);
 }
