@@ -16,13 +16,19 @@ use crate::statistics::ServerCounters;
 /// Entries that SLOWLOG GET gives by itself, as Redis.
 const NEWEST: usize = 10;
 
+/// Of what one server answers in one turn, this many are noted at most. A request that holds a server up is answered before those
+/// that waited behind it; under a load at which everything is slow, noting each would make it slower still.
+const NOTED: u8 = 8;
+
 /// Answers one after the other to the same command that took the same time, as those of one turn do: counted together.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     stamp: Stamp,
     answers: u32,
-    /// They took so long that each of them is noted.
+    /// They took so long that they are to be noted.
     slow: bool,
+    /// How many were, of these and of those before.
+    noted: u8,
 }
 
 impl Run {
@@ -39,7 +45,8 @@ impl Run {
             self.begin(stamp, &lane.counters, desk);
         }
         self.answers += 1;
-        if self.slow {
+        if self.slow && self.noted < NOTED {
+            self.noted += 1;
             note(lane, desk, desk.now_us.wrapping_sub(stamp.at_us));
         }
     }

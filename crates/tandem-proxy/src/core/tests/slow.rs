@@ -85,3 +85,30 @@ fn a_large_request_is_noted_by_its_name() {
     let said = world.take(client);
     assert!(said.contains(":50000\r\n*1\r\n$3\r\nset\r\n"), "{said}");
 }
+
+#[test]
+fn of_what_is_answered_at_once_the_first_are_noted() {
+    let mut world = World::new(pool(1));
+    let client = world.client();
+    let mut words = request("EVAL x 1 a");
+    for n in 0..30 {
+        words.extend(request(&format!("GET k{n}")));
+        words.extend(request(&format!("SET k{n} v")));
+    }
+    world.give(client, &words);
+    world.now += Duration::from_millis(50);
+    world.server_says(0, "+x\r\n".repeat(61).as_bytes());
+    world.take(client);
+    world.give(client, &request("SLOWLOG GET -1"));
+    let said = world.take(client);
+    assert!(said.starts_with("*8\r\n"), "{said}");
+    assert!(said.contains("$4\r\nEVAL\r\n"), "{said}");
+
+    // And those of the next turn again.
+    world.give(client, &request("GET later"));
+    world.now += Duration::from_millis(50);
+    world.server_says(0, b"+x\r\n");
+    world.take(client);
+    world.give(client, &request("SLOWLOG LEN"));
+    assert_eq!(world.take(client), ":9\r\n");
+}
