@@ -8,6 +8,7 @@
 mod access;
 mod change;
 mod cluster;
+mod node;
 mod notices;
 mod vip;
 mod watch;
@@ -417,7 +418,7 @@ pub(crate) async fn cluster_seen(
     let access = cluster_access(settings, proxy, &certificates).map_err(error)?;
     let mut why = String::new();
     for &seed in &proxy.cluster {
-        match cluster::ask(&tcp(seed), &access).await {
+        match node::ask(&tcp(seed), &access).await {
             Ok(said) => {
                 let nodes = said.view.shards.iter().flat_map(|shard| shard.nodes());
                 return Ok(Seen {
@@ -436,9 +437,9 @@ fn cluster_access(
     settings: &Settings,
     proxy: &config::Proxy,
     certificates: &Certificates,
-) -> Result<cluster::Access> {
+) -> Result<node::Access> {
     let password = proxy.password_file.as_deref().map(access::text);
-    Ok(cluster::Access {
+    Ok(node::Access {
         credentials: password.transpose()?.map(|password| Credentials {
             user: proxy.access.server_user.clone().map(String::into_bytes),
             password: password.into_bytes(),
