@@ -86,6 +86,7 @@ pub use doubt::READ_WITHIN;
 use lane::{Lane, State};
 pub use peer::{How, Peer, Side};
 use phase::Known;
+pub use reload::Word;
 use slots::{NONE, Wait};
 
 /// Bytes that one read may bring.

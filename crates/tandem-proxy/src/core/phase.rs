@@ -154,8 +154,7 @@ impl Core {
         let doubted = known.doubted.is_some();
         let tells_forks = known.group.forks != Forks::Untold;
         let followed = self.is_group(pool, server);
-        // What was asked of a pool that was replaced by another is still to be answered, and who listens there still listens.
-        let replaced = self.pools[pool as usize].heir.is_some();
+        let replaced = self.is_replaced(pool);
         for index in 0..self.lanes.len() as u32 {
             let lane = &mut self.lanes[index as usize];
             if lane.pool != pool || lane.server != server || (lane.retired && !replaced) {
@@ -330,10 +329,11 @@ impl Core {
         if known.group.phase != Phase::Closing || known.quiet.as_ref() == Some(&rank) {
             return;
         }
+        let replaced = self.is_replaced(pool);
         let busy = self.lanes.iter().any(|lane| {
             lane.pool == pool
                 && lane.server == server
-                && !lane.retired
+                && (!lane.retired || replaced)
                 && lane.is_to_primary()
                 && if lane.pinned {
                     let blocks = lane.extra_ms > 0 || lane.messages;

@@ -9,19 +9,25 @@ use std::time::Instant;
 use super::client::Life;
 use super::slots::NONE;
 use super::{Core, PoolSetup};
+use crate::cluster::Map;
 use crate::settings::{Replicas, Users};
 use crate::topology::Topology;
+
+/// What is said of the servers of a pool that replaces another.
+#[derive(Debug, Clone)]
+pub enum Word {
+    /// They are groups.
+    Groups(Arc<Topology>),
+    /// They are the seats of a cluster.
+    Slots(Arc<Map>),
+}
 
 impl Core {
     /// These are all pools from now on. The number of each, in this order.
     ///
     /// A pool with the very settings that it had stays as it is. Clients of a pool whose name is gone are let go. A new pool
-    /// has its word on its groups before anybody asks it for anything.
-    pub fn reload(
-        &mut self,
-        setups: Vec<(PoolSetup, Option<Arc<Topology>>)>,
-        now: Instant,
-    ) -> Vec<usize> {
+    /// has its word on its servers before anybody asks it for anything.
+    pub fn reload(&mut self, setups: Vec<(PoolSetup, Option<Word>)>, now: Instant) -> Vec<usize> {
         self.clock(now);
         let old: Vec<u32> = (0..self.pools.len() as u32)
             .filter(|&pool| self.pools[pool as usize].heir.is_none())
@@ -42,13 +48,13 @@ impl Core {
                     same
                 }
                 (None, Some(namesake)) => {
-                    let number = self.add_informed(setup, word.as_deref(), now);
+                    let number = self.add_informed(setup, word.as_ref(), now);
                     self.pools[namesake as usize].heir = Some(number);
                     self.waits_inherited(namesake, number);
                     kept.push(namesake);
                     number
                 }
-                (None, None) => self.add_informed(setup, word.as_deref(), now),
+                (None, None) => self.add_informed(setup, word.as_ref(), now),
             };
             numbers.push(number as usize);
         }
@@ -82,15 +88,23 @@ impl Core {
         numbers
     }
 
-    fn add_informed(&mut self, setup: PoolSetup, word: Option<&Topology>, now: Instant) -> u32 {
+    fn add_informed(&mut self, setup: PoolSetup, word: Option<&Word>, now: Instant) -> u32 {
         let number = self.add_pool(setup);
-        if let Some(word) = word {
-            self.snapshot(number as usize, word, now);
+        match word {
+            Some(Word::Groups(topology)) => self.snapshot(number as usize, topology, now),
+            Some(Word::Slots(map)) => self.remap(number as usize, map, now),
+            None => {}
         }
         number
     }
 
-    /// The pools that a word on the groups of this name is for: that of its clients, and those that it has replaced, whose
+    /// Whether there is another pool in the place of this one: what was asked of it is still to be answered, and who listens
+    /// there still listens.
+    pub(super) fn is_replaced(&self, pool: u32) -> bool {
+        self.pools[pool as usize].heir.is_some()
+    }
+
+    /// The pools that a word on the servers of this name is for: that of its clients, and those that it has replaced, whose
     /// last connections are not over yet. Not those that had other groups.
     #[must_use]
     pub fn pools_told(&self, name: &str) -> Vec<usize> {

@@ -9,7 +9,7 @@ use mio::Waker;
 use super::pulse::Beats;
 use super::socket::Door;
 use crate::cluster::Map;
-use crate::core::{History, Peer, PoolSetup};
+use crate::core::{History, Peer, PoolSetup, Word};
 use crate::tail::Tail;
 use crate::topology::Topology;
 
@@ -64,8 +64,8 @@ pub(super) enum Letter {
 pub(super) struct Replacement {
     /// All pools from now on.
     pub(super) pools: Vec<PoolSetup>,
-    /// Of each, the newest word on its groups.
-    pub(super) topologies: Vec<Option<Arc<Topology>>>,
+    /// Of each, the newest word on its servers.
+    pub(super) words: Vec<Option<Word>>,
     /// Listening sockets for pools whose address is new, by index in `pools`.
     pub(super) listeners: Vec<(usize, Door)>,
 }

@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cluster::Map;
-use crate::core::{Core, PoolSetup};
+use crate::core::{Core, PoolSetup, Word};
 use crate::ejection::Ejector;
 use crate::settings::{Address, Distribution, Pool};
 use crate::slowlog::SlowLog;
@@ -235,19 +235,32 @@ impl Running {
     /// # Errors
     /// As there.
     pub fn reload_following(&self, pool: Pool, word: Arc<Topology>) -> Result<(), ReloadError> {
-        self.replace(vec![pool], Some(word))
+        self.replace(vec![pool], Some(Word::Groups(word)))
     }
 
-    fn replace(&self, pools: Vec<Pool>, word: Option<Arc<Topology>>) -> Result<(), ReloadError> {
+    /// As [`Running::reload`] for a pool whose servers are the seats of a cluster, with its newest map. It has to be the same
+    /// cluster: what was asked before the reload goes by newer maps, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reload_mapped(&self, pool: Pool, map: Arc<Map>) -> Result<(), ReloadError> {
+        self.replace(vec![pool], Some(Word::Slots(map)))
+    }
+
+    fn replace(&self, pools: Vec<Pool>, word: Option<Word>) -> Result<(), ReloadError> {
         let threads = self.mailboxes.len();
         let mut current = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shared: Vec<Shared> = pools
             .into_iter()
             .map(|pool| inherit(&current, pool, threads, self.base))
             .collect();
-        if let Some(word) = word {
+        let told = word.as_ref().map(|word| match word {
+            Word::Groups(topology) => topology.clone(),
+            Word::Slots(map) => Arc::new(map.topology.clone()),
+        });
+        if let Some(told) = told {
             for pool in &mut shared {
-                pool.topology = Some(word.clone());
+                pool.topology = Some(told.clone());
             }
         }
         let mut listeners = Vec::new();
@@ -264,6 +277,10 @@ impl Running {
                 }
             }
         }
+        let newest = |pool: &Shared| match &word {
+            Some(word) => Some(word.clone()),
+            None => pool.topology.clone().map(Word::Groups),
+        };
         for ((thread, mailbox), listeners) in self.mailboxes.iter().enumerate().zip(listeners) {
             let pools = shared
                 .iter()
@@ -271,7 +288,7 @@ impl Running {
                 .collect();
             mailbox.put(Letter::Reload(Box::new(Replacement {
                 pools,
-                topologies: shared.iter().map(|pool| pool.topology.clone()).collect(),
+                words: shared.iter().map(newest).collect(),
                 listeners,
             })));
         }

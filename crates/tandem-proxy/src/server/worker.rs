@@ -471,7 +471,7 @@ impl Worker {
                 }
             }
             Letter::Map { pool, map } => {
-                if let Some(pool) = self.core.pool_named(&pool) {
+                for pool in self.core.pools_told(&pool) {
                     self.core.remap(pool, &map, self.now);
                 }
             }
@@ -495,8 +495,7 @@ impl Worker {
     }
 
     fn reload(&mut self, replacement: Replacement) {
-        let words = replacement.topologies;
-        let setups = replacement.pools.into_iter().zip(words);
+        let setups = replacement.pools.into_iter().zip(replacement.words);
         let numbers = self.core.reload(setups.collect(), self.now);
         for door in &mut self.doors {
             let Some(open) = door else { continue };

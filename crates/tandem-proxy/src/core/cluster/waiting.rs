@@ -93,6 +93,7 @@ impl Core {
 
     /// What waits for shards that cannot be asked goes to those that have its slots by now.
     pub(super) fn reroute(&mut self, pool: u32) {
+        let replaced = self.is_replaced(pool);
         for index in 0..self.lanes.len() as u32 {
             let lane = &self.lanes[index as usize];
             let waits = lane.pool == pool
@@ -103,7 +104,7 @@ impl Core {
                 && lane.bulk == Bulk::No
                 && lane.is_to_primary()
                 && lane.doubts.is_empty()
-                && !lane.retired;
+                && (!lane.retired || replaced);
             if !waits {
                 continue;
             }

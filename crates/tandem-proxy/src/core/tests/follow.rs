@@ -454,7 +454,7 @@ fn a_pool_that_replaces_another_knows_its_primary_before_it_is_asked_for_anythin
         counters: world.counters.clone(),
         connections: 1,
     };
-    let word = Arc::new(serving(1, 3));
+    let word = Word::Groups(Arc::new(serving(1, 3)));
     world.core.reload(vec![(setup, Some(word))], world.now);
     world.turn();
     world.give(client, &request("GET a"));
@@ -479,7 +479,7 @@ fn replaced(world: &mut World, word: &Topology) {
         counters: world.counters.clone(),
         connections: 1,
     };
-    let word = Arc::new(word.clone());
+    let word = Word::Groups(Arc::new(word.clone()));
     world.core.reload(vec![(setup, Some(word))], world.now);
     world.turn();
 }

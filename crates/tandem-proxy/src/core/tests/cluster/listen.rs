@@ -2,16 +2,6 @@
 
 use super::*;
 
-/// What a node says to a subscriber.
-fn word(kind: &str, name: &str, count: usize) -> Vec<u8> {
-    format!(
-        "*3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:{count}\r\n",
-        kind.len(),
-        name.len()
-    )
-    .into_bytes()
-}
-
 #[test]
 fn a_sharded_channel_is_followed_to_where_its_slot_goes() {
     let mut cluster = Cluster::new();

@@ -3,6 +3,7 @@
 mod block;
 mod listen;
 mod redirect;
+mod reload;
 mod spread;
 
 use super::*;
@@ -78,7 +79,9 @@ impl Cluster {
     fn is(&mut self, shards: Vec<Shard>) {
         self.seats.take(&View { shards });
         let world = &mut self.world;
-        world.core.remap(0, self.seats.map(), world.now);
+        for pool in world.core.pools_told("test") {
+            world.core.remap(pool, self.seats.map(), world.now);
+        }
         world.turn();
     }
 
@@ -103,6 +106,16 @@ impl Cluster {
     fn ask(&mut self, client: Peer, words: &str) {
         self.world.give(client, &request(words));
     }
+}
+
+/// What a node says to a subscriber.
+fn word(kind: &str, name: &str, count: usize) -> Vec<u8> {
+    format!(
+        "*3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:{count}\r\n",
+        kind.len(),
+        name.len()
+    )
+    .into_bytes()
 }
 
 #[test]
