@@ -1,4 +1,5 @@
-//! A proxy before a real Redis Cluster: slots move, nodes join and die, and clients keep their address and their connection.
+//! A proxy before a real Redis Cluster: slots move, nodes join and die, settings change, and clients keep their address and
+//! their connection.
 
 #![allow(clippy::unwrap_used)] // A panic in a test is its report.
 
@@ -7,6 +8,7 @@ mod pki;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -181,15 +183,19 @@ impl Rig {
         }
     }
 
-    /// Starts the proxy, which is told of one node.
-    fn front(&mut self) -> SocketAddr {
+    /// Writes the proxy's file, which names some nodes.
+    fn configure(&self, seeds: &[usize], more: &str) -> PathBuf {
         let host = self.host();
         let (address, state) = (host.address(), host.dir().join("state"));
+        let seeds = seeds.iter();
+        let seeds: Vec<_> = seeds
+            .map(|&node| format!("\"{address}:{}\"", self.port(node)))
+            .collect();
         let text = format!(
-            "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nlisten = \"{address}:{PORT}\"\n\
-             cluster = [\"{address}:{}\"]\nthreads = 2\n{}",
+            "[host]\nid = \"p\"\naddress = \"{address}\"\nstate_dir = \"{}\"\n\n[[proxy]]\nname = \"front\"\nlisten = \"{address}:{PORT}\"\n\
+             cluster = [{}]\nthreads = 2\n{more}{}",
             state.display(),
-            self.port(0),
+            seeds.join(", "),
             if self.tls {
                 let authority = host.dir().join("pki/ca.crt");
                 format!("server_tls = {{ ca_file = \"{}\" }}\n", authority.display())
@@ -200,10 +206,23 @@ impl Rig {
         std::fs::create_dir_all(&state).unwrap();
         let file = host.dir().join("proxy.toml");
         std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Has the proxy read its file again; what it says to that.
+    fn reload(&self, seeds: &[usize], more: &str) -> anyhow::Result<String> {
+        let file = self.configure(seeds, more).display().to_string();
+        let program = tandem_lab::tandem_binary()?.display().to_string();
+        self.host().run(&program, &["reload", "-c", &file])
+    }
+
+    /// Starts the proxy, which is told of one node.
+    fn front(&mut self) -> SocketAddr {
+        let file = self.configure(&[0], "");
         let mut command = Command::new(tandem_lab::tandem_binary().unwrap());
         command.arg("run").arg("-c").arg(file);
         self.proxy = Some(self.host().spawn("proxy", &mut command).unwrap());
-        let to = SocketAddr::new(address, PORT);
+        let to = SocketAddr::new(self.host().address(), PORT);
         self.until("the proxy to answer", || {
             let open = || Connection::open(self.host(), to, BOUND)?.call(&["GET", "nothing"]);
             Ok(match open() {
@@ -283,6 +302,29 @@ fn slots_that_move_under_load_are_noticed_by_no_client() {
     // Somebody blocks where a slot will leave.
     let mut blocked = rig.client();
     blocked.send(&encode(&["BLPOP", "queue", "0"])).unwrap();
+    let mut before = rig.client();
+    before.demand(&["GET", "nothing"]).unwrap();
+
+    // The proxy becomes another meanwhile, though not that of a node that is no part of the cluster.
+    let refused = rig.reload(&[0, 3], "max_key = \"1kb\"\n").unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("another cluster"), "{refused}");
+    let said = rig.reload(
+        &[1, 2],
+        "max_key = \"1kb\"\ntimeout = \"30s\"\nmax_clients = 5000\n",
+    );
+    let said = said.unwrap();
+    assert!(said.contains("taken over, its clients stay"), "{said}");
+    assert!(said.contains("proxy front: max_clients"), "{said}");
+    let long = "k".repeat(2000);
+    for client in [&mut before, &mut rig.client()] {
+        rig.until("the new bound to count", || {
+            Ok(match client.call(&["GET", &long])? {
+                Reply::Error(error) if error.contains("max_key") => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        });
+    }
     let queue = number(&rig.ask(0, &["CLUSTER", "KEYSLOT", "queue"])) as u16;
     let home = usize::from(queue / (SLOTS / 3)).min(2);
 

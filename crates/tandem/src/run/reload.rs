@@ -479,6 +479,37 @@ priority = 100
     }
 
     #[test]
+    fn a_proxy_before_a_cluster_changes_as_others_do() {
+        let with = |proxy: &str| {
+            read(&format!(
+                "{FILE}\n[[proxy]]\nname = \"p\"\nlisten = \"10.0.0.1:6400\"\n{proxy}"
+            ))
+        };
+        let old = with("cluster = [\"10.0.0.8:7000\"]\n");
+        let silent = with(
+            "cluster = [\"10.0.0.9:7000\", \"10.0.0.8:7001\"]\ntimeout = \"1s\"\nmax_key = \"1kb\"\npassword_file = \"/p\"\n",
+        );
+        let it = plan(&old, &silent);
+        assert!(it.moves.is_empty(), "{:?}", it.moves);
+        assert!(it.restart.is_empty(), "{:?}", it.restart);
+        assert_eq!(it.settings, silent);
+
+        let fixed = with("cluster = [\"10.0.0.8:7000\"]\nthreads = 3\nmax_clients = 9\n");
+        let it = plan(&old, &fixed);
+        assert_eq!(it.restart, ["proxy p: threads, max_clients"]);
+        assert_eq!(it.settings, old);
+
+        // What groups have is not what a cluster has.
+        let groups = with("groups = [\"g\"]\nack = 1\ntimeout = \"1s\"\n");
+        for (from, to) in [(&old, &groups), (&groups, &old)] {
+            let it = plan(from, to);
+            let why = "proxy p: everything, as a cluster takes the place of groups or groups that of a cluster";
+            assert_eq!(it.restart, [why]);
+            assert_eq!(it.settings, *from);
+        }
+    }
+
+    #[test]
     fn what_moves_is_told_by_name_and_refused() {
         for (from, to, words) in [
             (

@@ -4,14 +4,18 @@
 //! are read again, from the files that are named now), the VIP, and who is asked about groups elsewhere. Everything else is one new pool, to which clients move
 //! as soon as they are owed nothing.
 
-use anyhow::Result;
+use std::net::IpAddr;
+
+use anyhow::{Result, anyhow};
 use tandem_config::settings::{self as config, ShardAt};
 use tandem_proxy::cluster::seats;
 use tandem_proxy::placement::{moved_share, sort_servers};
 use tandem_proxy::settings::{Bounds, Pool, Server};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::access::{self, Certificates};
+use super::cluster::{Asked, Wanted};
 use super::{server, tcp};
 use crate::run::control::Answer;
 
@@ -35,8 +39,15 @@ pub(in crate::run) struct Changes {
 
 /// Where a proxy hears of them, and says what it is.
 pub(super) struct Inbox {
-    pub(super) changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<Change>,
     pub(super) in_force: watch::Sender<config::Proxy>,
+    /// One about whose nodes it is asked.
+    waits: Option<Waiting>,
+}
+
+struct Waiting {
+    change: Change,
+    vouched: JoinHandle<Result<Option<Wanted>>>,
 }
 
 impl Inbox {
@@ -45,7 +56,48 @@ impl Inbox {
         let (to, changes) = mpsc::channel(CHANGES_MAX);
         let (in_force, is) = watch::channel(settings.clone());
         let changer = Changes { to, in_force: is };
-        (changer, Self { changes, in_force })
+        let inbox = Self {
+            changes,
+            in_force,
+            waits: None,
+        };
+        (changer, inbox)
+    }
+
+    /// The next change, and whom its cluster is asked from then on. An error: its nodes are of no use. May be given up and called again.
+    pub(super) async fn next(
+        &mut self,
+        cluster: Option<&Asked>,
+        certificates: &Certificates,
+        source: IpAddr,
+    ) -> (Change, Result<Option<Wanted>>) {
+        loop {
+            if let Some(waiting) = &mut self.waits {
+                let vouched = (&mut waiting.vouched).await;
+                if let Some(Waiting { change, .. }) = self.waits.take() {
+                    return (change, vouched.map_err(Into::into).flatten());
+                }
+            }
+            let Some(change) = self.changes.recv().await else {
+                // Whoever changes proxies has gone: the daemon ends.
+                return std::future::pending().await;
+            };
+            let Some(cluster) = cluster else {
+                return (change, Ok(None));
+            };
+            let wanted = match Wanted::of(&change.settings, certificates, source) {
+                Ok(wanted) => wanted,
+                Err(error) => return (change, Err(error)),
+            };
+            let vouches = cluster.vouch(wanted.clone());
+            self.waits = Some(Waiting {
+                change,
+                vouched: tokio::spawn(async move {
+                    vouches.await.map_err(|error| anyhow!(error))?;
+                    Ok(Some(wanted))
+                }),
+            });
+        }
     }
 }
 
@@ -125,7 +177,7 @@ fn sorted(settings: &config::Proxy) -> Vec<Server> {
 
 /// The running settings with what can be taken over from the file. Every field is named, so that a new one is decided upon.
 pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> config::Proxy {
-    if stands_before_a_cluster(old, new) {
+    if stands_elsewhere(old, new) {
         return old.clone();
     }
     let config::Proxy {
@@ -133,12 +185,12 @@ pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> co
         threads,
         access,
         vip,
-        cluster,
         ..
     } = old.clone();
     let config::Proxy {
         listen,
         shards,
+        cluster,
         hash,
         distribution,
         hash_tag,
@@ -192,9 +244,9 @@ pub(in crate::run) fn taken_over(old: &config::Proxy, new: &config::Proxy) -> co
     }
 }
 
-/// Its pool is told where slots are by a map, which a new one would not have yet.
-fn stands_before_a_cluster(old: &config::Proxy, new: &config::Proxy) -> bool {
-    !(old.cluster.is_empty() && new.cluster.is_empty())
+/// Whether a cluster would take the place of groups, or the other way round.
+fn stands_elsewhere(old: &config::Proxy, new: &config::Proxy) -> bool {
+    old.cluster.is_empty() != new.cluster.is_empty()
 }
 
 /// Whether clients would have to speak TLS that do not, or the other way round.
@@ -219,9 +271,10 @@ fn asks_others(old: &config::Proxy, new: &config::Proxy) -> bool {
 
 /// What differs and waits for a restart, by its keys.
 pub(in crate::run) fn fixed(old: &config::Proxy, new: &config::Proxy) -> Vec<&'static str> {
-    if stands_before_a_cluster(old, new) {
-        let differs = old != new;
-        return Vec::from_iter(differs.then_some("everything, as it stands before a cluster"));
+    if stands_elsewhere(old, new) {
+        return vec![
+            "everything, as a cluster takes the place of groups or groups that of a cluster",
+        ];
     }
     let keys = [
         ("threads", old.threads != new.threads),
@@ -251,6 +304,10 @@ pub(in crate::run) fn fixed(old: &config::Proxy, new: &config::Proxy) -> Vec<&'s
 
 /// What becomes of keys if `new` is taken over, in words.
 pub(in crate::run) fn moves(old: &config::Proxy, new: &config::Proxy) -> Option<String> {
+    if !new.cluster.is_empty() {
+        // It says itself where its keys are, and stays the same one.
+        return None;
+    }
     let [old, new] = [old, new].map(placed);
     let share = moved_share(&old, &new);
     (share > 0.0).then(|| {

@@ -4,19 +4,25 @@
 //! [`PERIOD`], and when a thread wishes for it, no sooner than [`GAP`] after the last answer. One node after the other is asked, first
 //! the one that was named last; what a node says is taken if it sees all slots and is not behind what is known (by the epoch
 //! of the cluster), otherwise what the node with the most slots said.
+//!
+//! A changed file may name other nodes of the same cluster. Those of another one would be believed as soon as they were asked, and
+//! all keys be somewhere else: so nodes that are named anew are asked first whether they know a node that is known here.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tandem_config::settings as config;
-use tandem_proxy::cluster::{Map, Seats};
+use tandem_proxy::cluster::{Map, Node, Seats, View};
 use tandem_proxy::placement::SLOTS;
 use tandem_proxy::settings::Address;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
+use super::access::Certificates;
 use super::node::{Access, Said, ask};
 
 /// Between two questions when nothing is known to have changed.
@@ -34,11 +40,19 @@ const STRANGERS_MAX: usize = 64;
 /// While so many are known no stranger is added to them: more than the largest cluster has.
 const NODES_MAX: usize = 2048;
 
+/// Whom to ask while nobody else is known, and how to ask anybody.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    seeds: Vec<Address>,
+    access: Access,
+}
+
 /// Who asks.
 pub(super) struct Asker {
     proxy: String,
-    access: Access,
-    seeds: Vec<Address>,
+    wanted: Wanted,
+    /// It may become another.
+    newest: watch::Receiver<Wanted>,
     /// All that are known, the next to be asked in front.
     nodes: VecDeque<Address>,
     strangers: Vec<(Address, Instant)>,
@@ -47,6 +61,8 @@ pub(super) struct Asker {
     epoch: u64,
     wishes: mpsc::Receiver<Option<Address>>,
     maps: watch::Sender<Arc<Map>>,
+    /// Of the last view that was taken.
+    known: watch::Sender<Arc<Vec<Node>>>,
     /// The last answers were of no use, and that was said.
     bad: bool,
 }
@@ -57,6 +73,26 @@ pub(super) struct Asked {
     wishes: mpsc::Sender<Option<Address>>,
     /// The newest map.
     pub(super) maps: watch::Receiver<Arc<Map>>,
+    known: watch::Receiver<Arc<Vec<Node>>>,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl Wanted {
+    /// As the file says.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub(super) fn of(
+        settings: &config::Proxy,
+        certificates: &Certificates,
+        source: IpAddr,
+    ) -> Result<Self> {
+        let seeds = settings.cluster.iter();
+        Ok(Self {
+            seeds: seeds.map(|&seed| super::tcp(seed)).collect(),
+            access: Access::of(settings, certificates, source)?,
+        })
+    }
 }
 
 impl Asked {
@@ -65,33 +101,71 @@ impl Asked {
         // Full: the next answer is newer than this wish, too.
         let _ = self.wishes.try_send(stranger);
     }
+
+    /// From now on these are asked, and so.
+    pub(super) fn change_to(&self, wanted: Wanted) {
+        self.wanted.send_replace(wanted);
+    }
+
+    /// Asks whether the nodes that nobody here knows yet are of this cluster. While nobody is known anybody may be.
+    pub(super) fn vouch(&self, next: Wanted) -> impl Future<Output = Result<(), String>> + use<> {
+        let (known, before) = (
+            self.known.borrow().clone(),
+            self.wanted.borrow().seeds.clone(),
+        );
+        async move {
+            let is_new = |seed: &Address| {
+                !before.contains(seed) && !known.iter().any(|node| node.at == *seed)
+            };
+            let Wanted { mut seeds, access } = next;
+            seeds.retain(|seed| !known.is_empty() && is_new(seed));
+            let asked: Vec<_> = seeds
+                .into_iter()
+                .map(|seed| {
+                    let access = access.clone();
+                    tokio::spawn(async move { (ask(&seed, &access).await, seed) })
+                })
+                .collect();
+            for answer in asked {
+                let (said, seed) = answer.await.map_err(|error| error.to_string())?;
+                let said = said.map_err(|error| format!("cluster: {}: {error}", shown(&seed)))?;
+                if !is_same_cluster(&known, &said.view) {
+                    return Err(format!(
+                        "cluster: {} knows none of the nodes that are known: another cluster needs a restart",
+                        shown(&seed)
+                    ));
+                }
+            }
+            Ok(())
+        }
+    }
 }
 
 impl Asker {
-    pub(super) fn new(settings: &config::Proxy, access: Access) -> (Self, Asked) {
-        let seeds: Vec<Address> = settings
-            .cluster
-            .iter()
-            .map(|&seed| super::tcp(seed))
-            .collect();
+    pub(super) fn new(proxy: &str, wanted: Wanted) -> (Self, Asked) {
         let seats = Seats::new();
         let (wish, wishes) = mpsc::channel(WISHES_MAX);
-        let (maps, newest) = watch::channel(Arc::new(seats.map().clone()));
+        let (maps, newest_map) = watch::channel(Arc::new(seats.map().clone()));
+        let (known, knows) = watch::channel(Arc::default());
+        let (wants, newest) = watch::channel(wanted.clone());
         let asker = Self {
-            proxy: settings.name.clone(),
-            access,
-            nodes: seeds.iter().cloned().collect(),
-            seeds,
+            proxy: proxy.to_owned(),
+            nodes: wanted.seeds.iter().cloned().collect(),
+            wanted,
+            newest,
             strangers: Vec::new(),
             seats,
             epoch: 0,
             wishes,
             maps,
+            known,
             bad: false,
         };
         let asked = Asked {
             wishes: wish,
-            maps: newest,
+            maps: newest_map,
+            known: knows,
+            wanted: wants,
         };
         (asker, asked)
     }
@@ -108,11 +182,26 @@ impl Asker {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 Some(wish) = self.wishes.recv() => self.note(wish),
+                Ok(()) = self.newest.changed() => self.heed(),
                 () = sleep(period) => {}
             }
             sleep_until((answered + GAP).into()).await;
             while let Ok(wish) = self.wishes.try_recv() {
                 self.note(wish);
+            }
+        }
+    }
+
+    /// Whom to ask, and how, is another matter from now on.
+    fn heed(&mut self) {
+        self.wanted = self.newest.borrow_and_update().clone();
+        let known = self.known.borrow().clone();
+        let seeds = &self.wanted.seeds;
+        self.nodes
+            .retain(|it| seeds.contains(it) || known.iter().any(|node| node.at == *it));
+        for seed in seeds {
+            if !self.nodes.contains(seed) {
+                self.nodes.push_front(seed.clone());
             }
         }
     }
@@ -142,7 +231,7 @@ impl Asker {
             let Some(node) = self.nodes.pop_front() else {
                 break;
             };
-            let said = ask(&node, &self.access).await;
+            let said = ask(&node, &self.wanted.access).await;
             self.nodes.push_back(node.clone());
             match said {
                 Ok(said) => {
@@ -180,10 +269,11 @@ impl Asker {
             view.add_stranger(stranger);
         }
         self.epoch = epoch;
-        let known = view.shards.iter().flat_map(|shard| shard.nodes());
-        let mut nodes: Vec<Address> = known.map(|node| node.at.clone()).collect();
+        let known = nodes(&view).cloned().collect();
+        self.known.send_replace(Arc::new(known));
+        let mut nodes: Vec<Address> = nodes(&view).map(|node| node.at.clone()).collect();
         // Whoever was asked last stays last; the seeds are asked when nobody else knows anything.
-        nodes.extend(self.seeds.iter().cloned());
+        nodes.extend(self.wanted.seeds.iter().cloned());
         self.nodes.retain(|it| nodes.contains(it));
         for node in nodes {
             if !self.nodes.contains(&node) {
@@ -213,6 +303,19 @@ impl Asker {
     }
 }
 
+fn nodes(view: &View) -> impl Iterator<Item = &Node> {
+    view.shards.iter().flat_map(|shard| shard.nodes())
+}
+
+/// Whether a view is one of the cluster of these nodes: one of them is in it, by its name or, where the cluster was made anew,
+/// at its place.
+fn is_same_cluster(known: &[Node], view: &View) -> bool {
+    nodes(view).any(|node| {
+        let is = |it: &Node| it.at == node.at || !it.id.is_empty() && it.id == node.id;
+        known.iter().any(is)
+    })
+}
+
 fn describe(shard: &tandem_proxy::cluster::Shard) -> String {
     let slots = shard.slots.iter();
     let slots: usize = slots
@@ -226,5 +329,74 @@ fn shown(at: &Address) -> String {
         Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
         Address::Tcp { host, port } => format!("{host}:{port}"),
         Address::Unix { path, .. } => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_proxy::cluster::Shard;
+
+    use super::*;
+
+    #[test]
+    fn others_are_asked_once_the_file_names_others() {
+        let at = |port: u16| super::super::tcp(([10, 0, 0, 1], port).into());
+        let wanted = |ports: &[u16]| Wanted {
+            seeds: ports.iter().map(|&port| at(port)).collect(),
+            access: Access {
+                credentials: None,
+                tls: None,
+                source: [127, 0, 0, 1].into(),
+            },
+        };
+        let (mut asker, asked) = Asker::new("p", wanted(&[1, 2]));
+        let shard = Shard {
+            primary: Node {
+                id: "a".to_owned(),
+                at: at(2),
+            },
+            replicas: Vec::new(),
+            slots: vec![(0, 16383)],
+        };
+        let view = View {
+            shards: vec![shard],
+        };
+        asker.take(Said { view, epoch: 1 });
+        asked.change_to(wanted(&[2, 3]));
+        asker.heed();
+        assert_eq!(asker.nodes, [at(3), at(2)]);
+        asked.change_to(wanted(&[3]));
+        asker.heed();
+        assert_eq!(
+            asker.nodes,
+            [at(3), at(2)],
+            "the cluster itself has named it"
+        );
+    }
+
+    #[test]
+    fn a_cluster_is_known_by_one_node_of_it() {
+        let node = |id: &str, port: u16| Node {
+            id: id.to_owned(),
+            at: super::super::tcp(([10, 0, 0, 1], port).into()),
+        };
+        let known = [node("a", 1), node("b", 2), node("", 3)];
+        for (seen, is) in [
+            (node("b", 9), true),
+            (node("x", 2), true),
+            (node("", 3), true),
+            (node("x", 9), false),
+            (node("", 9), false),
+        ] {
+            let shard = Shard {
+                primary: node("y", 8),
+                replicas: vec![seen.clone()],
+                slots: Vec::new(),
+            };
+            let view = View {
+                shards: vec![shard],
+            };
+            assert_eq!(is_same_cluster(&known, &view), is, "{seen:?}");
+        }
     }
 }

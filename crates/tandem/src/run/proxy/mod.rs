@@ -41,7 +41,7 @@ use crate::redis::raw::Credentials;
 use access::Certificates;
 pub(super) use change::{Change, fixed, moves, taken_over};
 use change::{Changes, Inbox, Made};
-use cluster::{Asked, Asker};
+use cluster::{Asked, Asker, Wanted};
 use notices::Ears;
 use vip::Vip;
 use watch::Watch;
@@ -183,9 +183,12 @@ impl Proxy {
                     self.running.confirm(&self.settings.name, server, asked);
                 }
                 () = newer(&mut maps) => self.map(),
-                Some(change) = self.inbox.changes.recv() => {
+                (change, vouched) = self.inbox.next(self.cluster.as_ref(), &self.certificates, around.address) => {
                     let before = self.shards.clone();
-                    let done = self.change(change.settings, &newest(&here, &there));
+                    let done = match vouched {
+                        Ok(wanted) => self.change(change.settings, wanted, &newest(&here, &there)),
+                        Err(error) => Err(error),
+                    };
                     if self.shards != before {
                         ears = self.ears(around);
                     }
@@ -206,11 +209,18 @@ impl Proxy {
     fn change(
         &mut self,
         settings: config::Proxy,
+        wanted: Option<Wanted>,
         word: &dyn Fn(&str) -> Option<Word>,
     ) -> Result<()> {
         let made = Made::of(&settings, &self.certificates, self.running.threads())?;
-        let word = topology(&made.shards, word);
-        self.running.reload_following(made.pool, Arc::new(word))?;
+        if let Some((cluster, wanted)) = self.cluster.as_ref().zip(wanted) {
+            let map = cluster.maps.borrow().clone();
+            self.running.reload_mapped(made.pool, map)?;
+            cluster.change_to(wanted);
+        } else {
+            let word = topology(&made.shards, word);
+            self.running.reload_following(made.pool, Arc::new(word))?;
+        }
         self.inbox.in_force.send_replace(settings.clone());
         self.settings = settings;
         self.shards = made.shards;
@@ -380,8 +390,8 @@ pub(super) fn start(
         let cluster = if proxy.cluster.is_empty() {
             None
         } else {
-            let access = cluster_access(settings, proxy, &certificates).with_context(in_proxy)?;
-            let (asker, asked) = Asker::new(proxy, access);
+            let wanted = Wanted::of(proxy, &certificates, settings.host.address);
+            let (asker, asked) = Asker::new(&proxy.name, wanted.with_context(in_proxy)?);
             running.spawn_local(asker.run(stop.clone()));
             Some(asked)
         };
@@ -415,7 +425,7 @@ pub(crate) async fn cluster_seen(
 ) -> Result<Seen, String> {
     let error = |error: anyhow::Error| format!("{error:#}");
     let certificates = Certificates::read(proxy).map_err(error)?;
-    let access = cluster_access(settings, proxy, &certificates).map_err(error)?;
+    let access = node::Access::of(proxy, &certificates, settings.host.address).map_err(error)?;
     let mut why = String::new();
     for &seed in &proxy.cluster {
         match node::ask(&tcp(seed), &access).await {
@@ -430,23 +440,6 @@ pub(crate) async fn cluster_seen(
         }
     }
     Err(why)
-}
-
-/// How this host's proxy speaks to the nodes of its cluster.
-fn cluster_access(
-    settings: &Settings,
-    proxy: &config::Proxy,
-    certificates: &Certificates,
-) -> Result<node::Access> {
-    let password = proxy.password_file.as_deref().map(access::text);
-    Ok(node::Access {
-        credentials: password.transpose()?.map(|password| Credentials {
-            user: proxy.access.server_user.clone().map(String::into_bytes),
-            password: password.into_bytes(),
-        }),
-        tls: certificates.connector(),
-        source: settings.host.address,
-    })
 }
 
 fn tcp(at: SocketAddr) -> Address {

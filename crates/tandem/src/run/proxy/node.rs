@@ -7,6 +7,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::Result;
+use tandem_config::settings as config;
 use tandem_proxy::cluster::View;
 use tandem_proxy::settings::Address;
 use tandem_proxy::tls::Connector;
@@ -16,6 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::access::{self, Certificates};
 use crate::redis::raw::Credentials;
 
 /// Bound on asking one node.
@@ -39,6 +42,28 @@ pub(super) struct Access {
     pub(super) tls: Option<Connector>,
     /// A VIP on this host must not become the source.
     pub(super) source: IpAddr,
+}
+
+impl Access {
+    /// How a proxy of this host speaks to the nodes of its cluster.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub(super) fn of(
+        proxy: &config::Proxy,
+        certificates: &Certificates,
+        source: IpAddr,
+    ) -> Result<Self> {
+        let password = proxy.password_file.as_deref().map(access::text);
+        Ok(Self {
+            credentials: password.transpose()?.map(|password| Credentials {
+                user: proxy.access.server_user.clone().map(String::into_bytes),
+                password: password.into_bytes(),
+            }),
+            tls: certificates.connector(),
+            source,
+        })
+    }
 }
 
 /// What one node says.
