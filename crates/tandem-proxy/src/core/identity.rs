@@ -16,7 +16,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::lane::{Lane, State};
+use super::bank::Bank;
+use super::lane::State;
 use super::peer::Peer;
 use super::slots::NONE;
 use super::{Core, text};
@@ -45,25 +46,6 @@ pub(super) struct Credentials {
     /// None: `AUTH password`, which is not quite the same to a server as naming the default user.
     pub(super) name: Option<Vec<u8>>,
     pub(super) password: Vec<u8>,
-}
-
-/// The lanes of one identity.
-#[derive(Debug)]
-pub(super) struct Bank {
-    pool: u32,
-    pub(super) identity: Identity,
-    /// Its lanes are at `first + server * connections + one of these`.
-    first: u32,
-    connections: u32,
-    lanes: u32,
-    /// Who uses it, or waits for its proof.
-    clients: u32,
-    /// A server has let it in, or the settings name it.
-    proven: bool,
-    /// The pool's own.
-    own: bool,
-    /// When its last client left, in milliseconds of the core.
-    left_ms: u64,
 }
 
 /// A client that wants to be somebody else.
@@ -127,72 +109,6 @@ impl Core {
             client % bank.connections
         };
         bank.first + server * bank.connections + one
-    }
-
-    /// Makes the two banks that a pool has from the beginning; the number of the first, which is that for RESP2.
-    pub(super) fn own_banks(&mut self, pool: u32) -> u32 {
-        let first = self.banks.len() as u32;
-        let database = self.pools[pool as usize].setup.settings.database;
-        for resp3 in [false, true] {
-            let identity = Identity {
-                resp3,
-                database,
-                user: None,
-            };
-            let bank = self.open_bank(pool, identity);
-            let bank = &mut self.banks[bank as usize];
-            bank.proven = true;
-            bank.own = true;
-        }
-        first
-    }
-
-    fn open_bank(&mut self, pool: u32, identity: Identity) -> u32 {
-        let number = self.banks.len() as u32;
-        let first = self.lanes.len() as u32;
-        let setup = &self.pools[pool as usize].setup;
-        let connections = setup.connections.max(1);
-        for (server, counters) in setup.counters.servers.iter().enumerate() {
-            for _ in 0..connections {
-                let lane = Lane::new(pool, server as u32, number, counters.clone());
-                self.lanes.push(lane.wanted_by(&setup.settings));
-            }
-        }
-        let lanes = self.lanes.len() as u32 - first;
-        self.banks.push(Bank {
-            pool,
-            identity,
-            first,
-            connections,
-            lanes,
-            clients: 0,
-            proven: false,
-            own: false,
-            left_ms: 0,
-        });
-        self.follow_lanes(number);
-        number
-    }
-
-    /// Lanes that are new obey what was said about their servers before.
-    fn follow_lanes(&mut self, bank: u32) {
-        let Bank {
-            pool, first, lanes, ..
-        } = self.banks[bank as usize];
-        for index in first..first + lanes {
-            let server = self.lanes[index as usize].server;
-            if !self.is_group(pool, server) {
-                continue;
-            }
-            let open = self.is_open(pool, server);
-            let tells_forks = self.tells_forks(pool, server);
-            let lane = &mut self.lanes[index as usize];
-            lane.followed = true;
-            if tells_forks {
-                lane.ask_at_ms = 0;
-            }
-            lane.held = (!open).then_some(0);
-        }
     }
 
     /// The bank of an identity, made if need be. None: there are as many as may be, and each is in use.

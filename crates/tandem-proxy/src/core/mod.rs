@@ -25,6 +25,7 @@ mod accounts;
 mod acks;
 mod answers;
 mod aside;
+mod bank;
 mod client;
 mod clients;
 mod cluster;
@@ -185,7 +186,7 @@ pub struct Core {
     now_ms: u64,
     pools: Vec<PoolState>,
     lanes: Vec<Lane>,
-    banks: Vec<identity::Bank>,
+    banks: Vec<bank::Bank>,
     desk: Desk,
     scratch: Vec<u8>,
     /// Bytes at the start of `scratch` that were carried over from the last read of the same peer.
