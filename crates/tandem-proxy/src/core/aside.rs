@@ -3,8 +3,10 @@
 //! Who asks what is [`acks`](super::acks)'s, [`waits`](super::waits)'s and [`reading`](super::reading)'s; here is how such a connection comes and
 //! goes, and what of the answers is understood.
 
+use super::acks::Acks;
 use super::lane::{Lane, State};
 use super::slots::NONE;
+use super::waits::Waits;
 use super::{Core, How};
 use crate::frame::{Fed, Scanner};
 use crate::settings::Address;
@@ -224,6 +226,17 @@ impl Core {
             Some(Aside::Ack) => self.batch_if_due(lane.pool, lane.server),
             Some(Aside::Wait) => self.wait_if_due(lane.pool, lane.server),
             Some(Aside::Sample) | None => {}
+        }
+    }
+
+    /// Whether nobody waits for what is under way on a connection, if it is one of the proxy's own.
+    pub(super) fn aside_rests(&self, index: u32) -> bool {
+        let lane = &self.lanes[index as usize];
+        let (state, server) = (&self.pools[lane.pool as usize], lane.server as usize);
+        match lane.aside {
+            Some(Aside::Ack) => state.acks.get(server).is_none_or(Acks::is_quiet),
+            Some(Aside::Wait) => state.waits.get(server).is_none_or(Waits::is_quiet),
+            Some(Aside::Sample) | None => true,
         }
     }
 

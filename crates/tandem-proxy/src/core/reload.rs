@@ -78,7 +78,7 @@ impl Core {
                 && !(kept.contains(&pool) && self.pools[pool as usize].heir.is_none())
             {
                 lane.retired = true;
-                if !lane.is_wanted() && lane.owner.is_none() {
+                if !lane.is_wanted() && lane.owner.is_none() && self.aside_rests(index) {
                     self.hang_up(index);
                 }
             }

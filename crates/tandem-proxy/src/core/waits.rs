@@ -79,6 +79,11 @@ impl Waits {
             moved_id: 0,
         }
     }
+
+    /// Nobody waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.waiting.is_empty()
+    }
 }
 
 impl Core {

@@ -8,7 +8,7 @@ use crate::topology::{Group, Lease, Phase, Replica, Topology};
 const UNKNOWN: &str = "-TANDEM-UNKNOWN ";
 const NOREPLICAS: &str = "-NOREPLICAS ";
 const INFO: &str = "*2\r\n$4\r\nINFO\r\n$11\r\nreplication\r\n";
-const NO_HISTORY: char = '0';
+pub(super) const NO_HISTORY: char = '0';
 
 fn at(place: u16) -> Address {
     Address::Tcp {
@@ -58,8 +58,8 @@ pub(super) fn role(place: u16, offset: u64) -> String {
     )
 }
 
-struct Acked {
-    world: World,
+pub(super) struct Acked {
+    pub(super) world: World,
     /// The connection for requests, and the one for batches.
     data: Peer,
     batches: Peer,
@@ -67,7 +67,7 @@ struct Acked {
 
 impl Acked {
     /// A primary at place 0 of history `a`, one write of a client answered, and the batch about it on its way.
-    fn with_a_write(ack: Ack) -> (Self, Peer) {
+    pub(super) fn with_a_write(ack: Ack) -> (Self, Peer) {
         let mut settings = pool(1);
         settings.replicas.ack = Some(ack);
         let mut world = World::new(settings);
@@ -108,7 +108,7 @@ impl Acked {
         true
     }
 
-    fn batch_says(&mut self, standing: &str, waited: u32, role: &str) {
+    pub(super) fn batch_says(&mut self, standing: &str, waited: u32, role: &str) {
         let all = format!(":0\r\n{standing}:{waited}\r\n{role}");
         self.world.give(self.batches, all.as_bytes());
     }
@@ -121,7 +121,7 @@ impl Acked {
     }
 }
 
-const ONE: Ack = Ack {
+pub(super) const ONE: Ack = Ack {
     replicas: 1,
     reads: false,
     alone: false,

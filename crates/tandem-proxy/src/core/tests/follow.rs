@@ -468,20 +468,9 @@ fn a_pool_that_replaces_another_knows_its_primary_before_it_is_asked_for_anythin
 
 /// The pool is replaced by one with other settings, as a reload does it.
 fn replaced(world: &mut World, word: &Topology) {
-    let settings = Arc::new(Pool {
-        timeout: Some(Duration::from_secs(1)),
-        ..pool(1)
-    });
-    let setup = PoolSetup {
-        subscribers: world.core.pools[0].setup.subscribers.clone(),
-        ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
-        settings,
-        counters: world.counters.clone(),
-        connections: 1,
-    };
     let word = Word::Groups(Arc::new(word.clone()));
-    world.core.reload(vec![(setup, Some(word))], world.now);
-    world.turn();
+    let longer = |pool: &mut Pool| pool.timeout = Some(Duration::from_secs(1));
+    world.replace(longer, Some(word));
 }
 
 /// A word that comes after that.

@@ -16,6 +16,7 @@ mod phase;
 mod pinned;
 mod proof;
 mod reading;
+mod retire;
 mod scripts;
 mod slow;
 mod stories;
@@ -219,6 +220,29 @@ impl World {
     pub(super) fn later(&mut self, by: Duration) {
         self.now += by;
         self.core.tick(self.now);
+        self.turn();
+    }
+
+    /// The pool becomes another, as by a reload.
+    pub(super) fn replace(&mut self, change: impl FnOnce(&mut Pool), word: Option<Word>) {
+        let before = &self.core.pools[self.core.pool_named("test").unwrap()].setup;
+        let mut settings = (*before.settings).clone();
+        change(&mut settings);
+        let same_servers = settings.servers == before.settings.servers;
+        let counters = match same_servers {
+            true => before.counters.clone(),
+            false => Arc::new(PoolCounters::of(&settings, None)),
+        };
+        let settings = Arc::new(settings);
+        let setup = PoolSetup {
+            subscribers: before.subscribers.clone(),
+            ejector: Arc::new(Ejector::new(settings.clone(), self.now, 0)),
+            connections: settings.server_connections,
+            settings,
+            counters: counters.clone(),
+        };
+        self.counters = counters;
+        self.core.reload(vec![(setup, word)], self.now);
         self.turn();
     }
 

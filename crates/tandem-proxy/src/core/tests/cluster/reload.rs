@@ -5,22 +5,10 @@ use super::*;
 impl Cluster {
     /// The pool becomes one with another bound, as a reload makes it, with the map that there is.
     fn reload(&mut self) {
-        let world = &mut self.world;
-        let before = &world.core.pools[world.core.pool_named("test").unwrap()].setup;
-        let settings = Arc::new(Pool {
-            timeout: Some(before.settings.timeout.unwrap_or_default() + HOLD * 10),
-            ..(*before.settings).clone()
-        });
-        let setup = PoolSetup {
-            subscribers: before.subscribers.clone(),
-            ejector: Arc::new(Ejector::new(settings.clone(), world.now, 0)),
-            settings,
-            counters: before.counters.clone(),
-            connections: 1,
-        };
         let map = Word::Slots(Arc::new(self.seats.map().clone()));
-        world.core.reload(vec![(setup, Some(map))], world.now);
-        world.turn();
+        let longer =
+            |pool: &mut Pool| pool.timeout = Some(pool.timeout.unwrap_or_default() + HOLD * 10);
+        self.world.replace(longer, Some(map));
     }
 }
 
