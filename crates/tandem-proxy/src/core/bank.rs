@@ -1,6 +1,7 @@
 //! Where the lanes of one identity are, and how they come there.
 //!
-//! A bank's lanes lie beside each other, so that the one for a request is found by arithmetic. Banks stay where they are.
+//! A bank's lanes lie beside each other, so that the one for a request is found by arithmetic. Banks stay where they are; those of
+//! a pool that is [over](super::retire) are taken by pools that need just as many lanes.
 
 use super::Core;
 use super::identity::Identity;
@@ -28,16 +29,17 @@ pub(super) struct Bank {
 impl Core {
     /// Makes the two banks that a pool has from the beginning; the number of the first, which is that for RESP2.
     pub(super) fn own_banks(&mut self, pool: u32) -> u32 {
-        let first = self.banks.len() as u32;
+        let first = self.vacant_bank(pool, true);
+        let first = first.unwrap_or(self.banks.len() as u32);
         let database = self.pools[pool as usize].setup.settings.database;
-        for resp3 in [false, true] {
+        for (number, resp3) in (first..).zip([false, true]) {
             let identity = Identity {
                 resp3,
                 database,
                 user: None,
             };
-            let bank = self.open_bank(pool, identity);
-            let bank = &mut self.banks[bank as usize];
+            self.fill_bank(number, pool, identity);
+            let bank = &mut self.banks[number as usize];
             bank.proven = true;
             bank.own = true;
         }
@@ -45,30 +47,64 @@ impl Core {
     }
 
     pub(super) fn open_bank(&mut self, pool: u32, identity: Identity) -> u32 {
-        let number = self.banks.len() as u32;
-        let first = self.lanes.len() as u32;
+        let number = self.vacant_bank(pool, false);
+        let number = number.unwrap_or(self.banks.len() as u32);
+        self.fill_bank(number, pool, identity);
+        number
+    }
+
+    /// A bank of a pool that is over, with as many lanes as this pool needs; of its own two, the first.
+    fn vacant_bank(&self, pool: u32, own: bool) -> Option<u32> {
         let setup = &self.pools[pool as usize].setup;
         let connections = setup.connections.max(1);
+        let lanes = setup.counters.servers.len() as u32 * connections;
+        let fits = |bank: &Bank| {
+            self.pools[bank.pool as usize].over
+                && bank.own == own
+                && (bank.lanes, bank.connections) == (lanes, connections)
+        };
+        let found = self.banks.iter().position(fits);
+        found.map(|number| number as u32)
+    }
+
+    /// Makes a bank, at the end or in the place of one that is vacant.
+    fn fill_bank(&mut self, number: u32, pool: u32, identity: Identity) {
+        let vacant = self.banks.get(number as usize).map(|bank| bank.first);
+        let first = vacant.unwrap_or(self.lanes.len() as u32);
+        let setup = &self.pools[pool as usize].setup;
+        let connections = setup.connections.max(1);
+        let mut next = first;
         for (server, counters) in setup.counters.servers.iter().enumerate() {
             for _ in 0..connections {
                 let lane = Lane::new(pool, server as u32, number, counters.clone());
-                self.lanes.push(lane.wanted_by(&setup.settings));
+                let lane = lane.wanted_by(&setup.settings);
+                match self
+                    .lanes
+                    .get_mut(next as usize)
+                    .filter(|_| vacant.is_some())
+                {
+                    Some(place) => lane.settle_in(place),
+                    None => self.lanes.push(lane),
+                }
+                next += 1;
             }
         }
-        let lanes = self.lanes.len() as u32 - first;
-        self.banks.push(Bank {
+        let bank = Bank {
             pool,
             identity,
             first,
             connections,
-            lanes,
+            lanes: next - first,
             clients: 0,
             proven: false,
             own: false,
             left_ms: 0,
-        });
+        };
+        match self.banks.get_mut(number as usize) {
+            Some(place) => *place = bank,
+            None => self.banks.push(bank),
+        }
         self.follow_lanes(number);
-        number
     }
 
     /// Lanes that are new obey what was said about their servers before.

@@ -327,7 +327,7 @@ impl Core {
         self.desk.wake.push(claimant.peer);
     }
 
-    fn arm_sweep(&mut self) {
+    pub(super) fn arm_sweep(&mut self) {
         self.sweep_at_ms = self.sweep_at_ms.min(self.now_ms + IDLE_MS);
         self.arm(self.sweep_at_ms);
     }
@@ -339,7 +339,7 @@ impl Core {
             return;
         }
         self.sweep_at_ms = u64::MAX;
-        let mut any = false;
+        let mut any = self.retire();
         for number in 0..self.banks.len() {
             let Bank {
                 pool, first, lanes, ..

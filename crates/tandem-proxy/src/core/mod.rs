@@ -54,6 +54,7 @@ mod pubsub;
 mod reading;
 mod recall;
 mod reload;
+mod retire;
 mod ring;
 mod scan;
 mod scatter;
@@ -175,6 +176,8 @@ struct PoolState {
     told_version: Option<Vec<u8>>,
     /// After a reload: the pool that its clients belong to now.
     heir: Option<u32>,
+    /// It has neither clients nor connections any more.
+    over: bool,
 }
 
 /// The request-tracking machine of one thread.
@@ -288,6 +291,7 @@ impl Core {
             cluster: None,
             told_version: None,
             heir: None,
+            over: false,
             setup,
         });
         let bank = self.own_banks(number);

@@ -99,17 +99,7 @@ impl Core {
     pub(super) fn place_lane(&mut self, fresh: Lane) -> u32 {
         match self.pins.free.pop() {
             Some(lane) => {
-                let place = &mut self.lanes[lane as usize];
-                // The generation goes on, so that late news of the last tenant do not reach this one; and the place may
-                // still be in the list of those with something to send.
-                let (generation, dirty, next_dirty) =
-                    (place.generation, place.dirty, place.next_dirty);
-                *place = Lane {
-                    generation,
-                    dirty,
-                    next_dirty,
-                    ..fresh
-                };
+                fresh.settle_in(&mut self.lanes[lane as usize]);
                 lane
             }
             None => {

@@ -29,6 +29,7 @@ impl Core {
     /// has its word on its servers before anybody asks it for anything.
     pub fn reload(&mut self, setups: Vec<(PoolSetup, Option<Word>)>, now: Instant) -> Vec<usize> {
         self.clock(now);
+        self.retire();
         let old: Vec<u32> = (0..self.pools.len() as u32)
             .filter(|&pool| self.pools[pool as usize].heir.is_none())
             .collect();
@@ -84,6 +85,7 @@ impl Core {
             }
         }
         self.cool(|lane| lane.retired);
+        self.arm_sweep();
         self.settle();
         numbers
     }
@@ -115,8 +117,10 @@ impl Core {
             let servers = self.settings(pool).servers.iter();
             servers.map(|server| &server.name)
         };
-        let is_told =
-            |&pool: &usize| self.settings(pool).name == name && groups(pool).eq(groups(current));
+        let is_told = |&pool: &usize| {
+            let named = self.settings(pool).name == name && groups(pool).eq(groups(current));
+            named && !self.pools[pool].over
+        };
         (0..self.pools.len()).filter(is_told).collect()
     }
 

@@ -179,3 +179,27 @@ fn a_transaction_that_is_being_collected_goes_on_in_the_next_pool() {
     assert_eq!(cluster.world.take(client), "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
     cluster.world.assert_nothing_is_left();
 }
+
+#[test]
+fn what_pools_had_that_are_over_is_taken_by_the_next() {
+    let mut cluster = Cluster::new();
+    let (client, listener) = (cluster.world.client(), cluster.world.client());
+    cluster.ask(listener, "SUBSCRIBE news");
+    let mut most = 0;
+    for round in 0..20 {
+        cluster.ask(client, "GET bar");
+        cluster.reload();
+        cluster.says(1, b"$1\r\n1\r\n");
+        assert_eq!(cluster.world.take(client), "$1\r\n1\r\n");
+        let lanes = cluster.world.core.lanes.len();
+        if round == 4 {
+            // The first pool has somebody who listens, and the last is not over when the next one comes.
+            most = lanes;
+        }
+        assert!(round < 4 || lanes == most, "round {round}: {lanes} lanes");
+    }
+    assert_eq!(cluster.world.core.pools_told("test").len(), 3);
+    cluster.is(failed_over());
+    cluster.ask(client, "GET bar");
+    assert_eq!(cluster.at(11), "GET bar", "by the newest map");
+}
