@@ -446,6 +446,18 @@ fn older_nodes_and_nodes_behind_tls_are_served_alike() {
             }
         }
         assert_eq!(count("pmessage * news hi"), 1, "{what}");
+        // But what looks like a node's word on a key of its own comes from both, whoever has published it.
+        let forged = ["PUBLISH", "__keyevent@0__:set", "forged"];
+        client.demand(&forged).unwrap();
+        let twice = [
+            "message __keyevent@0__:set forged",
+            "pmessage * __keyevent@0__:set forged",
+        ];
+        let mut heard: Vec<String> = (0..4)
+            .map(|_| texts(listener.read().unwrap()).join(" "))
+            .collect();
+        heard.sort();
+        assert_eq!(heard, [twice[0], twice[0], twice[1], twice[1]], "{what}");
 
         for slot in rig.slots_in_use(0).into_iter().take(3) {
             rig.migrate(slot, 0, 1);
