@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{self, Certificates};
 use super::cluster::{Asked, Wanted};
-use super::{server, tcp};
+use super::words::{server, tcp};
 use crate::run::control::Answer;
 
 /// Changes that wait for a proxy.

@@ -24,6 +24,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::access::Certificates;
 use super::node::{Access, Said, ask};
+use super::words::tcp;
 
 /// Between two questions when nothing is known to have changed.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ impl Wanted {
     ) -> Result<Self> {
         let seeds = settings.cluster.iter();
         Ok(Self {
-            seeds: seeds.map(|&seed| super::tcp(seed)).collect(),
+            seeds: seeds.map(|&seed| tcp(seed)).collect(),
             access: Access::of(settings, certificates, source)?,
         })
     }
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn others_are_asked_once_the_file_names_others() {
-        let at = |port: u16| super::super::tcp(([10, 0, 0, 1], port).into());
+        let at = |port: u16| tcp(([10, 0, 0, 1], port).into());
         let wanted = |ports: &[u16]| Wanted {
             seeds: ports.iter().map(|&port| at(port)).collect(),
             access: Access {
@@ -378,7 +379,7 @@ mod tests {
     fn a_cluster_is_known_by_one_node_of_it() {
         let node = |id: &str, port: u16| Node {
             id: id.to_owned(),
-            at: super::super::tcp(([10, 0, 0, 1], port).into()),
+            at: tcp(([10, 0, 0, 1], port).into()),
         };
         let known = [node("a", 1), node("b", 2), node("", 3)];
         for (seen, is) in [

@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
-use tandem_config::settings as config;
+use tandem_config::settings::{self as config, Settings};
 use tandem_proxy::cluster::View;
+use tandem_proxy::placement::SLOTS;
 use tandem_proxy::settings::Address;
 use tandem_proxy::tls::Connector;
 use tandem_resp::{Command, Limits, ReplyDecoder, Value};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::access::{self, Certificates};
+use super::words::tcp;
 use crate::redis::raw::Credentials;
 
 /// Bound on asking one node.
@@ -154,6 +156,38 @@ async fn converse(
         Ok(view) => Ok(Said { view, epoch }),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What `tandem check` sees of a proxy's cluster.
+pub(crate) struct Seen {
+    /// Shards and nodes.
+    pub(crate) text: String,
+    /// Slots that nobody has.
+    pub(crate) uncovered: usize,
+}
+
+/// Asks the nodes that a proxy's settings name, until one answers.
+pub(crate) async fn cluster_seen(
+    settings: &Settings,
+    proxy: &config::Proxy,
+) -> Result<Seen, String> {
+    let error = |error: anyhow::Error| format!("{error:#}");
+    let certificates = Certificates::read(proxy).map_err(error)?;
+    let access = Access::of(proxy, &certificates, settings.host.address).map_err(error)?;
+    let mut why = String::new();
+    for &seed in &proxy.cluster {
+        match ask(&tcp(seed), &access).await {
+            Ok(said) => {
+                let nodes = said.view.shards.iter().flat_map(|shard| shard.nodes());
+                return Ok(Seen {
+                    text: format!("{} shards, {} nodes", said.view.shards.len(), nodes.count()),
+                    uncovered: SLOTS.saturating_sub(said.view.covered()),
+                });
+            }
+            Err(error) => why = format!("{seed}: {error}"),
+        }
+    }
+    Err(why)
 }
 
 struct Link<S> {
