@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::keeper::io::{Hook, Output, Severity, Step, StepId, VrrpCommand};
 use crate::keeper::{Keeper, Phase};
-use crate::statement::PhaseName;
 
 /// Bound on opening.
 const OPEN_WITHIN: Duration = Duration::from_millis(500);
@@ -147,11 +146,21 @@ impl Keeper {
             | Phase::Replica { .. }
             | Phase::TakingOver(_) => false,
         };
-        // A restarted daemon leaves its predecessor's addresses alone until it knows whether it
-        // resumes, and then takes off what it does not want.
-        let unknown = !self.front.known
-            && (self.phase.name() != PhaseName::Booting && self.phase.name() != PhaseName::Waiting
-                || now.saturating_duration_since(self.started) >= RESUME_WITHIN);
+        // A restarted daemon leaves its predecessor's addresses alone until it knows whether it resumes, and then takes off what
+        // it does not want. One that resumes is no VRRP master yet in the moment in which it becomes primary again: addresses that
+        // were off for as short as that cost clients 200 ms, until TCP has repeated what was refused.
+        let may_resume = match self.phase {
+            Phase::Booting { .. } | Phase::Waiting { .. } => true,
+            Phase::Primary { .. } => !self.front.vrrp_master,
+            Phase::Replica { .. }
+            | Phase::TakingOver(_)
+            | Phase::HandingOver(_)
+            | Phase::Released { .. }
+            | Phase::Split(_)
+            | Phase::Rejoining(_) => false,
+        };
+        let waits = may_resume && now.saturating_duration_since(self.started) < RESUME_WITHIN;
+        let unknown = !self.front.known && !waits;
         if (wanted == self.front.vip && !unknown) || self.front.retry_at.is_some_and(|at| now < at)
         {
             return;
@@ -172,5 +181,67 @@ impl Keeper {
             .given_up_at
             .is_some_and(|at| now.saturating_duration_since(at) < HOLD_FOR);
         held && !self.live_peer(now).is_some_and(|peer| peer.vip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::AnswerKind;
+    use crate::ids::{HostId, RunId};
+    use crate::journal::{Journal, JournalRole};
+    use crate::keeper::testing::settings;
+    use crate::keeper::{Input, ServerEvent, VrrpEvent};
+
+    /// A daemon that was restarted beside its primary, which went on, and has heard nobody else; and when it resumed.
+    fn resumed() -> (Keeper, Vec<Step>, Instant) {
+        let start = crate::testing::origin();
+        let journal = Journal {
+            role: JournalRole::Primary,
+            run_id: Some(RunId("run".to_owned())),
+            ..Journal::fresh(HostId::new("b"), "g")
+        };
+        let mut keeper = Keeper::new(settings(), journal, start);
+        let mut begun = Vec::new();
+        let mut now = start;
+        while !matches!(keeper.phase, Phase::Primary { .. }) {
+            assert!(now < start + RESUME_WITHIN, "{:?}", keeper.phase);
+            now += Duration::from_millis(10);
+            let view = crate::testing::primary_view("run", "lineage", 90);
+            for event in [
+                ServerEvent::Answer(AnswerKind::Fine),
+                ServerEvent::View(Box::new(view)),
+            ] {
+                begun.extend(steps(keeper.handle(Input::Server(event), now)));
+            }
+        }
+        (keeper, begun, now)
+    }
+
+    fn steps(out: Vec<Output>) -> Vec<Step> {
+        let step = |out| match out {
+            Output::Do { step, .. } => Some(step),
+            _ => None,
+        };
+        out.into_iter().filter_map(step).collect()
+    }
+
+    #[test]
+    fn a_daemon_that_resumes_leaves_its_addresses_on() {
+        let (mut keeper, mut begun, now) = resumed();
+        let master = Input::Vrrp(VrrpEvent::BecameMaster);
+        begun.extend(steps(keeper.handle(master, now)));
+        assert!(begun.contains(&Step::AddVip), "{begun:?}");
+        assert!(!begun.contains(&Step::DropVip), "{begun:?}");
+    }
+
+    #[test]
+    fn one_that_becomes_no_vrrp_master_takes_them_off_in_time() {
+        let (mut keeper, begun, now) = resumed();
+        assert!(!begun.contains(&Step::DropVip), "{begun:?}");
+        let early = steps(keeper.handle(Input::Tick, now));
+        assert!(!early.contains(&Step::DropVip), "{early:?}");
+        let late = steps(keeper.handle(Input::Tick, keeper.started + RESUME_WITHIN));
+        assert!(late.contains(&Step::DropVip), "{late:?}");
     }
 }
