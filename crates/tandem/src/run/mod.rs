@@ -11,6 +11,7 @@ mod checks;
 mod child;
 pub(crate) mod control;
 mod directory;
+mod drain;
 pub(crate) mod duplicate;
 pub(crate) mod events;
 mod follow;
