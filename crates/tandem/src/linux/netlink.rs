@@ -245,6 +245,32 @@ impl Requests {
         Err(io::Error::other("netlink answers never ended"))
     }
 
+    /// Sends one message that is answered by one other, and returns the body of that.
+    ///
+    /// # Errors
+    /// As for [`Self::acknowledged`].
+    pub(super) fn ask(&mut self, message: Message) -> io::Result<Vec<u8>> {
+        self.discard_stale();
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(&message.finish(sequence))?;
+        for _ in 0..PARTS_MAX {
+            let length = self.receive()?;
+            for received in messages_of(&self.buffer, length) {
+                if received.sequence != sequence {
+                    continue;
+                }
+                if received.kind != ERROR {
+                    return Ok(received.body.to_vec());
+                }
+                return Err(
+                    errno(received.body).unwrap_or_else(|| io::ErrorKind::InvalidData.into())
+                );
+            }
+        }
+        Err(io::Error::other("netlink answers never ended"))
+    }
+
     /// Sends one message without waiting for anything.
     fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let sent = rustix::net::sendto(

@@ -9,6 +9,7 @@
 //!    client         one persistent pipelined connection; answers matched in order
 //!      |   rest     what it asks by itself while nothing else is to be done
 //!      |   beat     the thread that asks
+//!      |   streams  which connections replication runs over
 //!      |
 //!     raw           connect, authenticate, one question at a time
 //!      |
@@ -26,6 +27,7 @@ pub(crate) mod raw;
 pub(crate) mod rdb;
 pub(crate) mod rest;
 pub(crate) mod sink;
+pub(crate) mod streams;
 pub(crate) mod tail;
 
 #[cfg(test)]

@@ -105,6 +105,19 @@ pub(crate) async fn info(link: &Link, deadline: Instant) -> Result<ServerInfo, O
     parse_info(values.last())
 }
 
+/// Reads INFO whole, and asks something else in the same pipeline, so that nothing of ours runs between them.
+pub(crate) async fn info_and(
+    link: &Link,
+    question: Command,
+    deadline: Instant,
+) -> Result<(ServerInfo, Value), OpError> {
+    let mut values = link
+        .pipeline(&[Command::new("INFO"), question], deadline)
+        .await?;
+    let answer = values.pop().unwrap_or(Value::Null);
+    Ok((parse_info(values.last())?, answer))
+}
+
 /// Reads the offsets.
 pub(crate) async fn read_offsets(link: &Link, deadline: Instant) -> Result<Offsets, OpError> {
     let values = link

@@ -18,6 +18,7 @@ use tandem_core::server::{ServerRole, ServerView};
 use tandem_resp::{Command, Value};
 
 use super::server::{CONNECT_WITHIN, Ended, Reporter, Server, closed, dead, lock};
+use super::streams::Sign;
 use crate::linux::alarm::Alarm;
 use crate::linux::proc::{DeathProof as KernelProof, Process, Watch};
 use crate::redis::client::Link;
@@ -56,6 +57,8 @@ pub(super) async fn attend(
         missed: false,
         ping: None,
         info: None,
+        sign: None,
+        streams: None,
         watch: None,
         alarm: Alarm::new(),
     };
@@ -95,6 +98,9 @@ struct Attendance<'a> {
     missed: bool,
     ping: Option<Asking>,
     info: Option<Asking>,
+    /// What the last reading said of the connections of replication, and the question which ones they are.
+    sign: Option<Sign>,
+    streams: Option<Asking>,
     watch: Option<Dying>,
     alarm: Alarm,
 }
@@ -104,7 +110,7 @@ impl Attendance<'_> {
     fn may_rest(&self) -> bool {
         let wanted = self.server.may_rest.load(Ordering::Relaxed)
             && !self.server.busy.load(Ordering::Relaxed);
-        let under_way = self.ping.is_some() || self.info.is_some();
+        let under_way = self.ping.is_some() || self.info.is_some() || self.streams.is_some();
         wanted
             && self.watch.is_some()
             && !self.missed
@@ -215,6 +221,14 @@ impl Attendance<'_> {
                     Err(_) => return self.failed().await,
                 }
             }
+            answer = answered(self.streams.as_mut()) => {
+                self.streams = None;
+                match (answer, &self.sign) {
+                    (Ok(value), Some(sign)) => self.server.streams.learn(sign.asks(), &value),
+                    (Ok(_), None) => {}
+                    (Err(_), _) => return self.failed().await,
+                }
+            }
             _ = self.link.closed() => return Some(closed(self.server, self.reporter).await),
             () = self.server.look.notified() => self.info_at = Instant::now(),
             () = self.alarm.at(wake) => {
@@ -257,7 +271,7 @@ impl Attendance<'_> {
     /// Reports a reading of INFO.
     async fn read(&mut self, value: &Value, came: Option<Instant>) {
         let (server, reporter) = (self.server, self.reporter);
-        let role = report_info(
+        let seen = report_info(
             server,
             value,
             came,
@@ -266,8 +280,15 @@ impl Attendance<'_> {
             reporter,
         )
         .await;
-        if let Some(role) = role {
-            self.role = role;
+        let Some(seen) = seen else {
+            return;
+        };
+        self.role = seen.role;
+        if seen.sign != self.sign {
+            self.sign = seen.sign;
+            server.streams.forget();
+            let question = self.sign.as_ref().map(|sign| sign.asks().command());
+            self.streams = question.map(|question| Asking::start(self.link, question));
         }
     }
 }
@@ -338,7 +359,13 @@ fn answer_event(kind: AnswerKind, came: Option<Instant>) -> ServerEvent {
     }
 }
 
-/// Reports a reading; its role, if it was one.
+/// What is made of a reading here.
+struct Seen {
+    role: ServerRole,
+    sign: Option<Sign>,
+}
+
+/// Reports a reading, if it is one.
 async fn report_info(
     server: &Server,
     value: &Value,
@@ -346,7 +373,7 @@ async fn report_info(
     stop_writes: bool,
     watch: &mut Option<Dying>,
     reporter: &Reporter,
-) -> Option<ServerRole> {
+) -> Option<Seen> {
     if value.as_error().is_some() {
         reporter.send(answer_event(kind_of(value), came)).await;
         return None;
@@ -354,7 +381,10 @@ async fn report_info(
     let text = value.as_bytes()?;
     let info = ServerInfo::parse(&String::from_utf8_lossy(text));
     let view = ServerView::from_info(&info)?;
-    let role = view.role.clone();
+    let seen = Seen {
+        role: view.role.clone(),
+        sign: Sign::of(&view),
+    };
     if watch.is_none() {
         *watch = begin_watch(server, view.pid);
     }
@@ -369,7 +399,7 @@ async fn report_info(
     };
     reporter.send(answer_event(kind, came)).await;
     reporter.send(ServerEvent::View(Box::new(view))).await;
-    Some(role)
+    Some(seen)
 }
 
 fn begin_watch(server: &Server, pid: u32) -> Option<Dying> {

@@ -28,6 +28,7 @@ mod seat;
 mod server;
 mod spawn;
 mod steps;
+mod streams;
 mod vrrp_io;
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::attend::attend;
 use super::group::Event;
+use super::streams::Streams;
 use crate::linux::proc::{DeathProof as KernelProof, Process};
 use crate::linux::sockdiag::SocketDiag;
 use crate::redis::client::Link;
@@ -40,6 +41,7 @@ pub(crate) struct Server {
     pub(super) process: Mutex<Option<Process>>,
     /// Where the server is that would take its place.
     successor: Mutex<Option<IpAddr>>,
+    pub(super) streams: Streams,
     pub(super) heard: Heard,
     /// Whoever listens looks at `heard`, and need not be told of every PONG.
     pub(super) may_rest: AtomicBool,
@@ -55,6 +57,7 @@ impl Server {
             link: Mutex::new(None),
             process: Mutex::new(None),
             successor: Mutex::new(None),
+            streams: Streams::default(),
             heard: Heard::default(),
             may_rest: AtomicBool::new(false),
             busy: AtomicBool::new(false),
@@ -184,6 +187,7 @@ pub(super) async fn dead(server: &Server, proof: KernelProof, reporter: &Reporte
 
 async fn tell_death(server: &Server, proof: DeathProof, reporter: &Reporter) {
     let words = last_words(server).await.unwrap_or_default();
+    server.streams.forget();
     reporter.send(ServerEvent::LastWords(words)).await;
     reporter.send(ServerEvent::Dead(proof)).await;
 }
@@ -216,8 +220,14 @@ async fn last_words(server: &Server) -> Option<Vec<LastWords>> {
         tokio::time::sleep(STILL_LOOK).await;
     }
     let mut diag = SocketDiag::open().ok()?;
-    let port = server.target.address.port();
-    let sockets = diag.list_between(port, successor).ok()?;
+    let sockets = match server.streams.downstream(&mut diag, successor) {
+        Some(sockets) => sockets,
+        // Its replica has come anew, or was never there.
+        None => {
+            let port = server.target.address.port();
+            diag.list_between(port, successor).ok()?
+        }
+    };
     if sockets.len() > LAST_WORDS_MAX {
         return None;
     }

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::netlink::{u16_at, u32_at};
-use super::{Carried, State, States, TcpSocket};
+use super::{Carried, Ends, State, States, TcpSocket};
 
 /// `struct inet_diag_sockid`: ports, addresses, interface and cookie.
 pub(super) const SOCKET_ID_LEN: usize = 48;
+/// The cookie names a socket for as long as its kernel runs. Every bit of it set: any socket.
+const COOKIE_AT: usize = 40;
+const NO_COOKIE: u8 = 0xff;
 /// Where `struct inet_diag_msg` keeps its socket id, and what follows it.
 const ID_AT: usize = 4;
 const RECEIVE_QUEUE_AT: usize = ID_AT + SOCKET_ID_LEN + 4;
@@ -51,6 +54,20 @@ pub(super) fn request(
 pub(super) fn id_with_local_port(port: u16) -> [u8; SOCKET_ID_LEN] {
     let mut id = [0; SOCKET_ID_LEN];
     id[..2].copy_from_slice(&port.to_be_bytes());
+    id
+}
+
+/// One connection, whatever its cookie is.
+pub(super) fn id_of(ends: Ends) -> [u8; SOCKET_ID_LEN] {
+    let mut id = id_with_local_port(ends.local.port());
+    id[2..4].copy_from_slice(&ends.remote.port().to_be_bytes());
+    for (at, address) in [(4, ends.local.ip()), (20, ends.remote.ip())] {
+        match address {
+            IpAddr::V4(address) => id[at..at + 4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => id[at..at + 16].copy_from_slice(&address.octets()),
+        }
+    }
+    id[COOKIE_AT..].fill(NO_COOKIE);
     id
 }
 
