@@ -15,8 +15,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::netlink::{self, Message, Requests, Subsystem};
-use wire::{INFO, SOCKET_ID_LEN, family_of, id_of, id_with_local_port, read_socket, request};
+use wire::{
+    INFO, SOCKET_ID_LEN, family_of, id_of, id_with_local_port, read_socket, request,
+    request_of_all_families,
+};
 
+/// The older request, which has no family: it lists all of them.
+const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 
@@ -159,20 +164,16 @@ impl SocketDiag {
 
     /// The sockets at `local` that are in one of `states`, of both families.
     pub(crate) fn list(&mut self, local: Local, states: States) -> io::Result<Vec<TcpSocket>> {
-        let mut found = Vec::new();
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            let id = id_with_local_port(local.port);
-            let request = request(family as u8, states, &id, 0);
-            found.append(&mut self.dump(&request, |socket| at(socket, local))?);
-        }
-        Ok(found)
+        // Two families in one walk, which is what costs.
+        let request = request_of_all_families(states, &id_with_local_port(local.port));
+        self.dump(TCPDIAG_GETSOCK, &request, |socket| at(socket, local))
     }
 
     /// The connections of a local port to a host, whoever owned them, and what they have carried.
     pub(crate) fn list_between(&mut self, port: u16, remote: IpAddr) -> io::Result<Vec<TcpSocket>> {
         let id = id_with_local_port(port);
         let request = request(family_of(remote), States::CONNECTED, &id, INFO);
-        self.dump(&request, |it| {
+        self.dump(SOCK_DIAG_BY_FAMILY, &request, |it| {
             it.local.port() == port && it.remote.ip() == remote
         })
     }
@@ -188,7 +189,9 @@ impl SocketDiag {
         // The kernel compares the remote port in a dump as it does the local one.
         id[2..4].copy_from_slice(&remote.port().to_be_bytes());
         let request = request(family_of(remote.ip()), states, &id, INFO);
-        self.dump(&request, |socket| socket.remote == remote)
+        self.dump(SOCK_DIAG_BY_FAMILY, &request, |socket| {
+            socket.remote == remote
+        })
     }
 
     /// The connection between these two ends, if this kernel has it, and what it has carried.
@@ -225,10 +228,11 @@ impl SocketDiag {
 
     fn dump(
         &mut self,
+        kind: u16,
         request: &[u8],
         is_meant: impl Fn(&TcpSocket) -> bool,
     ) -> io::Result<Vec<TcpSocket>> {
-        let request = Message::new(SOCK_DIAG_BY_FAMILY, netlink::DUMP).raw(request);
+        let request = Message::new(kind, netlink::DUMP).raw(request);
         let mut sockets = Vec::new();
         self.requests.dump(
             &request,

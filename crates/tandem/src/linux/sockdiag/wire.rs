@@ -50,6 +50,15 @@ pub(super) fn request(
     bytes
 }
 
+/// `struct inet_diag_req`: family, two unused lengths, extensions, socket id, states, tables. 60 bytes.
+pub(super) fn request_of_all_families(states: States, id: &[u8; SOCKET_ID_LEN]) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend_from_slice(id);
+    bytes.extend_from_slice(&states.0.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
+
 /// A dump lets the kernel compare the local port; addresses in the id are ignored there.
 pub(super) fn id_with_local_port(port: u16) -> [u8; SOCKET_ID_LEN] {
     let mut id = [0; SOCKET_ID_LEN];
