@@ -70,35 +70,51 @@ pub(crate) struct Told {
     pub(crate) quiet: Quiet,
     /// Whether it was looked at what is told.
     pub(crate) looks: Looks,
+    /// Which shards of proxies it is about.
+    ours: fn(&config::Shard) -> bool,
     vip: bool,
 }
 
 impl Told {
     /// Of groups of this host.
     pub(crate) fn here(settings: &Settings) -> Self {
-        Self::new(settings, |shard| matches!(shard.at, ShardAt::Here))
+        Self::new(settings, Self::is_here)
     }
 
     /// Of groups of other hosts, as their daemons tell.
     pub(crate) fn elsewhere(settings: &Settings) -> Self {
-        Self::new(settings, |shard| {
-            matches!(shard.at, ShardAt::Daemons { .. })
-        })
+        Self::new(settings, Self::is_elsewhere)
+    }
+
+    fn is_here(shard: &config::Shard) -> bool {
+        matches!(shard.at, ShardAt::Here)
+    }
+
+    fn is_elsewhere(shard: &config::Shard) -> bool {
+        matches!(shard.at, ShardAt::Daemons { .. })
     }
 
     /// Nothing is known of any group yet.
-    fn new(settings: &Settings, ours: impl Fn(&config::Shard) -> bool) -> Self {
-        let shards = settings.proxies.iter().flat_map(|proxy| &proxy.shards);
-        let groups = shards.filter(|shard| ours(shard));
-        Self {
+    fn new(settings: &Settings, ours: fn(&config::Shard) -> bool) -> Self {
+        let told = Self {
             words: watch::Sender::default(),
-            quiet: Quiet::new(groups.map(|shard| shard.name.as_str())),
+            quiet: Quiet::new(std::iter::empty()),
             looks: Looks::default(),
+            ours,
             vip: match settings.host.directory {
                 config::DirectoryAddress::Vip => true,
                 config::DirectoryAddress::Servers => false,
             },
-        }
+        };
+        told.expect(settings);
+        told
+    }
+
+    /// These are this host's proxies from now on, who are waited for.
+    pub(crate) fn expect(&self, settings: &Settings) {
+        let shards = settings.proxies.iter().flat_map(|proxy| &proxy.shards);
+        let groups = shards.filter(|shard| (self.ours)(shard));
+        self.quiet.expect(groups.map(|shard| shard.name.as_str()));
     }
 
     /// Says this of a group from now on.

@@ -7,7 +7,7 @@
 //! [`Step::Quiesce`]: tandem_core::keeper::Step::Quiesce
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tandem_core::topology::Rank;
 use tokio::sync::watch;
@@ -28,25 +28,33 @@ struct Closing {
 #[derive(Clone, Debug)]
 pub(crate) struct Quiet {
     /// The proxies of this host that have a group among their shards, where there are any.
-    proxies: Arc<BTreeMap<String, usize>>,
+    proxies: Arc<Mutex<BTreeMap<String, usize>>>,
     closings: watch::Sender<BTreeMap<String, Closing>>,
 }
 
 impl Quiet {
     /// Nothing closes. `groups` names the group of each proxy of this host, once for each.
     pub(crate) fn new<'g>(groups: impl Iterator<Item = &'g str>) -> Self {
+        let quiet = Self {
+            proxies: Arc::default(),
+            closings: watch::Sender::default(),
+        };
+        quiet.expect(groups);
+        quiet
+    }
+
+    /// From now on these are the groups of this host's proxies.
+    pub(crate) fn expect<'g>(&self, groups: impl Iterator<Item = &'g str>) {
         let mut proxies = BTreeMap::new();
         for group in groups {
             *proxies.entry(group.to_owned()).or_default() += 1;
         }
-        Self {
-            proxies: Arc::new(proxies),
-            closings: watch::Sender::default(),
-        }
+        *self.proxies.lock().unwrap_or_else(PoisonError::into_inner) = proxies;
     }
 
     fn proxies(&self, group: &str) -> usize {
-        self.proxies.get(group).copied().unwrap_or(0)
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.get(group).copied().unwrap_or(0)
     }
 
     /// A proxy of this host has finished.
@@ -86,12 +94,11 @@ impl Quiet {
 
     /// Returns when all have finished that were told the word of this rank, if ever.
     pub(crate) async fn finished(&self, group: &str, rank: &Rank) {
-        let proxies = self.proxies(group);
         let mut closings = self.closings.subscribe();
         let done = |closings: &BTreeMap<String, Closing>| {
             closings.get(group).is_some_and(|closing| {
                 closing.rank == *rank
-                    && closing.here >= proxies
+                    && closing.here >= self.proxies(group)
                     && closing.told.is_some_and(|told| closing.there >= told)
             })
         };
@@ -101,13 +108,12 @@ impl Quiet {
 
     /// The newest closing that all proxies of this host have finished with, whenever it is a newer one than `after`.
     pub(crate) async fn next_here(&self, group: &str, after: &Rank) -> Rank {
-        let proxies = self.proxies(group);
         let mut closings = self.closings.subscribe();
         let next = closings
             .wait_for(|closings| {
-                closings
-                    .get(group)
-                    .is_some_and(|closing| closing.rank > *after && closing.here >= proxies)
+                closings.get(group).is_some_and(|closing| {
+                    closing.rank > *after && closing.here >= self.proxies(group)
+                })
             })
             .await;
         match next {
@@ -162,6 +168,24 @@ mod tests {
         assert!(is_over(&mut all).await);
         let mut next = Box::pin(quiet.finished("orders", &third));
         assert!(!is_over(&mut next).await);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_has_come_is_waited_for_and_one_that_has_gone_is_not() {
+        let quiet = Quiet::new(["orders"].into_iter());
+        for (proxies, closing) in [(2, rank(2)), (0, rank(3))] {
+            quiet.expect(std::iter::repeat_n("orders", proxies));
+            let mut all = Box::pin(quiet.finished("orders", &closing));
+            quiet.told("orders", &closing, 0);
+            for left in (0..proxies).rev() {
+                assert!(!is_over(&mut all).await);
+                quiet.here("orders", &closing);
+                assert_eq!(is_over(&mut all).await, left == 0);
+            }
+            if proxies == 0 {
+                assert!(is_over(&mut all).await);
+            }
+        }
     }
 
     #[tokio::test]
