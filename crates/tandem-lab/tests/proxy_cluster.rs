@@ -210,10 +210,11 @@ impl Rig {
     }
 
     /// Has the proxy read its file again; what it says to that.
-    fn reload(&self, seeds: &[usize], more: &str) -> anyhow::Result<String> {
+    fn reload(&self, seeds: &[usize], more: &str, words: &[&str]) -> anyhow::Result<String> {
         let file = self.configure(seeds, more).display().to_string();
         let program = tandem_lab::tandem_binary()?.display().to_string();
-        self.host().run(&program, &["reload", "-c", &file])
+        let words = [&["reload", "-c", &file][..], words].concat();
+        self.host().run(&program, &words)
     }
 
     /// Starts the proxy, which is told of one node.
@@ -306,14 +307,11 @@ fn slots_that_move_under_load_are_noticed_by_no_client() {
     before.demand(&["GET", "nothing"]).unwrap();
 
     // The proxy becomes another meanwhile, though not that of a node that is no part of the cluster.
-    let refused = rig.reload(&[0, 3], "max_key = \"1kb\"\n").unwrap_err();
+    let refused = rig.reload(&[0, 3], "max_key = \"1kb\"\n", &[]).unwrap_err();
     let refused = format!("{refused:#}");
     assert!(refused.contains("another cluster"), "{refused}");
-    let said = rig.reload(
-        &[1, 2],
-        "max_key = \"1kb\"\ntimeout = \"30s\"\nmax_clients = 5000\n",
-    );
-    let said = said.unwrap();
+    let first = "max_key = \"1kb\"\ntimeout = \"30s\"\nmax_clients = 5000\n";
+    let said = rig.reload(&[1, 2], first, &[]).unwrap();
     assert!(said.contains("taken over, its clients stay"), "{said}");
     assert!(said.contains("proxy front: max_clients"), "{said}");
     let long = "k".repeat(2000);
@@ -325,6 +323,30 @@ fn slots_that_move_under_load_are_noticed_by_no_client() {
             })
         });
     }
+    // Another one comes, and goes when a person says so.
+    let second = format!(
+        "{first}\n[[proxy]]\nname = \"second\"\nlisten = \"10.0.0.1:{}\"\ncluster = [\"10.0.0.1:{}\"]\n",
+        PORT + 1,
+        rig.port(0)
+    );
+    let said = rig.reload(&[1, 2], &second, &[]).unwrap();
+    assert!(said.contains("listens"), "{said}");
+    let to = SocketAddr::new(rig.host().address(), PORT + 1);
+    let mut guest = Connection::open(rig.host(), to, BOUND).unwrap();
+    guest.demand(&["SET", "guest", "1"]).unwrap();
+    let refused = rig.reload(&[1, 2], first, &[]).unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("and its clients with it"), "{refused}");
+    guest.demand(&["GET", "guest"]).unwrap();
+    rig.reload(&[1, 2], first, &["--accept"]).unwrap();
+    assert!(guest.read().is_err(), "it has gone");
+    rig.until("the port to close", || {
+        Ok(match rig.host().connect(to, BOUND) {
+            Ok(_) => Err("it is open".to_owned()),
+            Err(_) => Ok(()),
+        })
+    });
+
     let queue = number(&rig.ask(0, &["CLUSTER", "KEYSLOT", "queue"])) as u16;
     let home = usize::from(queue / (SLOTS / 3)).min(2);
 

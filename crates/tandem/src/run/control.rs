@@ -5,6 +5,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -154,15 +155,15 @@ impl Answer {
     }
 }
 
-/// This host's proxies by name.
-pub(crate) type Proxies = Vec<(String, tandem_proxy::server::Observer)>;
+/// This host's proxies by name; some may come and go.
+pub(crate) type Observed = Arc<Mutex<Vec<(String, tandem_proxy::server::Observer)>>>;
 
 /// Serves until the returned guard is dropped with the daemon.
 pub(crate) fn serve(
     path: &Path,
     seats: Vec<Seat>,
     reloader: Reloader,
-    proxies: Proxies,
+    proxies: Observed,
 ) -> io::Result<tokio::task::AbortHandle> {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -172,7 +173,7 @@ pub(crate) fn serve(
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let task = tokio::spawn(async move {
-        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else {
                 return;
@@ -202,7 +203,7 @@ async fn answer(
     stream: UnixStream,
     seats: &[Seat],
     reloader: &Reloader,
-    proxies: &Proxies,
+    proxies: &Observed,
 ) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
@@ -217,7 +218,8 @@ async fn answer(
         }
     }
     if let Verb::Proxies = &request.verb {
-        for (name, proxy) in proxies {
+        let proxies = proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, proxy) in &*proxies {
             answers.insert(name.clone(), crate::proxy::status::value(&proxy.status()));
         }
     }

@@ -39,12 +39,14 @@ use tandem_config::settings::{self as config, Settings};
 use tandem_core::keeper::Input;
 use tandem_core::session::Secret;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use control::{Answer, ReplyLine};
 use follow::Followed;
 pub(crate) use group::credentials;
 use group::{Event, Group, Sibling};
+use proxy::Proxies;
 pub(crate) use proxy::cluster_seen;
 use seat::Seat;
 
@@ -85,11 +87,9 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let told = directory::Told::here(&settings);
     let port = directory::Port::new(&settings, &config_path, &told, incoming.strangers)?;
     let mut seats: Vec<Seat> = Vec::new();
-    let mut running = tokio::task::JoinSet::new();
+    let mut running = JoinSet::new();
     // Before any group: an address that a proxy cannot have must not cost a group its primary.
-    let (stop_proxies, stopping) = watch::channel(false);
-    let (changing, proxies) =
-        proxy::start(&settings, secret.as_ref(), &told, &stopping, &mut running)?;
+    let mut proxies = Proxies::start(&settings, secret.as_ref(), &told, &mut running)?;
     for group in &settings.groups {
         let places = group.seats();
         let mut channels: Vec<_> = places
@@ -141,13 +141,15 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     let control_path = control_path(&settings.host.state_dir);
     let (requests, mut reloads) = mpsc::channel(reload::REQUESTS_MAX);
     let reloader = reload::Reloader::new(config_path, requests);
-    let _control = control::serve(&control_path, seats.clone(), reloader.clone(), proxies)
+    let observed = proxies.observed();
+    let _control = control::serve(&control_path, seats.clone(), reloader.clone(), observed)
         .with_context(|| format!("control socket {}", control_path.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut stop_by: Option<Instant> = None;
-    loop {
+    // A proxy may end while the daemon goes on.
+    while stop_by.is_none() || !running.is_empty() {
         let give_up = async {
             match stop_by {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -162,20 +164,18 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
                     let _ = seat.events.try_send(Event::Input(input));
                 }
             }
-            ended = running.join_next() => match ended {
-                None => break,
-                Some(Ok(Ok(()))) if running.is_empty() => break,
-                Some(Ok(Ok(()))) => {}
+            ended = running.join_next(), if !running.is_empty() => match ended {
+                None | Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(error))) => return Err(error),
                 // A half-alive owner of an address is the worst state: the process ends at once and the
                 // kernel's lifetime takes the address down.
                 Some(Err(error)) => bail!("a group's loop ended by itself: {error}"),
             },
-            _ = terminate.recv() => stop_by = Some(stop(&seats, &stop_proxies, stop_by)),
-            _ = interrupt.recv() => stop_by = Some(stop(&seats, &stop_proxies, stop_by)),
+            _ = terminate.recv() => stop_by = Some(stop(&seats, &proxies, stop_by)),
+            _ = interrupt.recv() => stop_by = Some(stop(&seats, &proxies, stop_by)),
             _ = hangup.recv() => hang_up(&reloader),
             Some(request) = reloads.recv() => {
-                take_over(&mut settings, request, &seats, &changing);
+                take_over(&mut settings, request, &seats, &mut proxies, &mut running);
             }
             () = give_up => bail!("could not stop within {} s", STOP_WITHIN.as_secs()),
         }
@@ -184,8 +184,8 @@ async fn look_after(mut settings: Settings, config_path: PathBuf) -> Result<()> 
     Ok(())
 }
 
-fn stop(seats: &[Seat], proxies: &watch::Sender<bool>, already: Option<Instant>) -> Instant {
-    proxies.send_replace(true);
+fn stop(seats: &[Seat], proxies: &Proxies, already: Option<Instant>) -> Instant {
+    proxies.stop();
     for seat in seats {
         let _ = seat.events.try_send(Event::Input(Input::Stop));
     }
@@ -214,15 +214,11 @@ fn take_over(
     settings: &mut Settings,
     request: reload::Request,
     seats: &[Seat],
-    proxies: &proxy::Changing,
+    proxies: &mut Proxies,
+    running: &mut JoinSet<Result<()>>,
 ) {
-    // One that could not be taken over last time is not in force.
-    for changes in &proxies.settings {
-        let is = changes.in_force();
-        if let Some(proxy) = settings.proxies.iter_mut().find(|it| it.name == is.name) {
-            *proxy = is;
-        }
-    }
+    // What could not be taken over last time, or not be started, is not in force.
+    settings.proxies = proxies.in_force();
     let plan = reload::plan(settings, &request.new);
     let refused = !plan.moves.is_empty() && !request.accept;
     let mut answers = reload::Answers::new();
@@ -244,40 +240,20 @@ fn take_over(
             }
         }
     }
-    for changes in &proxies.settings {
-        let before = changes.in_force();
-        let mut after = plan.settings.proxies.iter();
-        let Some(after) = after.find(|after| after.name == before.name && **after != before) else {
-            continue;
-        };
-        let name = reload::of_proxy(&after.name);
-        let (answer, answered) = oneshot::channel();
-        answers.push((name.clone(), answered));
-        if refused {
-            let refusal = plan.refusal(&name);
-            let _ = answer.send(Answer::Reply(refusal));
-        } else {
-            changes.send(proxy::Change {
-                settings: after.clone(),
-                answer,
-            });
-        }
-    }
+    answers.extend(change_proxies(settings, &plan, refused, proxies, running));
     if !plan.restart.is_empty() {
-        let (answer, answered) = oneshot::channel();
         let text = format!(
             "left as it was until a restart of the daemon (tandem switchover first): {}",
             plan.restart.join("; ")
         );
-        let _ = answer.send(Answer::Reply(ReplyLine::done(text)));
-        answers.push((RESTART.to_owned(), answered));
+        answers.push((RESTART.to_owned(), answered(ReplyLine::done(text))));
     }
     if !refused {
         *settings = plan.settings;
+        proxies.expect(settings);
     }
     // Also if the file is refused: whoever renews certificates does not know of that, and they end one day.
-    for certificates in &proxies.certificates {
-        let name = certificates.proxy();
+    for (name, certificates) in proxies.certificates() {
         let Some(proxy) = settings.proxies.iter().find(|it| it.name == name) else {
             continue;
         };
@@ -285,18 +261,71 @@ fn take_over(
         let Some(read) = certificates.read_again(&proxy.access) else {
             continue;
         };
-        let (answer, answered) = oneshot::channel();
         let line = match read {
             Ok(()) => ReplyLine::done("its certificates were read again".to_owned()),
             Err(error) => {
                 ReplyLine::failed(format!("its certificates stay as they were: {error:#}"))
             }
         };
-        let _ = answer.send(Answer::Reply(line));
-        answers.push((reload::of_proxy(name), answered));
+        answers.push((reload::of_proxy(name), answered(line)));
     }
     // Whoever asked may have gone.
     let _ = request.answer.send(answers);
+}
+
+/// An answer that is there already.
+fn answered(line: ReplyLine) -> oneshot::Receiver<Answer> {
+    let (answer, answered) = oneshot::channel();
+    let _ = answer.send(Answer::Reply(line));
+    answered
+}
+
+/// Ends proxies that are gone from the file, has the others become what it says, and starts new ones.
+fn change_proxies(
+    settings: &Settings,
+    plan: &reload::Plan,
+    refused: bool,
+    proxies: &mut Proxies,
+    running: &mut JoinSet<Result<()>>,
+) -> reload::Answers {
+    let mut answers = reload::Answers::new();
+    let is_in = |all: &[config::Proxy], name: &str| all.iter().any(|it| it.name == *name);
+    for gone in &settings.proxies {
+        if !is_in(&plan.settings.proxies, &gone.name) {
+            let name = reload::of_proxy(&gone.name);
+            let line = match refused {
+                true => plan.refusal(&name),
+                false => {
+                    proxies.end(&gone.name);
+                    ReplyLine::done("ends; its clients get what they are owed".to_owned())
+                }
+            };
+            answers.push((name, answered(line)));
+        }
+    }
+    for after in &plan.settings.proxies {
+        if settings.proxies.contains(after) {
+            continue;
+        }
+        let name = reload::of_proxy(&after.name);
+        if refused {
+            answers.push((name.clone(), answered(plan.refusal(&name))));
+        } else if is_in(&settings.proxies, &after.name) {
+            let (answer, changed) = oneshot::channel();
+            answers.push((name, changed));
+            proxies.change(proxy::Change {
+                settings: after.clone(),
+                answer,
+            });
+        } else {
+            let line = match proxies.add(&plan.settings, after, running) {
+                Ok(()) => ReplyLine::done("listens".to_owned()),
+                Err(error) => ReplyLine::failed(format!("does not start: {error:#}")),
+            };
+            answers.push((name, answered(line)));
+        }
+    }
+    answers
 }
 
 fn prepare_state(settings: &Settings) -> Result<()> {

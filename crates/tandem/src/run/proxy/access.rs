@@ -20,7 +20,6 @@ use crate::tls::{
 /// The certificates of one proxy: where new connections look.
 #[derive(Debug, Clone)]
 pub(in crate::run) struct Certificates {
-    proxy: String,
     tls: Option<Acceptor>,
     server_tls: Option<Connector>,
 }
@@ -40,7 +39,6 @@ impl Certificates {
             })
         });
         Ok(Self {
-            proxy: proxy.name.clone(),
             tls: tls.transpose()?,
             server_tls: server_tls.transpose()?,
         })
@@ -73,11 +71,6 @@ impl Certificates {
             connector.config.replace(config);
         }
         Ok(())
-    }
-
-    /// The proxy that they belong to.
-    pub(in crate::run) fn proxy(&self) -> &str {
-        &self.proxy
     }
 
     /// For connections to servers.

@@ -13,7 +13,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_config::settings::Settings;
+use tandem_config::settings::{self as config, Settings, ShardAt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Answer, ReplyLine};
@@ -65,26 +65,41 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
     if old.follows != new.follows {
         plan.restart.push("groups with [group.sentinel]".to_owned());
     }
-    for proxy in &mut plan.settings.proxies {
+    plan.settings.proxies.clear();
+    for proxy in &old.proxies {
         let Some(wanted) = new.proxies.iter().find(|other| other.name == proxy.name) else {
-            plan.restart
-                .push(format!("proxy {} (gone from the file)", proxy.name));
+            let moves = vec!["goes, and its clients with it".to_owned()];
+            plan.moves.push((of_proxy(&proxy.name), moves));
             continue;
         };
-        let fixed = proxy::fixed(proxy, wanted);
+        let mut wanted = wanted.clone();
+        if has_new_group(old, &wanted) {
+            plan.restart
+                .push(format!("proxy {}: groups (one of them is new)", proxy.name));
+            wanted.shards = proxy.shards.clone();
+        }
+        let fixed = proxy::fixed(proxy, &wanted);
         if !fixed.is_empty() {
             plan.restart
                 .push(format!("proxy {}: {}", proxy.name, fixed.join(", ")));
         }
-        let taken = proxy::taken_over(proxy, wanted);
+        let taken = proxy::taken_over(proxy, &wanted);
         if let Some(moves) = proxy::moves(proxy, &taken) {
             plan.moves.push((of_proxy(&proxy.name), vec![moves]));
         }
-        *proxy = taken;
+        plan.settings.proxies.push(taken);
     }
     for proxy in &new.proxies {
-        if !old.proxies.iter().any(|other| other.name == proxy.name) {
-            plan.restart.push(format!("proxy {} (new)", proxy.name));
+        if old.proxies.iter().any(|other| other.name == proxy.name) {
+            continue;
+        }
+        if has_new_group(old, proxy) {
+            plan.restart.push(format!(
+                "proxy {} (new, as one of its groups is)",
+                proxy.name
+            ));
+        } else {
+            plan.settings.proxies.push(proxy.clone());
         }
     }
     for group in &mut plan.settings.groups {
@@ -113,6 +128,14 @@ pub(crate) fn plan(old: &Settings, new: &Settings) -> Plan {
         }
     }
     plan
+}
+
+/// Whether a proxy would stand before a group of this host that nobody leads or follows yet.
+fn has_new_group(running: &Settings, proxy: &config::Proxy) -> bool {
+    let mut shards = proxy.shards.iter();
+    shards.any(|shard| {
+        matches!(shard.at, ShardAt::Here) && !running.names().any(|name| name == shard.name)
+    })
 }
 
 /// A reload that was asked for: by HUP, which never accepts, or by a person.

@@ -127,10 +127,22 @@ fn a_proxy_changes_in_place_unless_keys_move_or_threads_are_made_by_it() {
     assert!(it.refusal("group g").text.starts_with("proxy p would move"));
 
     let it = plan(&read(FILE), &silent);
-    assert_eq!(it.restart, ["proxy p (new)"]);
+    assert!(it.moves.is_empty(), "{:?}", it.moves);
+    assert!(it.restart.is_empty(), "{:?}", it.restart);
+    assert_eq!(it.settings, silent, "it comes");
     let it = plan(&silent, &read(FILE));
-    assert_eq!(it.restart, ["proxy p (gone from the file)"]);
-    assert_eq!(it.settings, silent);
+    let goes = vec!["goes, and its clients with it".to_owned()];
+    assert_eq!(it.moves, [("proxy p".to_owned(), goes)]);
+    assert_eq!(it.settings, read(FILE));
+
+    // What a new group serves has to wait for that.
+    let it = plan(&read(FILE), &new);
+    let waits = ["proxy p (new, as one of its groups is)", "group h (new)"];
+    assert_eq!(it.restart, waits);
+    let it = plan(&with(here), &new);
+    let waits = ["proxy p: groups (one of them is new)", "group h (new)"];
+    assert_eq!(it.restart, waits);
+    assert_eq!(it.settings, with(here));
 }
 
 #[test]
