@@ -130,7 +130,17 @@ fn a_proxy_changes_under_its_clients() {
     let found = servers[2].connect().unwrap().demand(&["DBSIZE"]).unwrap();
     assert!(matches!(found, Reply::Integer(1..)), "{found:?}");
 
-    // A primary that dies afterwards is followed.
+    // A primary that dies afterwards is followed. A replica that was synced without a disk is streamed to only once it has
+    // said that it is there, which it does every second.
+    poll::until("the replica to have it all", BOUND, LOOK, || {
+        let keys = |server: &Server| server.connect()?.demand(&["DBSIZE"]);
+        let [primary, replica] = [keys(&servers[0])?, keys(&servers[1])?];
+        Ok(match primary == replica {
+            true => Ok(()),
+            false => Err(format!("{replica:?} of {primary:?}")),
+        })
+    })
+    .unwrap();
     servers[0].process().kill();
     for number in 0..50 {
         let key = format!("new:{number}");
