@@ -277,13 +277,10 @@ fn a_reload_keeps_connections_and_moves_them_to_the_new_servers() {
     .unwrap();
     let mut client = Client::to(port);
     assert_eq!(client.ask(&["SET", "a", "1"]), "+OK");
-    running
-        .reload(vec![pool(listen, &[tcp("127.0.0.1", new)])])
-        .unwrap();
-    eventually("it writes to the new server", || {
-        assert_eq!(client.ask(&["SET", "b", "2"]), "+OK");
-        new_store.lock().unwrap().contains_key(&b"b"[..])
-    });
+    let taken = running.reload(vec![pool(listen, &[tcp("127.0.0.1", new)])]);
+    assert!(taken.unwrap().wait(PATIENCE));
+    assert_eq!(client.ask(&["SET", "b", "2"]), "+OK");
+    assert!(new_store.lock().unwrap().contains_key(&b"b"[..]));
     assert_eq!(Client::to(port).ask(&["GET", "b"]), "2");
     assert!(old_store.lock().unwrap().contains_key(&b"a"[..]));
     running.drain(Duration::ZERO);
@@ -402,7 +399,7 @@ fn clients_find_a_unix_socket_beside_the_port() {
     assert_eq!(Client::to(port).ask(&["PING"]), "+PONG");
     // A reload that changes something else leaves both open.
     settings.timeout = Some(PATIENCE);
-    running.reload(vec![settings]).unwrap();
+    assert!(running.reload(vec![settings]).unwrap().wait(PATIENCE));
     ask();
     assert_eq!(Client::to(port).ask(&["PING"]), "+PONG");
     std::fs::remove_dir_all(&dir).unwrap();

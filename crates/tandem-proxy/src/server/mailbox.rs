@@ -8,6 +8,7 @@ use mio::Waker;
 
 use super::pulse::Beats;
 use super::socket::Door;
+use super::taken::Pending;
 use crate::cluster::Map;
 use crate::core::{History, Peer, PoolSetup, Word};
 use crate::tail::Tail;
@@ -68,6 +69,8 @@ pub(super) struct Replacement {
     pub(super) words: Vec<Option<Word>>,
     /// Listening sockets for pools whose address is new, by index in `pools`.
     pub(super) listeners: Vec<(usize, Door)>,
+    /// Let go of when it is done.
+    pub(super) pending: Pending,
 }
 
 /// A worker's letters.

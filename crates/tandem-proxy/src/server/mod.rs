@@ -8,6 +8,7 @@
 //! | `secure` | TLS over a TCP socket |
 //! | `resolve` | names to addresses, on a thread of its own |
 //! | `status` | how everything is, for who asks |
+//! | `taken` | whether a reload has reached every thread |
 //! | `history` | what a dead primary's writes touched, read from the next one, on a thread of its own |
 //! | `mailbox` | letters from other threads to a worker |
 //! | `notice` | what a worker has to say |
@@ -26,6 +27,7 @@ mod resolve;
 mod secure;
 mod socket;
 mod status;
+mod taken;
 mod worker;
 
 use std::io;
@@ -45,6 +47,7 @@ use crate::topology::Topology;
 
 pub use pulse::Pulse;
 pub use status::{Observer, PoolStatus, ShardStatus};
+pub use taken::Taken;
 
 use crowd::Crowd;
 use mailbox::{Letter, Mailbox, Replacement};
@@ -222,11 +225,11 @@ impl Running {
     }
 
     /// Replaces all pools. Clients of a pool whose name stays are kept, and go to its servers of the new settings
-    /// once they are owed nothing; listening sockets whose address stays are kept.
+    /// once they are owed nothing; listening sockets whose address stays are kept. It counts once the threads have taken it over.
     ///
     /// # Errors
     /// A new address cannot be had; nothing was changed.
-    pub fn reload(&self, pools: Vec<Pool>) -> Result<(), ReloadError> {
+    pub fn reload(&self, pools: Vec<Pool>) -> Result<Taken, ReloadError> {
         self.replace(pools, None)
     }
 
@@ -234,7 +237,7 @@ impl Running {
     ///
     /// # Errors
     /// As there.
-    pub fn reload_following(&self, pool: Pool, word: Arc<Topology>) -> Result<(), ReloadError> {
+    pub fn reload_following(&self, pool: Pool, word: Arc<Topology>) -> Result<Taken, ReloadError> {
         self.replace(vec![pool], Some(Word::Groups(word)))
     }
 
@@ -243,11 +246,11 @@ impl Running {
     ///
     /// # Errors
     /// As there.
-    pub fn reload_mapped(&self, pool: Pool, map: Arc<Map>) -> Result<(), ReloadError> {
+    pub fn reload_mapped(&self, pool: Pool, map: Arc<Map>) -> Result<Taken, ReloadError> {
         self.replace(vec![pool], Some(Word::Slots(map)))
     }
 
-    fn replace(&self, pools: Vec<Pool>, word: Option<Word>) -> Result<(), ReloadError> {
+    fn replace(&self, pools: Vec<Pool>, word: Option<Word>) -> Result<Taken, ReloadError> {
         let threads = self.mailboxes.len();
         let mut current = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shared: Vec<Shared> = pools
@@ -281,6 +284,7 @@ impl Running {
             Some(word) => Some(word.clone()),
             None => pool.topology.clone().map(Word::Groups),
         };
+        let (pending, taken) = Taken::new();
         for ((thread, mailbox), listeners) in self.mailboxes.iter().enumerate().zip(listeners) {
             let pools = shared
                 .iter()
@@ -290,10 +294,11 @@ impl Running {
                 pools,
                 words: shared.iter().map(newest).collect(),
                 listeners,
+                pending: pending.clone(),
             })));
         }
         *current = shared;
-        Ok(())
+        Ok(taken)
     }
 
     /// The newest word on the groups of the pool of this name: its servers are groups from now on, and requests are held

@@ -495,7 +495,13 @@ impl Worker {
     }
 
     fn reload(&mut self, replacement: Replacement) {
-        let setups = replacement.pools.into_iter().zip(replacement.words);
+        let Replacement {
+            pools,
+            words,
+            listeners,
+            pending,
+        } = replacement;
+        let setups = pools.into_iter().zip(words);
         let numbers = self.core.reload(setups.collect(), self.now);
         for door in &mut self.doors {
             let Some(open) = door else { continue };
@@ -508,10 +514,11 @@ impl Worker {
                 None => *door = None,
             }
         }
-        for (pool, listener) in replacement.listeners {
+        for (pool, listener) in listeners {
             // What can fail here is memory of the kernel; the other doors stay open then.
             let _ = self.add_door(numbers[pool], listener);
         }
+        drop(pending);
     }
 
     fn is_over(&self) -> bool {

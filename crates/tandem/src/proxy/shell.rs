@@ -23,6 +23,8 @@ use super::{DONE, FAILED, change, load, status};
 
 /// How long TERM lets requests finish.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a reload waits for the threads before it says that it is applied.
+const TAKEN_WITHIN: Duration = Duration::from_millis(200);
 
 /// The signals that mean something to nutcracker, and TERM, which here means something too.
 pub(super) struct Signals {
@@ -268,7 +270,9 @@ impl Shell {
             return outcome(false, format!("{}\n{text}", moves.join("\n")));
         }
         match running.reload(pools.clone()) {
-            Ok(()) => {
+            Ok(taken) => {
+                // Statistics may wait for so long. A thread that is later than that takes it over when it comes round.
+                let _ = taken.wait(TAKEN_WITHIN);
                 let text = format!("{conf} is applied");
                 self.log.notice(&text);
                 self.pools = pools;

@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use tandem_config::settings as config;
 use tandem_core::topology::Topology as Word;
 use tandem_proxy::cluster::Map;
-use tandem_proxy::server::{Notice, Options, Pulse, Running};
-use tokio::sync::mpsc;
+use tandem_proxy::server::{Notice, Options, Pulse, Running, Taken};
 use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::control::{Answer, ReplyLine};
 use super::super::directory::Told;
@@ -23,6 +23,8 @@ use crate::redis::raw::Credentials;
 
 /// How long clients may be owed something once the daemon was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a change may take to reach every thread before whoever asked for it is answered.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 /// Before a proxy that has lost a thread is started afresh.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -167,11 +169,7 @@ impl Proxy {
                     if self.shards != before {
                         ears = self.ears(around);
                     }
-                    // Whoever asked may have gone.
-                    let _ = change.answer.send(Answer::Reply(match done {
-                        Ok(()) => ReplyLine::done("taken over, its clients stay".to_owned()),
-                        Err(error) => ReplyLine::failed(format!("stays as it was: {error:#}")),
-                    }));
+                    tokio::spawn(answer(change.answer, done));
                 }
                 Ok(()) = here.changed() => {}
                 Ok(()) = there.changed() => {}
@@ -186,21 +184,22 @@ impl Proxy {
         settings: config::Proxy,
         wanted: Option<Wanted>,
         word: &dyn Fn(&str) -> Option<Word>,
-    ) -> Result<()> {
+    ) -> Result<Taken> {
         let made = Made::of(&settings, &self.certificates, self.running.threads())?;
-        if let Some((cluster, wanted)) = self.cluster.as_ref().zip(wanted) {
+        let taken = if let Some((cluster, wanted)) = self.cluster.as_ref().zip(wanted) {
             let map = cluster.maps.borrow().clone();
-            self.running.reload_mapped(made.pool, map)?;
+            let taken = self.running.reload_mapped(made.pool, map)?;
             cluster.change_to(wanted);
+            taken
         } else {
             let word = topology(&made.shards, word);
-            self.running.reload_following(made.pool, Arc::new(word))?;
-        }
+            self.running.reload_following(made.pool, Arc::new(word))?
+        };
         self.inbox.in_force.send_replace(settings.clone());
         self.settings = settings;
         self.shards = made.shards;
         self.password = made.password;
-        Ok(())
+        Ok(taken)
     }
 
     /// Waits for the threads, which drain. Words go on counting: what is under way has to be answered by somebody.
@@ -255,6 +254,25 @@ impl Proxy {
             self.cluster.clone(),
         )
     }
+}
+
+/// Says how a change went once it counts: whoever is answered may ask what has changed.
+async fn answer(to: oneshot::Sender<Answer>, done: Result<Taken>) {
+    let line = match done {
+        Ok(taken) => {
+            let taken = tokio::task::spawn_blocking(|| taken.wait(TAKEN_WITHIN));
+            ReplyLine::done(match taken.await {
+                Ok(true) => "taken over, its clients stay".to_owned(),
+                Ok(false) | Err(_) => {
+                    "taken over, its clients stay; some thread has not come round to it yet"
+                        .to_owned()
+                }
+            })
+        }
+        Err(error) => ReplyLine::failed(format!("stays as it was: {error:#}")),
+    };
+    // Whoever asked may have gone.
+    let _ = to.send(Answer::Reply(line));
 }
 
 /// Returns when there is a newer map of a cluster; without a cluster, never.
