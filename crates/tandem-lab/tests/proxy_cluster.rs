@@ -404,7 +404,18 @@ fn a_primary_of_a_cluster_that_dies_or_steps_down_costs_no_client_its_connection
     load.wait_for_each(100, BOUND).unwrap();
     without_failures(&load.report());
 
-    // Killed: what was under way is not known, everybody goes on.
+    // Killed: what was under way is not known, everybody goes on. What it had answered its replica has, which a cluster does not
+    // promise: a primary may be killed between its clients and its replica.
+    rig.ask(1, &["CLIENT", "PAUSE", "20000", "WRITE"]);
+    rig.until("the replica to have all that was answered", || {
+        let primary = rig.nodes[1].connect()?.info("master_repl_offset")?;
+        let replica = rig.nodes[4].connect()?.info("slave_repl_offset")?;
+        Ok(if primary == replica {
+            Ok(())
+        } else {
+            Err(format!("{replica} of {primary}"))
+        })
+    });
     rig.nodes[1].process().kill();
     rig.until("the replica to be primary", || {
         let role = rig.nodes[4].connect()?.info("role")?;
