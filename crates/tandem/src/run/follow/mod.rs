@@ -40,6 +40,7 @@ pub(super) use news::heard;
 pub(super) const LINKS_MAX: usize = 256;
 /// Bound on a connection attempt to a sentinel.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+
 /// What became of data that only the local server holds.
 enum Kept {
     /// Nobody asked.
