@@ -6,8 +6,9 @@ use rustix::process::Signal;
 use tandem_core::server::ServerView;
 use tandem_resp::Value;
 
+use super::super::client::Link;
 use super::super::ops;
-use super::super::rest::{Heard, LinkLook, Noticed, Rest};
+use super::super::rest::{Heard, LinkLook, News, Noticed, Rest};
 use super::server::{Pair, Server, ok, soon};
 
 const EVERY: Duration = Duration::from_millis(5);
@@ -21,6 +22,16 @@ fn rest(heard: &Heard, info_in: Duration) -> Rest {
         info_at: now + info_in,
         heard: heard.clone(),
         link: None,
+    }
+}
+
+/// Rests until there is other news than that an answer took longer than a period, as it may on a busy machine.
+async fn news(link: &Link, rest: impl Fn() -> Rest) -> Option<News> {
+    loop {
+        let news = link.rest(rest()).await?;
+        if !matches!(news.what, Noticed::Missing) {
+            return Some(news);
+        }
     }
 }
 
@@ -39,8 +50,8 @@ async fn it_hears_its_server_reads_info_and_answers_calls_meanwhile() {
     let heard = Heard::default();
     let begun = Instant::now();
     let resting = tokio::spawn({
-        let (link, rest) = (link.clone(), rest(&heard, NEVER));
-        async move { link.rest(rest).await }
+        let (link, heard) = (link.clone(), heard.clone());
+        async move { news(&link, || rest(&heard, NEVER)).await }
     });
     heard_after(&heard, begun).await;
     for n in 0..20 {
@@ -51,7 +62,7 @@ async fn it_hears_its_server_reads_info_and_answers_calls_meanwhile() {
     assert!(!resting.is_finished(), "nothing was news");
     resting.abort();
 
-    let news = link.rest(rest(&heard, 3 * EVERY)).await.unwrap();
+    let news = news(&link, || rest(&heard, 3 * EVERY)).await.unwrap();
     let Noticed::Info(Value::Bulk(text), asked) = news.what else {
         panic!("{:?}", news.what);
     };
@@ -84,16 +95,16 @@ async fn a_refusal_is_news_and_an_end_ends_it() {
     let heard = Heard::default();
     // PING and nothing else goes wrong from here on.
     ok(&link, "ACL SETUSER default -ping").await;
-    let news = link.rest(rest(&heard, NEVER)).await.unwrap();
-    let Noticed::Odd(Value::Error(text), _) = news.what else {
-        panic!("{:?}", news.what);
+    let odd = news(&link, || rest(&heard, NEVER)).await.unwrap();
+    let Noticed::Odd(Value::Error(text), _) = odd.what else {
+        panic!("{:?}", odd.what);
     };
     assert!(text.starts_with(b"NOPERM"));
     ok(&link, "ACL SETUSER default +ping").await;
     let begun = Instant::now();
     let resting = tokio::spawn({
-        let (link, rest) = (link.clone(), rest(&heard, NEVER));
-        async move { link.rest(rest).await }
+        let (link, heard) = (link.clone(), heard.clone());
+        async move { news(&link, || rest(&heard, NEVER)).await }
     });
     heard_after(&heard, begun).await;
     server.signal(Signal::KILL);
@@ -106,15 +117,15 @@ async fn a_replica_rests_while_its_link_is_up_and_says_when_it_is_not() {
     let pair = Pair::start().await;
     let heard = Heard::default();
     let view = ServerView::from_info(&ops::info(&pair.to_b, soon()).await.unwrap()).unwrap();
-    let begun = Instant::now();
     let resting = tokio::spawn({
-        let rest = Rest {
-            link: LinkLook::new(&view.role, EVERY, begun),
+        let look = LinkLook::new(&view.role, EVERY, Instant::now());
+        assert!(look.is_some(), "{:?}", view.role);
+        let (link, heard) = (pair.to_b.clone(), heard.clone());
+        let with_look = move || Rest {
+            link: look.clone(),
             ..rest(&heard, NEVER)
         };
-        assert!(rest.link.is_some(), "{:?}", view.role);
-        let link = pair.to_b.clone();
-        async move { link.rest(rest).await }
+        async move { news(&link, with_look).await }
     });
     for _ in 0..10 {
         // What it has read of the stream changes the answer to ROLE, and is no news.
