@@ -10,7 +10,8 @@
 //!
 //! None of these executes anything, so asking again is always safe. What a client asked about one slot keeps its order: what was
 //! sent behind a request that has to wait is taken back too if it only reads; if it was a write, the one before gets its
-//! error after all. Nothing waits longer than [`super::super::follow::HOLD`].
+//! error after all. Nothing waits longer than [`super::super::follow::HOLD`] from when it was first sent back on: a primary that
+//! hands over lets its clients wait itself, and what it then sends on has not been asked anywhere else.
 
 use super::super::client::Watch;
 use super::super::desk::Desk;
@@ -133,7 +134,7 @@ impl Core {
                 return;
             }
         }
-        if self.has_waited(self.desk.slots[back.slot].since) {
+        if self.is_given_up(back.slot) {
             back.pass_on(&mut self.desk);
             return;
         }

@@ -53,6 +53,15 @@ impl Core {
         }
     }
 
+    /// Whether a request has been sent from one node to the other for as long as anything may wait. What it waited for its first
+    /// answer does not count.
+    pub(super) fn is_given_up(&mut self, slot: u32) -> bool {
+        if self.desk.slots.stamp(slot).hops == 0 {
+            self.desk.slots[slot].since = self.now_ms as u32;
+        }
+        self.has_waited(self.desk.slots[slot].since)
+    }
+
     /// Asks again what waits with a lane that is up and not held.
     pub(in super::super) fn parked_due(&mut self, index: u32) {
         let lane = &mut self.lanes[index as usize];
@@ -69,7 +78,7 @@ impl Core {
         }
         let pool = lane.pool;
         for back in std::mem::take(&mut lane.recalled) {
-            if self.has_waited(self.desk.slots[back.slot].since) {
+            if self.is_given_up(back.slot) {
                 back.pass_on(&mut self.desk);
                 continue;
             }

@@ -184,6 +184,23 @@ fn nothing_overtakes_what_is_on_its_way_to_a_slot_that_moves() {
     cluster.world.assert_nothing_is_left();
 }
 
+/// A planned failover of a cluster on a busy machine: the old primary made its clients wait for four seconds, and 48 were told MOVED.
+#[test]
+fn what_a_primary_that_hands_over_lets_wait_is_still_sent_on() {
+    let mut cluster = Cluster::new();
+    let client = cluster.world.client();
+    cluster.ask(client, "SET bar 1");
+    cluster.ask(client, "GET bar");
+    assert_eq!(cluster.at(1), "SET bar 1, GET bar");
+    cluster.world.later(HOLD * 2);
+    cluster.says(1, &[moved(5061, 2), moved(5061, 2)].concat());
+    assert_eq!(cluster.world.take(client), "");
+    assert_eq!(cluster.at(2), "SET bar 1, GET bar");
+    cluster.says(2, b"+OK\r\n$1\r\n1\r\n");
+    assert_eq!(cluster.world.take(client), "+OK\r\n$1\r\n1\r\n");
+    cluster.world.assert_nothing_is_left();
+}
+
 #[test]
 fn what_blocks_blocks_where_its_key_is() {
     let mut cluster = Cluster::new();
